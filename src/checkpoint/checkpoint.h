@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* checkpoint/checkpoint.h - what the program asks of the folder: dump a process, restore one, read what is in a directory.
+ * Errors    -errno with a sentence that names object, cause and remedy */
+#ifndef THAW_CHECKPOINT_CHECKPOINT_H
+#define THAW_CHECKPOINT_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct thaw;
+
+struct thaw_dump_options {
+	pid_t pid;
+	const char *dir;      /* made if absent; written aside and renamed, so complete or absent */
+	bool leave_running;
+};
+struct thaw_dump_result {
+	uint64_t bytes;       /* memory stored */
+	uint64_t frozen_ns;   /* how long the process stood still */
+	unsigned threads, files, mappings;
+};
+/* Checkpoints the process and (unless leave_running) ends it. On failure the process runs on as if nothing had been. */
+int thaw_dump(const struct thaw_dump_options *o, struct thaw_dump_result *r);
+
+struct thaw_restore_options {
+	const char *dir;
+	bool eager;           /* no userfaultfd at all: all memory is written before the first instruction */
+	bool pidns;           /* in a new pid namespace, so that every tid is free */
+	bool foreground;      /* the process stands in for us: terminal foreground group is handed to it */
+};
+/* A process made again, complete but for the memory that the monitor brings, not yet running. */
+struct thaw_restored {
+	pid_t pid;            /* as seen by the caller */
+	int pidfd;
+	int uffd;             /* -1: eager */
+	void *impl;
+};
+/* In this order; between prepare and resume the caller starts the monitor (so that faults of the last steps are served).
+ * prepare: the process exists with its files, mappings (registered with uffd) and eager memory.
+ * resume:  threads, timers, signals, registers; then it runs. Until resume has returned 0 a failure leaves no process.
+ * All calls from one and the same thread (ptrace). */
+int thaw_restore_prepare(const struct thaw_restore_options *o, struct thaw_restored *r);
+int thaw_restore_add_space(struct thaw_restored *r, struct thaw *monitor); /* hands over uffd, ranges, source */
+int thaw_restore_resume(struct thaw_restored *r);
+void thaw_restore_abort(struct thaw_restored *r); /* kills and reaps it; harmless after a failed call */
+void thaw_restore_free(struct thaw_restored *r);
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* core/event.h - a message of the kernel as a change to a page map.
+ *
+ * One mremap() is told in up to three messages, and messages of several threads are queued in no
+ * particular order (the window: an mremap's UNMAP of its old range is queued only after its REMAP has been read,
+ * and another thread's mremap may have moved something there meanwhile). So a REMAP(from, len) is kept as
+ * half of a pair until the UNMAP(from, from + len) that ends the same call arrives; that UNMAP then removes nothing.
+ * A pair that is still open when the space has settled (a fill got an answer other than EAGAIN) was a
+ * MREMAP_DONTUNMAP and is forgotten.
+ *
+ * Threads   caller has the exclusive section; thaw_events_settled() may be called from S (atomic flag)
+ * Errors    -ENOMEM; -EINVAL for a message that names no whole pages */
+#ifndef THAW_CORE_EVENT_H
+#define THAW_CORE_EVENT_H
+
+#include "core/pagemap.h"
+
+enum thaw_change_kind { THAW_CHANGE_REMAP, THAW_CHANGE_REMOVE, THAW_CHANGE_UNMAP };
+
+struct thaw_change {
+	enum thaw_change_kind kind;
+	uint64_t start, len; /* REMAP: old address, old length */
+	uint64_t to;         /* REMAP only */
+};
+
+struct thaw_events; /* the open pairs and the unsettled ranges of one space */
+
+struct thaw_events *thaw_events_new(void);
+void thaw_events_free(struct thaw_events *ev);
+
+/* Applies one change. Returns the absent pages that the process has discarded by it, or a negative errno.
+ * Sets *dubious when the change overlaps another call's change of the same unsettled stretch. */
+int64_t thaw_events_apply(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c, bool *dubious);
+
+/* A fill was answered with something else than EAGAIN: no event is outstanding. Cheap; any thread in S or X. */
+void thaw_events_settled(struct thaw_events *ev);
+
+size_t thaw_events_memory(const struct thaw_events *ev);
+
+#endif

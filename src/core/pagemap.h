@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* core/pagemap.h - where the content of each page of one space is, and whether it is in already.
+ *
+ * A map holds extents: runs of run-time pages whose content is a run of one source object. An address
+ * that is in no extent holds no checkpointed content: it reads as zero (or is not the monitor's business).
+ * Each page of an extent has one bit: done (placed, or found present, or gone).
+ *
+ * Rule      the structure changes only in the exclusive section of the space (or before it is published);
+ *           in the shared section it is read, and done bits are set with atomic operations
+ * Threads   caller excludes: functions marked (X) need the exclusive section, the others S or X
+ * Cost      lookup, mark, remove and move of one extent: O(log n); 24 bytes and one bit a page per extent or so
+ * Errors    -ENOMEM, -EINVAL, -EEXIST (an added extent overlaps) */
+#ifndef THAW_CORE_PAGEMAP_H
+#define THAW_CORE_PAGEMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define THAW_PAGE_SHIFT 12
+#define THAW_PAGE_SIZE (1UL << THAW_PAGE_SHIFT)
+
+#define THAW_EXTENT_WIPEONFORK (1u << 0)
+#define THAW_EXTENT_DONTFORK (1u << 1)
+
+struct thaw_pagemap;
+
+struct thaw_extent {
+	uint64_t addr;   /* run-time address, page aligned */
+	uint64_t pages;
+	uint64_t off;    /* byte offset in the object; < 2^48 */
+	uint32_t object; /* < 2^16: the source's number of a file (or other object) */
+	uint32_t flags;  /* THAW_EXTENT_* */
+};
+
+struct thaw_pagemap *thaw_pagemap_new(void);
+void thaw_pagemap_free(struct thaw_pagemap *pm);
+
+/* (X) Adds an extent, joining it to neighbours that continue it. */
+int thaw_pagemap_add(struct thaw_pagemap *pm, const struct thaw_extent *e);
+
+/* The content at addr: the rest of its extent from addr on, cut to max_pages. False: no content (zero). */
+bool thaw_pagemap_lookup(const struct thaw_pagemap *pm, uint64_t addr, uint64_t max_pages, struct thaw_extent *out);
+
+bool thaw_pagemap_is_done(const struct thaw_pagemap *pm, uint64_t addr); /* false where there is no content */
+
+/* The first run of pages at or behind `from` that are not done, within one extent, cut to max_pages. */
+bool thaw_pagemap_next_absent(const struct thaw_pagemap *pm, uint64_t from, uint64_t max_pages, struct thaw_extent *out);
+
+/* Marks pages done; parts without content are passed over. Returns how many were newly marked. */
+uint64_t thaw_pagemap_mark_done(struct thaw_pagemap *pm, uint64_t addr, uint64_t pages);
+
+/* (X) The range was discarded or unmapped: its extents go. Returns the absent pages dropped, or -ENOMEM. */
+int64_t thaw_pagemap_remove(struct thaw_pagemap *pm, uint64_t addr, uint64_t len);
+
+/* (X) The range was moved: what the destination held goes, extents and done bits move. Returns the absent pages
+ * dropped at the destination, or -ENOMEM. Source and destination may not overlap (mremap forbids it). */
+int64_t thaw_pagemap_move(struct thaw_pagemap *pm, uint64_t from, uint64_t to, uint64_t len);
+
+/* (X) A fork child's map: a copy, without the extents that carry one of drop_flags. NULL: no memory. */
+struct thaw_pagemap *thaw_pagemap_clone(const struct thaw_pagemap *pm, uint32_t drop_flags);
+
+uint64_t thaw_pagemap_absent(const struct thaw_pagemap *pm); /* pages with content that are not done; atomic read */
+uint64_t thaw_pagemap_pages(const struct thaw_pagemap *pm);  /* pages with content, done or not */
+uint64_t thaw_pagemap_extents(const struct thaw_pagemap *pm);
+size_t thaw_pagemap_memory(const struct thaw_pagemap *pm);   /* bytes held */
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* kern/uffd.h - userfaultfd: the calls, and what their answers mean.
+ * Rule      no call here logs or retries; an expected answer is an outcome, not an error
+ * Threads   any; the kernel synchronises
+ * Errors    functions returning int: -errno, with a sentence where the cause is for the user (open) */
+#ifndef THAW_KERN_UFFD_H
+#define THAW_KERN_UFFD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <linux/userfaultfd.h>
+
+/* ABI newer than Debian 12's headers (6.1). */
+#ifndef UFFD_FEATURE_POISON /* Linux 6.6 */
+#define UFFD_FEATURE_POISON (1 << 14)
+#endif
+#ifndef _UFFDIO_POISON
+#define _UFFDIO_POISON (0x08)
+struct uffdio_poison {
+	struct uffdio_range range;
+	__u64 mode;
+	__s64 updated;
+};
+#define UFFDIO_POISON _IOWR(UFFDIO, _UFFDIO_POISON, struct uffdio_poison)
+#endif
+#ifndef USERFAULTFD_IOC_NEW /* Linux 6.1 */
+#define USERFAULTFD_IOC 0xAA
+#define USERFAULTFD_IOC_NEW _IO(USERFAULTFD_IOC, 0x00)
+#endif
+
+#define THAW_UFFD_EVENTS \
+	(UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP)
+
+enum thaw_outcome {
+	THAW_PLACED,   /* all of it */
+	THAW_PARTIAL,  /* `done` bytes; ask again behind them for the reason */
+	THAW_CHANGING, /* EAGAIN: an event is pending or its thread has not run yet; look up again after an X */
+	THAW_PRESENT,  /* EEXIST: the first page is there; nobody was woken */
+	THAW_NO_VMA,   /* ENOENT: not within one registered VMA; nobody was woken */
+	THAW_DEAD,     /* ESRCH: the mm is gone */
+	THAW_NO_MEMORY,/* ENOMEM: memcg or page table; may pass */
+	THAW_BROKEN    /* anything else; the errno is in `error` */
+};
+struct thaw_fill {
+	enum thaw_outcome outcome;
+	uint64_t done; /* bytes placed */
+	int error;     /* positive errno, 0 for THAW_PLACED */
+};
+
+/* A userfaultfd of the calling process: /dev/userfaultfd first, then the system call; O_CLOEXEC|O_NONBLOCK;
+ * UFFDIO_API done. `features`: wanted; missing ones are an error with a sentence. Returns the descriptor. */
+int thaw_uffd_open(void); /* public: thaw.h */
+int thaw_uffd_open_features(uint64_t features, uint64_t *kernel_features);
+
+int thaw_uffd_register(int uffd, uint64_t addr, uint64_t len); /* MISSING */
+struct thaw_fill thaw_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake);
+struct thaw_fill thaw_uffd_zero(int uffd, uint64_t dst, uint64_t len);   /* UFFDIO_ZEROPAGE, wakes */
+struct thaw_fill thaw_uffd_poison(int uffd, uint64_t dst, uint64_t len);
+int thaw_uffd_wake(int uffd, uint64_t addr, uint64_t len);
+/* Non-blocking read of whole messages: bytes read, 0 when nothing is there, else -errno. X only. */
+int thaw_uffd_read(int uffd, struct uffd_msg *msgs, unsigned n);
+/* Is the mm alive? THAW_NO_VMA: alive; THAW_CHANGING: alive, event pending; THAW_DEAD: gone. */
+enum thaw_outcome thaw_uffd_probe(int uffd);
+
+#endif

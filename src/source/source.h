@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* source/source.h - one interface to where content lives.
+ *
+ * A source tells once which run-time ranges have content and where that content lies: (object, offset). An object
+ * that is a file is read by the engine itself (mapping window, io_uring, preadv pool): the source only hands out its
+ * descriptor. Other objects are read through read(), which answers at once or later.
+ *
+ * Rule      immutable after creation; counted reference
+ * Threads   any
+ * Errors    -errno with a sentence */
+#ifndef THAW_SOURCE_SOURCE_H
+#define THAW_SOURCE_SOURCE_H
+
+#include "core/pagemap.h"
+#include "thaw.h"
+
+/* A read under way that the source answers later. The engine embeds it; done() is called exactly once, on any thread. */
+struct thaw_request {
+	void (*done)(struct thaw_request *req, int error); /* error: 0 or a positive errno */
+};
+
+struct thaw_source_ops {
+	const char *kind; /* "images", "memfile", "callback": for messages */
+	/* Calls emit() for each run of content in address order. covers() sources (callback) leave this NULL: all of the
+	 * space's ranges have content, object 0, offset = address. */
+	int (*extents)(struct thaw_source *s, int (*emit)(void *opaque, const struct thaw_extent *e), void *opaque);
+	int (*object_fd)(struct thaw_source *s, uint32_t object); /* >= 0: a file, borrowed; -1: use read() */
+	/* 0: buf is filled; THAW_LATER: req->done() follows; else -errno. `off` as in the extent. Only non-file objects. */
+	int (*read)(struct thaw_source *s, uint32_t object, uint64_t off, size_t len, void *buf, struct thaw_request *req);
+	/* Names the place of a byte for a message: "pages-1.img at byte 4096". */
+	void (*describe)(struct thaw_source *s, uint32_t object, uint64_t off, char *buf, size_t size);
+	void (*free)(struct thaw_source *s);
+};
+
+struct thaw_source {
+	const struct thaw_source_ops *ops;
+	unsigned refs; /* atomic */
+};
+
+struct thaw_source *thaw_source_get(struct thaw_source *s);
+void thaw_source_put(struct thaw_source *s);
+
+#endif

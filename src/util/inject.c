@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* util/inject.c - which named points fail, and when */
+#include "config.h"
+#include "util/inject.h"
+
+#ifdef THAW_DEBUG
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/assert.h"
+#include "util/err.h"
+
+enum { MAX_RULES = 16, MAX_NAME = 48 };
+
+struct rule {
+	char point[MAX_NAME];
+	int code;           /* positive errno */
+	uint64_t first;     /* the call that fails; 0: by chance */
+	int onwards;        /* and every later one */
+	uint32_t num, den;  /* chance */
+	uint64_t calls;     /* atomic */
+	uint64_t hits;      /* atomic */
+};
+
+static struct rule rules[MAX_RULES];
+static unsigned n_rules;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static uint64_t draws; /* atomic; the state of the generator */
+
+static int read_errno(const char *s)
+{
+	char *end;
+	long n = strtol(s, &end, 10);
+
+	if (end != s && *end == '\0')
+		return n > 0 && n < 4096 ? (int)n : -EINVAL;
+	for (int e = 1; e < 256; e++) {
+		const char *name = strerrorname_np(e);
+
+		if (name && strcmp(name, s) == 0)
+			return e;
+	}
+	return -EINVAL;
+}
+
+/* "3", "3+" or "1/100" */
+static int read_count(struct rule *r, const char *s)
+{
+	char *end;
+	unsigned long n;
+
+	if (*s < '0' || *s > '9')
+		return -EINVAL;
+	n = strtoul(s, &end, 10);
+	if (*end == '/') {
+		unsigned long den = strtoul(end + 1, &end, 10);
+
+		if (*end != '\0' || den == 0 || den > UINT32_MAX || n > den)
+			return -EINVAL;
+		r->num = (uint32_t)n;
+		r->den = (uint32_t)den;
+		return 0;
+	}
+	r->onwards = *end == '+';
+	if (n == 0 || end[r->onwards] != '\0')
+		return -EINVAL;
+	r->first = n;
+	return 0;
+}
+
+static int read_rule(struct rule *r, char *text)
+{
+	char *code = strchr(text, ':'), *count = code ? strchr(code + 1, ':') : NULL;
+
+	memset(r, 0, sizeof(*r));
+	if (!count)
+		return -EINVAL;
+	*code++ = '\0';
+	*count++ = '\0';
+	if (text[0] == '\0' || strlen(text) >= sizeof(r->point))
+		return -EINVAL;
+	strcpy(r->point, text);
+	r->code = read_errno(code);
+	return r->code < 0 ? r->code : read_count(r, count);
+}
+
+static int arm(const char *spec)
+{
+	char copy[1024], *save = NULL;
+
+	n_rules = 0;
+	if (!spec || !*spec)
+		return 0;
+	if (strlen(spec) >= sizeof(copy))
+		return thaw_err_set(-EINVAL, "THAW_INJECT: longer than %zu bytes", sizeof(copy) - 1);
+	strcpy(copy, spec);
+	for (char *one = strtok_r(copy, ",", &save); one; one = strtok_r(NULL, ",", &save)) {
+		if (n_rules == MAX_RULES || read_rule(&rules[n_rules], one)) {
+			n_rules = 0;
+			return thaw_err_set(-EINVAL, "THAW_INJECT: cannot read '%s'; write POINT:ERRNO:N, N+ or N/M", spec);
+		}
+		n_rules++;
+	}
+	return 0;
+}
+
+static void arm_from_environment(void)
+{
+	const char *seed = getenv("THAW_INJECT_SEED");
+
+	if (seed)
+		draws = strtoull(seed, NULL, 0);
+	if (arm(getenv("THAW_INJECT")))
+		thaw_panic("%s", thaw_err_text());
+}
+
+/* splitmix64: the counter advances atomically, the rest is a pure function of it */
+static uint64_t draw(void)
+{
+	uint64_t z = __atomic_add_fetch(&draws, 0x9e3779b97f4a7c15u, __ATOMIC_RELAXED);
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return z ^ (z >> 31);
+}
+
+static int fires(struct rule *r)
+{
+	/* relaxed: the count only has to be exact, it orders nothing */
+	uint64_t call = __atomic_add_fetch(&r->calls, 1, __ATOMIC_RELAXED);
+
+	if (r->first == 0)
+		return draw() % r->den < r->num;
+	return call == r->first || (r->onwards && call > r->first);
+}
+
+int thaw_inject_fail(const char *point)
+{
+	pthread_once(&once, arm_from_environment);
+	for (unsigned i = 0; i < n_rules; i++) {
+		struct rule *r = &rules[i];
+
+		if (strcmp(r->point, point) == 0 && fires(r)) {
+			__atomic_add_fetch(&r->hits, 1, __ATOMIC_RELAXED);
+			return -r->code;
+		}
+	}
+	return 0;
+}
+
+int thaw_inject_arm(const char *spec)
+{
+	pthread_once(&once, arm_from_environment);
+	return arm(spec);
+}
+
+uint64_t thaw_inject_hits(const char *point)
+{
+	uint64_t hits = 0;
+
+	for (unsigned i = 0; i < n_rules; i++)
+		if (strcmp(rules[i].point, point) == 0)
+			hits += __atomic_load_n(&rules[i].hits, __ATOMIC_RELAXED);
+	return hits;
+}
+#endif

@@ -48,9 +48,15 @@ struct thaw_fill {
 };
 
 /* A userfaultfd of the calling process: /dev/userfaultfd first, then the system call; O_CLOEXEC|O_NONBLOCK;
- * UFFDIO_API done. `features`: wanted; missing ones are an error with a sentence. Returns the descriptor. */
-int thaw_uffd_open(void); /* public: thaw.h */
+ * UFFDIO_API done. `features`: wanted; missing ones are an error with a sentence. *kernel_features (or NULL): all that the
+ * kernel has. Returns the descriptor. (The public thaw_uffd_open() asks for THAW_UFFD_EVENTS.) */
 int thaw_uffd_open_features(uint64_t features, uint64_t *kernel_features);
+
+/* The two ways one by one, for the probe: a bare descriptor (no UFFDIO_API yet) or -errno, no sentence. */
+int thaw_uffd_open_node(void);
+int thaw_uffd_open_call(void);
+/* Linux older than 6.1 (mmap_changing is a bool there): -EOPNOTSUPP with a sentence. */
+int thaw_uffd_check_release(void);
 
 int thaw_uffd_register(int uffd, uint64_t addr, uint64_t len); /* MISSING */
 struct thaw_fill thaw_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake);

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* kern/sys.c - system calls that the C library does not wrap, or not in the way that is wanted here */
+#include "config.h"
+#include "kern/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/kcmp.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+static int result(long r)
+{
+	return r < 0 ? -errno : (int)r;
+}
+
+int thaw_sys_pidfd_open(pid_t pid)
+{
+	return result(syscall(SYS_pidfd_open, pid, 0));
+}
+
+int thaw_sys_pidfd_getfd(int pidfd, int fd)
+{
+	return result(syscall(SYS_pidfd_getfd, pidfd, fd, 0));
+}
+
+int thaw_sys_pidfd_signal(int pidfd, int sig)
+{
+	return result(syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0));
+}
+
+bool thaw_sys_pidfd_exited(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1 && p.revents & POLLIN;
+}
+
+int thaw_sys_kcmp_file(pid_t a, int fd_a, pid_t b, int fd_b)
+{
+	return result(syscall(SYS_kcmp, a, b, KCMP_FILE, (unsigned long)fd_a, (unsigned long)fd_b));
+}
+
+pid_t thaw_sys_gettid(void)
+{
+	return syscall(SYS_gettid);
+}
+
+int thaw_sys_futex_wait(uint32_t *word, uint32_t value, int64_t timeout_ns, bool shared)
+{
+	struct timespec t = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
+	int op = FUTEX_WAIT | (shared ? 0 : FUTEX_PRIVATE_FLAG);
+
+	return result(syscall(SYS_futex, word, op, value, timeout_ns < 0 ? NULL : &t, NULL, 0));
+}
+
+int thaw_sys_futex_wake(uint32_t *word, unsigned n, bool shared)
+{
+	return result(syscall(SYS_futex, word, FUTEX_WAKE | (shared ? 0 : FUTEX_PRIVATE_FLAG), n, NULL, NULL, 0));
+}
+
+/* One iovec each way; the kernel may stop early at a page that it cannot have, and says why only when asked again. */
+static int vm_transfer(pid_t pid, uint64_t remote, char *buf, size_t len, bool write)
+{
+	while (len) {
+		struct iovec local = { buf, len }, far = { (void *)(uintptr_t)remote, len };
+		ssize_t n = write ? process_vm_writev(pid, &local, 1, &far, 1, 0) : process_vm_readv(pid, &local, 1, &far, 1, 0);
+
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -EFAULT;
+		buf += n;
+		remote += n;
+		len -= n;
+	}
+	return 0;
+}
+
+int thaw_sys_vm_read(pid_t pid, uint64_t remote, void *buf, size_t len)
+{
+	return vm_transfer(pid, remote, buf, len, false);
+}
+
+int thaw_sys_vm_write(pid_t pid, uint64_t remote, const void *buf, size_t len)
+{
+	return vm_transfer(pid, remote, (char *)buf, len, true);
+}
+
+int thaw_sys_lock(void *addr, size_t len, bool *locked)
+{
+	int err;
+
+	*locked = true;
+	if (!mlock(addr, len))
+		return 0;
+	err = -errno;
+	*locked = false;
+	if (err != -ENOMEM && err != -EPERM && err != -EAGAIN)
+		return err;
+	/* A read-only mapping refuses POPULATE_WRITE with EINVAL. */
+	if (madvise(addr, len, MADV_POPULATE_WRITE) && (errno != EINVAL || madvise(addr, len, MADV_POPULATE_READ)))
+		return -errno;
+	return 0;
+}
+
+int thaw_sys_unlock(void *addr, size_t len)
+{
+	return result(munlock(addr, len));
+}
+
+uint64_t thaw_sys_lock_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_MEMLOCK, &r) || r.rlim_cur == RLIM_INFINITY)
+		return UINT64_MAX;
+	return r.rlim_cur;
+}
+
+int thaw_sys_nice_thread(int nice)
+{
+	/* On Linux the nice value is a thread's, and 0 is the caller. */
+	return result(setpriority(PRIO_PROCESS, 0, nice));
+}
+
+int thaw_sys_batch_thread(void)
+{
+	struct sched_param p = { 0 };
+
+	return result(syscall(SYS_sched_setscheduler, 0, SCHED_BATCH, &p));
+}
+
+int thaw_sys_name_thread(const char *name)
+{
+	return result(prctl(PR_SET_NAME, name));
+}
+
+int thaw_sys_cpu(void)
+{
+	return sched_getcpu();
+}
+
+int thaw_sys_pin_thread(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	if (cpu >= 0)
+		CPU_SET(cpu, &set);
+	else
+		memset(&set, 0xff, sizeof(set)); /* the kernel cuts it to what the cpuset allows */
+	return result(sched_setaffinity(0, sizeof(set), &set));
+}
+
+int thaw_sys_cpu_of(pid_t tid)
+{
+	char path[48], buf[1024], *p;
+	int fd, field;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n <= 0)
+		return -ESRCH;
+	buf[n] = '\0';
+	p = strrchr(buf, ')'); /* the name may hold anything; field 3 follows it, the CPU is field 39 */
+	for (field = 2; p && field < 39; field++)
+		p = strchr(p + 1, ' ');
+	return p ? atoi(p + 1) : -EPROTO;
+}
+
+uint64_t thaw_sys_now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}

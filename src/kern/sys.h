@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* kern/sys.h - system calls that the C library does not wrap, or not in the way that is wanted here.
+ * Rule      one call each; nothing is retried but EINTR where the comment says so
+ * Threads   any; async-signal-safe
+ * Errors    -errno, no sentence: the caller knows the object */
+#ifndef THAW_KERN_SYS_H
+#define THAW_KERN_SYS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+int thaw_sys_pidfd_open(pid_t pid);                /* close-on-exec, as all pidfds are */
+int thaw_sys_pidfd_getfd(int pidfd, int fd);       /* close-on-exec */
+int thaw_sys_pidfd_signal(int pidfd, int sig);     /* sig 0: is it there */
+bool thaw_sys_pidfd_exited(int pidfd);             /* poll says that the process is over */
+
+/* kcmp: 0 the same object, > 0 different, -errno. */
+int thaw_sys_kcmp_file(pid_t a, int fd_a, pid_t b, int fd_b);
+
+pid_t thaw_sys_gettid(void);
+
+/* Futex on shared or private memory. wait: 0 woken (or spurious), -EAGAIN the word differed, -ETIMEDOUT, -EINTR.
+ * timeout_ns -1: for ever. wake: how many. */
+int thaw_sys_futex_wait(uint32_t *word, uint32_t value, int64_t timeout_ns, bool shared);
+int thaw_sys_futex_wake(uint32_t *word, unsigned n, bool shared);
+
+/* Memory of another process: all of len or -errno (-EFAULT also when a part only could be had). */
+int thaw_sys_vm_read(pid_t pid, uint64_t remote, void *buf, size_t len);
+int thaw_sys_vm_write(pid_t pid, uint64_t remote, const void *buf, size_t len);
+
+/* Makes memory resident and keeps it so: mlock; where the limit is too small, the pages are populated (*locked false):
+ * resident now, though the kernel may take them away when memory is short. */
+int thaw_sys_lock(void *addr, size_t len, bool *locked);
+int thaw_sys_unlock(void *addr, size_t len);
+uint64_t thaw_sys_lock_limit(void); /* RLIMIT_MEMLOCK in bytes; UINT64_MAX: none (or CAP_IPC_LOCK) */
+
+/* The calling thread's scheduling. nice: 0..19 only lowers; batch: SCHED_BATCH (no preemption of others on wake-up). */
+int thaw_sys_nice_thread(int nice);
+int thaw_sys_batch_thread(void);
+int thaw_sys_name_thread(const char *name);        /* 15 characters are kept */
+int thaw_sys_cpu(void);                            /* the CPU that we are on */
+int thaw_sys_pin_thread(int cpu);                  /* cpu -1: all that the process may use */
+int thaw_sys_cpu_of(pid_t tid);                    /* the CPU another task ran on last, from /proc; -errno */
+
+uint64_t thaw_sys_now_ns(void);                    /* CLOCK_MONOTONIC */
+
+#endif

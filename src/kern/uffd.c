@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* kern/uffd.c - userfaultfd: opening one, and the establishing calls with their answers sorted */
+#include "config.h"
+#include "kern/uffd.h"
+#include "util/err.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#define NODE "/dev/userfaultfd"
+
+int thaw_uffd_open_node(void)
+{
+	int node = open(NODE, O_RDWR | O_CLOEXEC);
+	int fd, err;
+
+	if (node < 0)
+		return -errno;
+	fd = ioctl(node, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+	err = fd < 0 ? -errno : fd;
+	close(node);
+	return err;
+}
+
+int thaw_uffd_open_call(void)
+{
+	/* Not UFFD_USER_MODE_ONLY: the process's own system calls on absent memory would fail with EFAULT. */
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int thaw_uffd_check_release(void)
+{
+	struct utsname u;
+	unsigned major, minor;
+
+	if (uname(&u) || sscanf(u.release, "%u.%u", &major, &minor) != 2)
+		return 0; /* a name that we cannot read is no reason to refuse: the calls themselves will tell */
+	if (major > 6 || (major == 6 && minor >= 1))
+		return 0;
+	return thaw_err_set(-EOPNOTSUPP,
+			    "userfaultfd: Linux %u.%u is too old: before 6.1 the kernel may report a change of the memory "
+			    "map as over while another is going on; use Linux 6.1 or later", major, minor);
+}
+
+/* Both ways failed: one sentence that names both causes, and what to do about the nearer one. */
+static int open_failed(int node, int call)
+{
+	const char *why_node;
+
+	if (call == -EMFILE || call == -ENFILE)
+		return thaw_err_set(call, "userfaultfd: no descriptor is free (%s); raise the limit (ulimit -n)", strerror(-call));
+	if (call == -ENOSYS)
+		return thaw_err_set(call,
+				    "userfaultfd: the kernel has no such system call, or a container's filter hides it; use a kernel "
+				    "with CONFIG_USERFAULTFD, or a seccomp profile that allows userfaultfd");
+	if (node == -ENOENT || node == -ENXIO || node == -ENODEV)
+		why_node = "there is no " NODE " (Linux 6.1; in a container it has to be passed in)";
+	else if (node == -EACCES || node == -EPERM)
+		why_node = NODE " may not be opened by this user";
+	else
+		why_node = NODE " failed";
+	if (call == -EPERM)
+		return thaw_err_set(call,
+				    "userfaultfd: not permitted: %s (%s), and the system call needs CAP_SYS_PTRACE; give access to " NODE
+				    ", or the capability, or set the sysctl vm.unprivileged_userfaultfd=1", why_node, strerror(-node));
+	return thaw_err_set(call, "userfaultfd: %s (%s), and the system call failed: %s", why_node, strerror(-node), strerror(-call));
+}
+
+static const struct {
+	uint64_t bit;
+	const char *name;
+} feature_names[] = {
+	{ UFFD_FEATURE_EVENT_FORK, "EVENT_FORK" },	   { UFFD_FEATURE_EVENT_REMAP, "EVENT_REMAP" },
+	{ UFFD_FEATURE_EVENT_REMOVE, "EVENT_REMOVE" },	   { UFFD_FEATURE_EVENT_UNMAP, "EVENT_UNMAP" },
+	{ UFFD_FEATURE_THREAD_ID, "THREAD_ID" },	   { UFFD_FEATURE_EXACT_ADDRESS, "EXACT_ADDRESS" },
+	{ UFFD_FEATURE_MISSING_SHMEM, "MISSING_SHMEM" },   { UFFD_FEATURE_MISSING_HUGETLBFS, "MISSING_HUGETLBFS" },
+	{ UFFD_FEATURE_POISON, "POISON (Linux 6.6)" },
+};
+
+static int features_missing(uint64_t missing)
+{
+	char list[160] = "";
+	size_t i, at = 0;
+
+	for (i = 0; i < sizeof(feature_names) / sizeof(feature_names[0]); i++)
+		if (missing & feature_names[i].bit && at < sizeof(list))
+			at += snprintf(list + at, sizeof(list) - at, "%s%s", at ? ", " : "", feature_names[i].name);
+	return thaw_err_set(-EOPNOTSUPP, "userfaultfd: this kernel lacks %s (0x%llx); use a newer kernel", at ? list : "features",
+			    (unsigned long long)missing);
+}
+
+/* UFFDIO_API; a failed one leaves the descriptor uninitialised, so it can be asked again without wishes. */
+static int handshake(int fd, uint64_t features, uint64_t *kernel_features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	int err;
+
+	if (!ioctl(fd, UFFDIO_API, &api)) {
+		if (kernel_features)
+			*kernel_features = api.features;
+		return (features & ~api.features) ? features_missing(features & ~api.features) : 0;
+	}
+	err = -errno;
+	if (err == -EPERM && features & UFFD_FEATURE_EVENT_FORK)
+		return thaw_err_set(err, "userfaultfd: EVENT_FORK is not permitted: without CAP_SYS_PTRACE a child of the restored "
+					 "process would read zeros; give the capability (setcap cap_sys_ptrace+ep)");
+	api = (struct uffdio_api){ .api = UFFD_API };
+	if (err == -EINVAL && !ioctl(fd, UFFDIO_API, &api) && features & ~api.features)
+		return features_missing(features & ~api.features);
+	return thaw_err_set(err, "userfaultfd: UFFDIO_API failed: %s", strerror(-err));
+}
+
+int thaw_uffd_open_features(uint64_t features, uint64_t *kernel_features)
+{
+	int err = thaw_uffd_check_release();
+	int node, fd;
+
+	if (err)
+		return err;
+	fd = node = thaw_uffd_open_node();
+	if (fd < 0)
+		fd = thaw_uffd_open_call();
+	if (fd < 0)
+		return open_failed(node, fd);
+	err = handshake(fd, features, kernel_features);
+	if (err) {
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+int thaw_uffd_register(int uffd, uint64_t addr, uint64_t len)
+{
+	struct uffdio_register reg = { .range = { addr, len }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	return ioctl(uffd, UFFDIO_REGISTER, &reg) ? -errno : 0;
+}
+
+/* `field` is the kernel's out field, which we set to 0 before: on an early refusal some kernels do not touch it. */
+static struct thaw_fill sort(int err, int64_t field)
+{
+	struct thaw_fill f = { .error = err, .done = field > 0 ? (uint64_t)field : 0 };
+
+	if (f.done && err) {
+		/* "Partial" has one errno, EAGAIN, whatever ended it; the caller learns the reason behind the part done. */
+		f.outcome = THAW_PARTIAL;
+		return f;
+	}
+	switch (err) {
+	case 0:
+		f.outcome = THAW_PLACED;
+		break;
+	case EAGAIN:
+		f.outcome = THAW_CHANGING;
+		break;
+	case EEXIST:
+		f.outcome = THAW_PRESENT;
+		break;
+	case ENOENT:
+		f.outcome = THAW_NO_VMA;
+		break;
+	case ESRCH:
+		f.outcome = THAW_DEAD;
+		break;
+	case ENOMEM:
+		f.outcome = THAW_NO_MEMORY;
+		break;
+	default:
+		f.outcome = THAW_BROKEN;
+	}
+	return f;
+}
+
+struct thaw_fill thaw_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake)
+{
+	struct uffdio_copy c = {
+		.dst = dst,
+		.src = (uintptr_t)src,
+		.len = len,
+		.mode = wake ? 0 : UFFDIO_COPY_MODE_DONTWAKE,
+	};
+	int err = ioctl(uffd, UFFDIO_COPY, &c) ? errno : 0;
+
+	return sort(err, c.copy);
+}
+
+struct thaw_fill thaw_uffd_zero(int uffd, uint64_t dst, uint64_t len)
+{
+	struct uffdio_zeropage z = { .range = { dst, len } };
+	int err = ioctl(uffd, UFFDIO_ZEROPAGE, &z) ? errno : 0;
+
+	return sort(err, z.zeropage);
+}
+
+struct thaw_fill thaw_uffd_poison(int uffd, uint64_t dst, uint64_t len)
+{
+	struct uffdio_poison p = { .range = { dst, len } };
+	int err = ioctl(uffd, UFFDIO_POISON, &p) ? errno : 0;
+
+	return sort(err, p.updated);
+}
+
+int thaw_uffd_wake(int uffd, uint64_t addr, uint64_t len)
+{
+	struct uffdio_range r = { addr, len };
+
+	return ioctl(uffd, UFFDIO_WAKE, &r) ? -errno : 0;
+}
+
+int thaw_uffd_read(int uffd, struct uffd_msg *msgs, unsigned n)
+{
+	ssize_t got = read(uffd, msgs, n * sizeof(*msgs));
+
+	if (got >= 0)
+		return got;
+	return errno == EAGAIN ? 0 : -errno;
+}
+
+enum thaw_outcome thaw_uffd_probe(int uffd)
+{
+	/* Page 0 is never within a registered range (mmap_min_addr; a process that maps it is refused at checkpoint), so
+	 * this places nothing. Kernels look at the mm first, then at mmap_changing, then for the VMA. */
+	struct uffdio_zeropage z = { .range = { 0, 4096 } };
+
+	return sort(ioctl(uffd, UFFDIO_ZEROPAGE, &z) ? errno : 0, z.zeropage).outcome;
+}

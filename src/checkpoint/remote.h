@@ -2,8 +2,12 @@
 /* checkpoint/remote.h - system calls made by a stopped thread of another process.
  *
  * Two ways. remote_one() borrows a system call instruction that the process has anyway (in its vdso): one call, no memory
- * needed. A batch runs many calls with two stops: a small code page in the process reads a table of calls, makes
- * them one after the other, and stops at an int3.
+ * needed. A batch runs many calls with one stop: a small code page in the process reads a table of calls, makes
+ * them one after the other, raises a flag that we poll, and sleeps until PTRACE_INTERRUPT. (No int3: SIGTRAP, forced while it
+ * is blocked or ignored, would reset the process's own action for it.)
+ *
+ * If we are killed in the middle of a batch, the code page puts the thread back by itself after a few seconds, provided
+ * that `heal` was set: rt_sigreturn to a frame that holds what thaw_remote_save() saw.
  *
  * Rule      the thread is in a ptrace stop when a function is called and when it returns, with the registers that
  *           the caller finds there saved and put back by the caller (thaw_remote_save/restore)
@@ -23,9 +27,13 @@ struct thaw_remote {
 	uint64_t syscall_insn; /* address of a "syscall" instruction (vdso) */
 	uint64_t area;         /* the work area: code page, then data; 0: none */
 	size_t area_len;
+	const struct thaw_remote_saved *heal; /* of the thread that runs the next batch; NULL: it needs no way back */
+	bool stop_swallowed;   /* a SIGSTOP came while a thread was borrowed: send it again when all is back */
+	unsigned long event_msg; /* PTRACE_GETEVENTMSG of the last PTRACE_EVENT_* (the new tid as we see it) */
 };
 
-/* What a thread had before it was used: registers and signal mask. */
+/* What a thread had before it was used: registers and signal mask. The registers are those of the stop, before the kernel's
+ * restart fix-up; a thread inside an rseq critical section is at its abort handler, where any preemption would put it. */
 struct thaw_remote_saved {
 	struct user_regs_struct regs;
 	uint64_t sigmask;
@@ -33,13 +41,16 @@ struct thaw_remote_saved {
 int thaw_remote_save(pid_t tid, struct thaw_remote_saved *s);    /* also blocks every signal in the thread */
 /* Brings the thread into a PTRACE_EVENT_STOP (where the kernel still does system call restarts) and puts all back. */
 int thaw_remote_restore(pid_t tid, const struct thaw_remote_saved *s);
+/* Moves regs->rip to the abort handler if it is in the thread's rseq critical section. */
+int thaw_remote_rseq_abort(pid_t tid, struct user_regs_struct *regs);
 
 /* One call through r->syscall_insn. *result: as the kernel returned it (-errno in [-4095,-1]). */
-int thaw_remote_one(const struct thaw_remote *r, pid_t tid, long nr, const uint64_t args[6], int64_t *result);
+int thaw_remote_one(struct thaw_remote *r, pid_t tid, long nr, const uint64_t args[6], int64_t *result);
 
 /* Finds the syscall instruction in the [vdso] of pid. */
 int thaw_remote_find(struct thaw_remote *r, pid_t pid, uint64_t vdso_start, size_t vdso_len);
-/* Makes the work area: mmap (hint 0: anywhere; else exactly there) through remote_one, code written. */
+/* Makes the work area: mmap (hint 0: anywhere; else exactly there) through remote_one, code written. len: whole pages,
+ * at least 64 KiB. The new mapping may merge with a neighbour while it is there. */
 int thaw_remote_map(struct thaw_remote *r, pid_t tid, uint64_t hint, size_t len);
 int thaw_remote_unmap(struct thaw_remote *r, pid_t tid);
 

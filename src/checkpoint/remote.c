@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* checkpoint/remote.c - single remote system calls at an instruction of the vdso, and the work area made with them */
+#include "config.h"
+#include "checkpoint/remote.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "checkpoint/remote_code.h"
+#include "checkpoint/tracee.h"
+#include "util/err.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+#define PAGE 4096u
+#define CALL_TIMEOUT_MS 60000
+
+int thaw_remote_find(struct thaw_remote *r, pid_t pid, uint64_t vdso_start, size_t vdso_len)
+{
+	unsigned char *image = malloc(vdso_len);
+	size_t i;
+	int rc;
+
+	if (!image)
+		return thaw_err_set(-ENOMEM, "no memory for the vdso of process %d", pid);
+	memset(r, 0, sizeof(*r));
+	r->pid = pid;
+	rc = thaw_tracee_read(pid, vdso_start, image, vdso_len);
+	if (rc == 0)
+		rc = -ENOEXEC;
+	for (i = 0; rc == -ENOEXEC && i + 1 < vdso_len; i++) {
+		if (image[i] == 0x0f && image[i + 1] == 0x05) {
+			r->syscall_insn = vdso_start + i;
+			rc = 0;
+		}
+	}
+	free(image);
+	if (rc == -ENOEXEC)
+		thaw_err_set(rc, "process %d: no system call instruction in its vdso", pid);
+	return rc;
+}
+
+/* One stop further on the way through a system call. 1: a system call stop; 0: another stop that has been dealt with. */
+static int step(struct thaw_remote *r, pid_t tid)
+{
+	int status, rc;
+
+	rc = thaw_tracee_ptrace(PTRACE_SYSCALL, tid, 0, 0);
+	if (rc < 0)
+		return rc;
+	rc = thaw_tracee_wait(tid, &status, CALL_TIMEOUT_MS);
+	if (rc == -ETIMEDOUT)
+		return thaw_err_set(rc, "thread %d: a system call made in it did not return within %d s", tid,
+				    CALL_TIMEOUT_MS / 1000);
+	if (rc < 0)
+		return rc;
+	if (status >> 16) {
+		if (!thaw_tracee_is_event_stop(status))
+			thaw_tracee_ptrace(PTRACE_GETEVENTMSG, tid, 0, (uintptr_t)&r->event_msg);
+		return 0;
+	}
+	if (WSTOPSIG(status) == SIGSTOP) {
+		r->stop_swallowed = true;
+		return 0;
+	}
+	/* With PTRACE_O_TRACESYSGOOD or without: every other SIGTRAP is blocked. */
+	if ((WSTOPSIG(status) & 0x7f) == SIGTRAP)
+		return 1;
+	return thaw_err_set(-EIO, "thread %d: signal %d in place of a system call", tid, WSTOPSIG(status));
+}
+
+int thaw_remote_one(struct thaw_remote *r, pid_t tid, long nr, const uint64_t args[6], int64_t *result)
+{
+	struct user_regs_struct regs;
+	int rc, stops = 0;
+
+	rc = thaw_tracee_ptrace(PTRACE_GETREGS, tid, 0, (uintptr_t)&regs);
+	if (rc < 0)
+		return rc;
+	regs.orig_rax = ~0ULL; /* nothing to restart on the way to our instruction */
+	regs.rax = (uint64_t)nr;
+	regs.rdi = args[0];
+	regs.rsi = args[1];
+	regs.rdx = args[2];
+	regs.r10 = args[3];
+	regs.r8 = args[4];
+	regs.r9 = args[5];
+	regs.rip = r->syscall_insn;
+	rc = thaw_tracee_ptrace(PTRACE_SETREGS, tid, 0, (uintptr_t)&regs);
+	while (rc >= 0 && stops < 2) {
+		rc = step(r, tid);
+		stops += rc > 0;
+	}
+	if (rc < 0)
+		return rc;
+	rc = thaw_tracee_ptrace(PTRACE_GETREGS, tid, 0, (uintptr_t)&regs);
+	*result = (int64_t)regs.rax;
+	return rc < 0 ? rc : 0;
+}
+
+int thaw_remote_map(struct thaw_remote *r, pid_t tid, uint64_t hint, size_t len)
+{
+	uint64_t args[6] = { hint, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0 };
+	uint64_t prot[6] = { 0, PAGE, PROT_READ | PROT_EXEC };
+	int64_t res;
+	int rc;
+
+	if (len < THAW_REMOTE_AREA_MIN || len % PAGE)
+		return thaw_err_set(-EINVAL, "work area of %zu bytes", len);
+	if (hint)
+		args[3] |= MAP_FIXED_NOREPLACE;
+	rc = thaw_remote_one(r, tid, SYS_mmap, args, &res);
+	if (rc < 0)
+		return rc;
+	if (res < 0 && res >= -4095)
+		return thaw_err_set((int)res, "process %d: mmap of %zu bytes in it: %s", r->pid, len,
+				    strerror((int)-res));
+	r->area = (uint64_t)res;
+	r->area_len = len;
+	rc = thaw_tracee_write(tid, r->area, thaw_remote_code, thaw_remote_code_len());
+	prot[0] = r->area;
+	if (rc == 0)
+		rc = thaw_remote_one(r, tid, SYS_mprotect, prot, &res);
+	if (rc == 0 && res)
+		rc = thaw_err_set((int)res, "process %d: mprotect of a code page in it: %s", r->pid,
+				  strerror((int)-res));
+	if (rc < 0 && rc != -ESRCH)
+		thaw_remote_unmap(r, tid);
+	return rc;
+}
+
+int thaw_remote_unmap(struct thaw_remote *r, pid_t tid)
+{
+	uint64_t args[6] = { r->area, r->area_len };
+	int64_t res;
+	int rc;
+
+	if (!r->area)
+		return 0;
+	rc = thaw_remote_one(r, tid, SYS_munmap, args, &res);
+	if (rc < 0)
+		return rc;
+	if (res)
+		return thaw_err_set((int)res, "process %d: munmap in it: %s", r->pid, strerror((int)-res));
+	r->area = 0;
+	return 0;
+}

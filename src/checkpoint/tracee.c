@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* checkpoint/tracee.c - waiting for a traced thread, and its memory */
+#include "config.h"
+#include "checkpoint/tracee.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "util/err.h"
+
+#ifndef PTRACE_EVENT_STOP
+#define PTRACE_EVENT_STOP 128
+#endif
+
+static int ended(pid_t tid)
+{
+	return thaw_err_set(-ESRCH, "thread %d has ended meanwhile", tid);
+}
+
+int thaw_tracee_ptrace(int request, pid_t tid, uintptr_t addr, uintptr_t data)
+{
+	long r = ptrace((enum __ptrace_request)request, tid, (void *)addr, (void *)data);
+
+	if (r >= 0)
+		return (int)r;
+	if (errno == ESRCH)
+		return ended(tid);
+	return thaw_err_set(-errno, "thread %d: ptrace request 0x%x: %s", tid, request, strerror(errno));
+}
+
+char thaw_tracee_state(pid_t tid)
+{
+	char path[64], buf[512], *p;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n <= 0)
+		return 0;
+	buf[n] = '\0';
+	p = strrchr(buf, ')'); /* the name may hold anything */
+	return p && p[1] == ' ' ? p[2] : 0;
+}
+
+int thaw_tracee_poll(pid_t tid, int *status)
+{
+	pid_t r;
+
+	do {
+		r = waitpid(tid, status, __WALL | WNOHANG);
+	} while (r < 0 && errno == EINTR);
+	if (r == tid)
+		return WIFSTOPPED(*status) ? 1 : ended(tid);
+	if (r < 0)
+		return errno == ECHILD ? ended(tid) : thaw_err_set(-errno, "thread %d: wait: %s", tid, strerror(errno));
+	return 0;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+int thaw_tracee_wait(pid_t tid, int *status, int timeout_ms)
+{
+	uint64_t start = now_ns(), looked = start;
+	struct timespec nap = { 0, 10000 };
+	unsigned turn;
+	int r;
+
+	/* A stop that was asked for comes within microseconds: give the CPU away first, sleep only then. */
+	for (turn = 0;; turn++) {
+		uint64_t now;
+
+		r = thaw_tracee_poll(tid, status);
+		if (r)
+			return r < 0 ? r : 0;
+		if (turn < 200) {
+			sched_yield();
+			continue;
+		}
+		now = now_ns();
+		if (timeout_ms >= 0 && now - start > (uint64_t)timeout_ms * 1000000)
+			return -ETIMEDOUT;
+		if (now - looked > 20000000) {
+			char state = thaw_tracee_state(tid);
+
+			looked = now;
+			if (state == 0 || state == 'Z' || state == 'X')
+				return ended(tid);
+		}
+		nanosleep(&nap, NULL);
+		if (nap.tv_nsec < 1000000)
+			nap.tv_nsec *= 2;
+	}
+}
+
+bool thaw_tracee_is_event_stop(int status)
+{
+	return WIFSTOPPED(status) && status >> 16 == PTRACE_EVENT_STOP;
+}
+
+int thaw_tracee_in_event_stop(pid_t tid)
+{
+	siginfo_t si;
+	int r;
+
+	memset(&si, 0, sizeof(si));
+	r = thaw_tracee_ptrace(PTRACE_GETSIGINFO, tid, 0, (uintptr_t)&si);
+	if (r == -EINVAL) /* a group stop has no siginfo: it is a PTRACE_EVENT_STOP of a seized thread */
+		return 1;
+	return r < 0 ? r : si.si_code >> 8 == PTRACE_EVENT_STOP;
+}
+
+static int move(pid_t pid, uint64_t addr, void *buf, size_t len, bool out)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		struct iovec local = { (char *)buf + done, len - done };
+		struct iovec remote = { (void *)(uintptr_t)(addr + done), len - done };
+		ssize_t n = out ? process_vm_writev(pid, &local, 1, &remote, 1, 0) :
+				  process_vm_readv(pid, &local, 1, &remote, 1, 0);
+
+		if (n < 0 && errno == ESRCH)
+			return ended(pid);
+		if (n <= 0)
+			return thaw_err_set(n ? -errno : -EFAULT, "process %d: %s %zu bytes at %llx: %s", pid,
+					    out ? "writing" : "reading", len - done, (unsigned long long)(addr + done),
+					    n ? strerror(errno) : "short");
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int thaw_tracee_read(pid_t pid, uint64_t addr, void *buf, size_t len)
+{
+	return move(pid, addr, buf, len, false);
+}
+
+int thaw_tracee_write(pid_t pid, uint64_t addr, const void *buf, size_t len)
+{
+	return move(pid, addr, (void *)(uintptr_t)buf, len, true);
+}

@@ -3,6 +3,7 @@
 #include "config.h"
 #include "kern/uffd.h"
 #include "util/err.h"
+#include "util/inject.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,9 +18,11 @@
 
 int thaw_uffd_open_node(void)
 {
-	int node = open(NODE, O_RDWR | O_CLOEXEC);
-	int fd, err;
+	int fd, node, err = THAW_INJECT("uffd.node");
 
+	if (err)
+		return err;
+	node = open(NODE, O_RDWR | O_CLOEXEC);
 	if (node < 0)
 		return -errno;
 	fd = ioctl(node, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
@@ -30,9 +33,12 @@ int thaw_uffd_open_node(void)
 
 int thaw_uffd_open_call(void)
 {
-	/* Not UFFD_USER_MODE_ONLY: the process's own system calls on absent memory would fail with EFAULT. */
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	int fd, err = THAW_INJECT("uffd.call");
 
+	if (err)
+		return err;
+	/* Not UFFD_USER_MODE_ONLY: the process's own system calls on absent memory would fail with EFAULT. */
+	fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -101,14 +107,15 @@ static int features_missing(uint64_t missing)
 static int handshake(int fd, uint64_t features, uint64_t *kernel_features)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = features };
-	int err;
+	int err = THAW_INJECT("uffd.api");
 
-	if (!ioctl(fd, UFFDIO_API, &api)) {
+	if (!err && !ioctl(fd, UFFDIO_API, &api)) {
 		if (kernel_features)
 			*kernel_features = api.features;
 		return (features & ~api.features) ? features_missing(features & ~api.features) : 0;
 	}
-	err = -errno;
+	if (!err)
+		err = -errno;
 	if (err == -EPERM && features & UFFD_FEATURE_EVENT_FORK)
 		return thaw_err_set(err, "userfaultfd: EVENT_FORK is not permitted: without CAP_SYS_PTRACE a child of the restored "
 					 "process would read zeros; give the capability (setcap cap_sys_ptrace+ep)");
@@ -142,6 +149,10 @@ int thaw_uffd_register(int uffd, uint64_t addr, uint64_t len)
 {
 	struct uffdio_register reg = { .range = { addr, len }, .mode = UFFDIO_REGISTER_MODE_MISSING };
 
+	int err = THAW_INJECT("uffd.register");
+
+	if (err)
+		return err;
 	return ioctl(uffd, UFFDIO_REGISTER, &reg) ? -errno : 0;
 }
 
@@ -188,24 +199,38 @@ struct thaw_fill thaw_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_
 		.len = len,
 		.mode = wake ? 0 : UFFDIO_COPY_MODE_DONTWAKE,
 	};
-	int err = ioctl(uffd, UFFDIO_COPY, &c) ? errno : 0;
+	int err = -THAW_INJECT("uffd.copy");
 
+	if (err)
+		return sort(err, 0);
+	if (len > 4096 && THAW_INJECT("uffd.copy.partial")) { /* what a fill looks like that was cut short behind one page */
+		c.len = 4096;
+		err = ioctl(uffd, UFFDIO_COPY, &c) ? errno : EAGAIN;
+		return sort(err, c.copy);
+	}
+	err = ioctl(uffd, UFFDIO_COPY, &c) ? errno : 0;
 	return sort(err, c.copy);
 }
 
 struct thaw_fill thaw_uffd_zero(int uffd, uint64_t dst, uint64_t len)
 {
 	struct uffdio_zeropage z = { .range = { dst, len } };
-	int err = ioctl(uffd, UFFDIO_ZEROPAGE, &z) ? errno : 0;
+	int err = -THAW_INJECT("uffd.zero");
 
+	if (err)
+		return sort(err, 0);
+	err = ioctl(uffd, UFFDIO_ZEROPAGE, &z) ? errno : 0;
 	return sort(err, z.zeropage);
 }
 
 struct thaw_fill thaw_uffd_poison(int uffd, uint64_t dst, uint64_t len)
 {
 	struct uffdio_poison p = { .range = { dst, len } };
-	int err = ioctl(uffd, UFFDIO_POISON, &p) ? errno : 0;
+	int err = -THAW_INJECT("uffd.poison");
 
+	if (err)
+		return sort(err, 0);
+	err = ioctl(uffd, UFFDIO_POISON, &p) ? errno : 0;
 	return sort(err, p.updated);
 }
 
@@ -218,8 +243,12 @@ int thaw_uffd_wake(int uffd, uint64_t addr, uint64_t len)
 
 int thaw_uffd_read(int uffd, struct uffd_msg *msgs, unsigned n)
 {
-	ssize_t got = read(uffd, msgs, n * sizeof(*msgs));
+	int err = THAW_INJECT("uffd.read");
+	ssize_t got;
 
+	if (err)
+		return err;
+	got = read(uffd, msgs, n * sizeof(*msgs));
 	if (got >= 0)
 		return got;
 	return errno == EAGAIN ? 0 : -errno;

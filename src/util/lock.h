@@ -20,6 +20,7 @@ enum thaw_rank {
 	THAW_RANK_SPACE,   /* one space's mutable state that is not under its gate */
 	THAW_RANK_PLAN,    /* what copiers do next */
 	THAW_RANK_IO,      /* requests under way, the staging pool */
+	THAW_RANK_RING,    /* the queues of reads: a request is submitted from anywhere above */
 	THAW_RANK_STATS,   /* histograms and rates */
 	THAW_RANK_LOG,     /* the sink of a caller that serialises lines */
 	THAW_RANKS

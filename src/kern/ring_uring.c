@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* kern/ring_uring.c - the ring on io_uring: owned by one thread, woken through an eventfd that it reads like a file */
+#include "config.h"
+#include "kern/ring_impl.h"
+#include "util/err.h"
+#include "util/inject.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+static int disabled_by_sysctl(void)
+{
+	char c = '0';
+	int fd = open("/proc/sys/kernel/io_uring_disabled", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		if (read(fd, &c, 1) != 1)
+			c = '0';
+		close(fd);
+	}
+	return c - '0';
+}
+
+/* One read of a file whose content is known, through a ring of its own. */
+static int try_read(struct io_uring *ring)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+	struct io_uring_cqe *cqe;
+	char buf[4] = "";
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int err;
+
+	if (fd < 0)
+		return 0; /* no /proc: nothing can be said against the ring */
+	io_uring_prep_read(sqe, fd, buf, sizeof(buf), 0);
+	err = io_uring_submit_and_wait(ring, 1);
+	if (err >= 0)
+		err = io_uring_wait_cqe(ring, &cqe);
+	if (!err) {
+		err = cqe->res;
+		io_uring_cqe_seen(ring, cqe);
+	}
+	close(fd);
+	if (err < 0)
+		return err;
+	return memcmp(buf, "\177ELF", 4) ? -EIO : 0;
+}
+
+enum thaw_ring_state thaw_ring_probe(const char **why)
+{
+	static const char *unused;
+	struct io_uring ring;
+	int err = THAW_INJECT("ring.setup");
+
+	if (!why)
+		why = &unused;
+	*why = "";
+	if (!err)
+		err = io_uring_queue_init(4, &ring, 0);
+	if (err == -ENOSYS) {
+		*why = "the kernel has no io_uring, or a container's filter hides it";
+		return THAW_RING_ABSENT;
+	}
+	if (err == -EPERM || err == -EACCES) {
+		switch (disabled_by_sysctl()) {
+		case 1:
+			*why = "the sysctl kernel.io_uring_disabled=1 asks for CAP_SYS_ADMIN or the group kernel.io_uring_group";
+			break;
+		case 2:
+			*why = "the sysctl kernel.io_uring_disabled=2 forbids it";
+			break;
+		default:
+			*why = "a filter (seccomp of a container, or a security module) forbids it";
+		}
+		return THAW_RING_DENIED;
+	}
+	if (err) {
+		*why = err == -ENOMEM ? "making a ring fails for want of memory (RLIMIT_MEMLOCK)" : "making a ring fails";
+		return THAW_RING_BROKEN;
+	}
+	err = try_read(&ring);
+	io_uring_queue_exit(&ring);
+	if (err == -EPERM || err == -EACCES || err == -ENOSYS) {
+		*why = "a ring can be made but not used: a filter forbids it";
+		return THAW_RING_DENIED;
+	}
+	if (err) {
+		*why = "a read through it goes wrong";
+		return THAW_RING_BROKEN;
+	}
+	return THAW_RING_OK;
+}
+
+int thaw_ring_uring_init(struct thaw_ring *r, unsigned depth)
+{
+	int err = THAW_INJECT("ring.setup");
+
+	r->wake_fd = eventfd(0, EFD_CLOEXEC); /* blocking: a read of a non-blocking one would not wait in the ring */
+	if (r->wake_fd < 0)
+		return thaw_err_set(-errno, "i/o ring: eventfd: %s", strerror(errno));
+	if (!err)
+		err = io_uring_queue_init(depth + 1, &r->uring, 0); /* one more: the eventfd's read */
+	if (err) {
+		close(r->wake_fd);
+		return thaw_err_set(err, "io_uring: %s; check the sysctl kernel.io_uring_disabled and the container's seccomp "
+					 "profile, or choose the pool of threads", strerror(-err));
+	}
+	io_uring_ring_dontfork(&r->uring);
+	return 0;
+}
+
+void thaw_ring_uring_exit(struct thaw_ring *r)
+{
+	io_uring_queue_exit(&r->uring);
+	close(r->wake_fd);
+}
+
+void thaw_ring_uring_wake(struct thaw_ring *r)
+{
+	uint64_t one = 1;
+
+	/* Cannot fail: the counter is read each time and never near its end. */
+	if (write(r->wake_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+/* There is always room: the ring has `limit` + 1 entries, and take_locked gives at most `limit`. */
+static void prepare(struct thaw_ring *r, struct thaw_ring_req *req)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
+
+	if (req)
+		io_uring_prep_read(sqe, req->fd, (char *)req->buf + req->got, req->len - req->got, req->off + req->got);
+	else
+		io_uring_prep_read(sqe, r->wake_fd, &r->wake_value, sizeof(r->wake_value), 0);
+	io_uring_sqe_set_data(sqe, req);
+}
+
+/* Starts what may start. With nothing to start the thread is going to sleep: from here on a submitter must wake it. */
+static bool start_waiting(struct thaw_ring *r, bool may_sleep, bool *stopping)
+{
+	struct thaw_ring_req *req;
+	bool any = false;
+
+	THAW_SCOPED_LOCK(&r->lock);
+	while ((req = thaw_ring_take_locked(r))) {
+		prepare(r, req);
+		any = true;
+	}
+	*stopping = r->stopping;
+	r->asleep = !any && may_sleep && !r->stopping;
+	return any;
+}
+
+/* A read has ended; short ones go on behind what has come. */
+static void complete(struct thaw_ring *r, struct thaw_ring_req *req, int res, void *thread)
+{
+	int injected = THAW_INJECT("ring.read");
+
+	if (injected)
+		res = injected;
+	if (res > 0)
+		req->got += res;
+	if (res == -EINTR || res == -EAGAIN || (res > 0 && req->got < req->len)) {
+		prepare(r, req);
+		return;
+	}
+	thaw_ring_finish(r, req, res < 0 ? -res : res == 0 && req->len ? ENODATA : 0, thread);
+}
+
+/* Returns how many completions were handled. *armed: the eventfd's read is still under way. */
+static unsigned reap(struct thaw_ring *r, bool *armed, void *thread)
+{
+	struct io_uring_cqe *cqe;
+	unsigned n = 0;
+
+	while (!io_uring_peek_cqe(&r->uring, &cqe)) {
+		struct thaw_ring_req *req = io_uring_cqe_get_data(cqe);
+		int res = cqe->res;
+
+		io_uring_cqe_seen(&r->uring, cqe); /* first: done() may take long */
+		n++;
+		if (req)
+			complete(r, req, res, thread);
+		else
+			*armed = false;
+	}
+	return n;
+}
+
+static void enter(struct thaw_ring *r, bool wait)
+{
+	int err = wait ? io_uring_submit_and_wait(&r->uring, 1) : io_uring_submit(&r->uring);
+	struct timespec pause = { .tv_nsec = 1000000 };
+
+	/* EINTR, EAGAIN and EBUSY pass once completions have been taken; anything else would be a mistake of ours. Both
+	 * end in another try: the requests are never reported as read when they are not. */
+	if (err < 0 && err != -EINTR)
+		nanosleep(&pause, NULL);
+}
+
+void thaw_ring_uring_run(struct thaw_ring *r, void *thread)
+{
+	bool armed = false, stopping = false, idle = false;
+
+	for (;;) {
+		bool any = start_waiting(r, idle, &stopping);
+
+		if (stopping && !__atomic_load_n(&r->active, __ATOMIC_RELAXED))
+			break; /* only this thread raises `active` */
+		if (!armed) {
+			prepare(r, NULL);
+			armed = true;
+		}
+		/* Sleep only when the look at the queues just now said so: `asleep` is set and submitters wake us. */
+		enter(r, !any && (idle || stopping));
+		idle = !reap(r, &armed, thread) && !any;
+	}
+	if (armed) { /* the read of the eventfd lands in r: it has to end before r goes */
+		thaw_ring_uring_wake(r);
+		while (armed) {
+			enter(r, true);
+			reap(r, &armed, thread);
+		}
+	}
+}

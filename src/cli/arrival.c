@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// cli/arrival.c - the monitor of one restored process: from its settings to its last page and the statistics.
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "cli/cli.h"
+#include "cli/restore.h"
+#include "util/err.h"
+
+uint64_t thaw_now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ull + t.tv_nsec;
+}
+
+static void log_line(void *opaque, enum thaw_log_level level, const char *line)
+{
+	thaw_say_log(opaque, level, line);
+}
+
+static int settings(const struct thaw_restore_command *cmd, struct thaw *h, int log_fd)
+{
+	enum thaw_log_level most = thaw_cli.verbose > 1 ? THAW_LOG_DEBUG : thaw_cli.verbose ? THAW_LOG_INFO :
+				   thaw_cli.quiet ? THAW_LOG_ERROR : THAW_LOG_WARNING;
+	enum thaw_background policy = cmd->stay_lazy ? THAW_BACKGROUND_STAY_LAZY :
+				      cmd->delayed ? THAW_BACKGROUND_DELAYED : THAW_BACKGROUND_RUN;
+
+	if (thaw_set_log(h, log_line, NULL, most) < 0 || thaw_set_holder(h, 1, log_fd) < 0)
+		return -1;
+	if (thaw_set_background(h, policy, cmd->background_delay) < 0)
+		return -1;
+	return cmd->copiers ? thaw_set_copiers(h, cmd->copiers) : 0;
+}
+
+static int start_monitor(struct thaw_arrival *a, int log_fd)
+{
+	if (a->process.uffd < 0)
+		return 0;
+	a->monitor = thaw_create();
+	if (!a->monitor || settings(a->cmd, a->monitor, log_fd) < 0)
+		return thaw_err_code();
+	int r = thaw_restore_add_space(&a->process, a->monitor);
+	if (r < 0)
+		return r;
+	return thaw_start(a->monitor) < 0 ? thaw_err_code() : 0;
+}
+
+static int write_pidfile(struct thaw_arrival *a)
+{
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%d\n", (int)a->process.pid);
+
+	return thaw_outfile_commit(&a->pidfile, text, n);
+}
+
+int thaw_arrival_prepare(struct thaw_arrival *a, const struct thaw_restore_command *cmd, int log_fd)
+{
+	*a = (struct thaw_arrival){ .cmd = cmd, .start_ns = thaw_now_ns() };
+	a->pidfile.fd = a->stats.fd = -1;
+	a->process.pidfd = a->process.uffd = -1;
+	int r = thaw_outfile_open(&a->pidfile, "pidfile", cmd->pidfile);
+	if (r < 0)
+		return r;
+	r = thaw_outfile_open(&a->stats, "statistics file", cmd->stats);
+	if (r < 0)
+		return r;
+	r = thaw_restore_prepare(&cmd->core, &a->process);
+	if (r < 0)
+		return r;
+	a->prepare_ns = thaw_now_ns();
+	r = start_monitor(a, log_fd);
+	return r < 0 ? r : write_pidfile(a);
+}
+
+int thaw_arrival_resume(struct thaw_arrival *a)
+{
+	if (thaw_signals_want_end())
+		return thaw_err_set(-EINTR, "interrupted before the process ran: it was not restored");
+	int r = thaw_restore_resume(&a->process);
+	if (r < 0)
+		return r;
+	a->running_ns = thaw_now_ns();
+	thaw_outfile_close(&a->pidfile);
+	return 0;
+}
+
+void thaw_arrival_abort(struct thaw_arrival *a)
+{
+	thaw_restore_abort(&a->process);
+	thaw_restore_free(&a->process);
+	thaw_close(a->monitor);
+	a->monitor = NULL;
+	thaw_outfile_remove(&a->pidfile);
+	thaw_outfile_close(&a->pidfile);
+	thaw_outfile_close(&a->stats);
+}
+
+void thaw_arrival_reap(struct thaw_arrival *a)
+{
+	int status;
+
+	if (a->reaped || waitpid(a->process.pid, &status, WNOHANG) != a->process.pid)
+		return;
+	a->wait_status = status;
+	a->reaped = true;
+}
+
+bool thaw_arrival_ended(struct thaw_arrival *a)
+{
+	if (!a->monitor)
+		return true;
+	if (thaw_wait(a->monitor, 0, 0) < 0)
+		return false;
+	a->final.size = sizeof(a->final);
+	a->final_progress.size = sizeof(a->final_progress);
+	if (thaw_get_stats(a->monitor, 0, &a->final) < 0 || thaw_get_progress(a->monitor, 0, &a->final_progress) < 0)
+		thaw_say_error("statistics: %s", thaw_get_error());
+	a->end_ns = thaw_now_ns();
+	thaw_close(a->monitor);
+	a->monitor = NULL;
+	return true;
+}
+
+int thaw_arrival_report(struct thaw_arrival *a)
+{
+	if (!a->stats.path || a->stats.committed)
+		return 0;
+	if (!a->end_ns)
+		a->end_ns = a->running_ns; /* eager: all was in before it ran */
+	char *text = thaw_stats_json(a);
+	int r = text ? thaw_outfile_commit(&a->stats, text, strlen(text)) :
+		       thaw_err_set(-ENOMEM, "statistics file %s: no memory", a->stats.path);
+	free(text);
+	thaw_outfile_close(&a->stats);
+	return r;
+}

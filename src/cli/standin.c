@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// cli/standin.c - thaw restore in the foreground: to its parent it looks like the process that it restored.
+#include "config.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/restore.h"
+#include "util/err.h"
+
+#define TICK_MS 50
+
+struct standin {
+	struct thaw_arrival arrival;
+	struct thaw_job job;
+	struct thaw_line line;
+	int signals; /* signalfd */
+};
+
+/* ---- signals ---------------------------------------------------------------------------------------------- */
+/* A signal that came from the terminal reached the process by itself when it is in our group. */
+static bool has_it_already(const struct standin *s, const struct signalfd_siginfo *i)
+{
+	return i->ssi_code == SI_KERNEL && getpgid(s->arrival.process.pid) == getpgrp();
+}
+
+static void forward(const struct standin *s, const struct signalfd_siginfo *i)
+{
+	const struct thaw_restored *p = &s->arrival.process;
+	siginfo_t info = { .si_signo = i->ssi_signo, .si_code = SI_QUEUE };
+
+	if (i->ssi_pid == (uint32_t)getpid() || has_it_already(s, i)) /* our own SIGPIPE stays ours */
+		return;
+	info.si_pid = i->ssi_pid;
+	info.si_uid = i->ssi_uid;
+	info.si_ptr = (void *)(uintptr_t)i->ssi_ptr;
+	/* The value of a sigqueue(3) goes along; a process that is gone needs nothing any more. */
+	syscall(SYS_pidfd_send_signal, p->pidfd, i->ssi_signo, i->ssi_code == SI_QUEUE ? &info : NULL, 0);
+}
+
+/* ---- stop and go ------------------------------------------------------------------------------------------ */
+static bool is_terminal_stop(int sig)
+{
+	return sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
+}
+
+static void go_on(struct standin *s)
+{
+	pid_t group = getpgid(s->arrival.process.pid);
+
+	thaw_job_give(&s->job);
+	if (group > 0 && group != getpgrp())
+		kill(-group, SIGCONT);
+	else
+		syscall(SYS_pidfd_send_signal, s->arrival.process.pidfd, SIGCONT, NULL, 0);
+}
+
+/* The process stopped. From the terminal's point of view we are the job, so we stop too; but a SIGSTOP out of job
+ * control's sight is between its sender and the process, and its memory goes on arriving. */
+static void stopped(struct standin *s, int sig)
+{
+	if ((sig == SIGTTIN || sig == SIGTTOU) && !s->job.given && thaw_job_is_front(&s->job)) {
+		go_on(s); /* it was brought to the front in the meantime */
+		return;
+	}
+	if (!is_terminal_stop(sig) && !(sig == SIGSTOP && s->job.given))
+		return;
+	thaw_line_hide(&s->line);
+	if (thaw_job_stop(&s->job, sig))
+		go_on(s);
+}
+
+static void child(struct standin *s)
+{
+	struct thaw_arrival *a = &s->arrival;
+	int status;
+
+	while (!a->reaped && waitpid(a->process.pid, &status, WNOHANG | WUNTRACED | WCONTINUED) == a->process.pid) {
+		if (WIFSTOPPED(status)) {
+			stopped(s, WSTOPSIG(status));
+		} else if (!WIFCONTINUED(status)) {
+			a->wait_status = status;
+			a->reaped = true;
+		}
+	}
+}
+
+static void signals(struct standin *s)
+{
+	struct signalfd_siginfo i;
+
+	while (read(s->signals, &i, sizeof(i)) == sizeof(i)) {
+		if (i.ssi_signo == SIGCHLD)
+			child(s);
+		else if (!s->arrival.reaped)
+			forward(s, &i);
+		else
+			thaw_say(0, "the process has ended, memory of children that it left is still arriving: "
+				 "thaw stays for it (signal %u ignored)", i.ssi_signo);
+		if (i.ssi_signo == SIGWINCH)
+			thaw_line_hide(&s->line);
+	}
+}
+
+/* ---- the loop --------------------------------------------------------------------------------------------- */
+static void progress(struct standin *s)
+{
+	struct thaw_progress p = { .size = sizeof(p) };
+
+	if (s->line.how != THAW_LINE_OFF && !thaw_get_progress(s->arrival.monitor, 0, &p))
+		thaw_line_update(&s->line, &p, thaw_job_is_front(&s->job));
+}
+
+static int arrived(struct standin *s)
+{
+	thaw_line_close(&s->line, &s->arrival);
+	if (thaw_arrival_report(&s->arrival) < 0)
+		return thaw_say_failure();
+	return 0;
+}
+
+static void loop(struct standin *s)
+{
+	struct pollfd p = { .fd = s->signals, .events = POLLIN };
+	bool arriving = true;
+
+	while (arriving || !s->arrival.reaped) {
+		poll(&p, 1, arriving ? TICK_MS : -1);
+		signals(s);
+		if (!arriving)
+			continue;
+		if (thaw_arrival_ended(&s->arrival)) {
+			arriving = false;
+			arrived(s);
+		} else {
+			progress(s);
+		}
+	}
+}
+
+static int status_of(int wait_status)
+{
+	return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+static int give_up(struct standin *s)
+{
+	int r = thaw_say_failure();
+
+	thaw_arrival_abort(&s->arrival);
+	return r;
+}
+
+int thaw_standin_run(const struct thaw_restore_command *cmd)
+{
+	struct standin s = { .signals = -1 };
+	sigset_t all;
+
+	thaw_signals_block();
+	if (thaw_arrival_prepare(&s.arrival, cmd, thaw_cli.log_fd) < 0)
+		return give_up(&s);
+	sigfillset(&all);
+	s.signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (s.signals < 0) {
+		thaw_err_set(-errno, "signalfd: %s", strerror(errno));
+		return give_up(&s);
+	}
+	thaw_job_open(&s.job, s.arrival.process.pid);
+	thaw_job_give(&s.job);
+	if (thaw_arrival_resume(&s.arrival) < 0) {
+		thaw_job_close(&s.job);
+		return give_up(&s);
+	}
+	thaw_line_open(&s.line, cmd->progress);
+	child(&s); /* what it did before the first signal could tell */
+	loop(&s);
+	thaw_job_close(&s.job);
+	thaw_restore_free(&s.arrival.process);
+	return status_of(s.arrival.wait_status);
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* kern/sandbox.c - the table of who may call what, and the filters made from it */
+#include "config.h"
+#include "kern/sandbox.h"
+#include "kern/sandbox_impl.h"
+#include "kern/uffd.h"
+#include "util/err.h"
+#include "util/inject.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+#define READER (1 << THAW_ROLE_READER)
+#define COPIER (1 << THAW_ROLE_COPIER)
+#define IO (1 << THAW_ROLE_IO)
+#define CONTROL (1 << THAW_ROLE_CONTROL)
+#define HOLDER (1 << THAW_ROLE_HOLDER)
+#define THREADS (READER | COPIER | IO | CONTROL)
+#define ALL (THREADS | HOLDER)
+/* Those in which an application's callback may answer for content: it may talk to whoever has it. */
+#define CALLBACKS (COPIER | IO | CONTROL)
+
+/* What an argument must be for a call to be let through. */
+enum when {
+	ALWAYS,
+	UFFD_IOCTL,  /* an establishing or waking call of userfaultfd */
+	READ_ONLY,   /* open: O_RDONLY */
+	NOT_EXEC,    /* mmap, mprotect: without PROT_EXEC */
+	ONLY_ABORT,  /* tgkill: abort(3) of a failed assertion */
+};
+
+static const struct {
+	int nr;
+	unsigned roles;
+	enum when when;
+} table[] = {
+	/* the work */
+	{ SCMP_SYS(ioctl), ALL, UFFD_IOCTL },
+	{ SCMP_SYS(read), ALL },
+	{ SCMP_SYS(write), ALL },
+	{ SCMP_SYS(close), ALL },
+	{ SCMP_SYS(futex), ALL },
+	{ SCMP_SYS(epoll_wait), READER | CONTROL },
+	{ SCMP_SYS(epoll_pwait), READER | CONTROL },
+	{ SCMP_SYS(epoll_pwait2), READER | CONTROL },
+	{ SCMP_SYS(epoll_ctl), READER | CONTROL },
+	{ SCMP_SYS(poll), ALL },
+	{ SCMP_SYS(ppoll), ALL },
+	{ SCMP_SYS(io_uring_enter), IO },
+	{ SCMP_SYS(pread64), ALL },
+	{ SCMP_SYS(preadv), THREADS },
+	{ SCMP_SYS(preadv2), THREADS },
+	{ SCMP_SYS(mlock), THREADS },
+	{ SCMP_SYS(mlock2), THREADS },
+	{ SCMP_SYS(munlock), THREADS },
+	{ SCMP_SYS(mincore), THREADS },
+	{ SCMP_SYS(readahead), THREADS },
+	{ SCMP_SYS(fadvise64), THREADS },
+	{ SCMP_SYS(fcntl), THREADS },
+	{ SCMP_SYS(fstat), THREADS },
+	{ SCMP_SYS(timerfd_settime), CONTROL },
+	{ SCMP_SYS(pidfd_send_signal), CONTROL },
+
+	/* looking into /proc */
+	{ SCMP_SYS(openat), CONTROL | HOLDER, READ_ONLY },
+	{ SCMP_SYS(getdents64), CONTROL | HOLDER },
+	{ SCMP_SYS(lseek), CONTROL | HOLDER },
+	{ SCMP_SYS(newfstatat), CONTROL },
+	{ SCMP_SYS(readlinkat), CONTROL | HOLDER },
+	{ SCMP_SYS(readlink), CONTROL | HOLDER },
+	{ SCMP_SYS(pidfd_open), CONTROL | HOLDER },
+
+	/* memory of the C library's allocator, and windows of the image */
+	{ SCMP_SYS(mmap), THREADS, NOT_EXEC },
+	{ SCMP_SYS(mprotect), THREADS, NOT_EXEC },
+	{ SCMP_SYS(munmap), ALL },
+	{ SCMP_SYS(mremap), THREADS },
+	{ SCMP_SYS(madvise), THREADS },
+	{ SCMP_SYS(brk), THREADS },
+	{ SCMP_SYS(getrandom), THREADS },
+
+	/* time and the scheduler */
+	{ SCMP_SYS(clock_gettime), ALL },
+	{ SCMP_SYS(gettimeofday), ALL },
+	{ SCMP_SYS(clock_nanosleep), ALL },
+	{ SCMP_SYS(nanosleep), ALL },
+	{ SCMP_SYS(restart_syscall), ALL },
+	{ SCMP_SYS(sched_yield), THREADS },
+	{ SCMP_SYS(sched_getaffinity), THREADS },
+	{ SCMP_SYS(sched_setaffinity), THREADS },
+	{ SCMP_SYS(sched_setscheduler), THREADS },
+	{ SCMP_SYS(setpriority), THREADS },
+	{ SCMP_SYS(getcpu), THREADS },
+	{ SCMP_SYS(getrusage), THREADS },
+
+	/* being a thread, and ending */
+	{ SCMP_SYS(gettid), ALL },
+	{ SCMP_SYS(getpid), ALL },
+	{ SCMP_SYS(rt_sigprocmask), ALL },
+	{ SCMP_SYS(rt_sigreturn), ALL },
+	{ SCMP_SYS(sigaltstack), THREADS },
+	{ SCMP_SYS(tgkill), ALL, ONLY_ABORT },
+	{ SCMP_SYS(exit), ALL },
+	{ SCMP_SYS(exit_group), ALL },
+	{ SCMP_SYS(membarrier), THREADS },
+
+	/* callbacks of an application that fetches content elsewhere */
+	{ SCMP_SYS(recvfrom), CALLBACKS },
+	{ SCMP_SYS(recvmsg), CALLBACKS },
+	{ SCMP_SYS(sendto), CALLBACKS },
+	{ SCMP_SYS(sendmsg), CALLBACKS },
+	{ SCMP_SYS(readv), CALLBACKS },
+	{ SCMP_SYS(writev), THREADS },
+	{ SCMP_SYS(pwrite64), THREADS },
+};
+
+/* What the runtimes of the sanitizers do behind our back, mostly when they report. */
+static const int sanitizer_calls[] = {
+	SCMP_SYS(openat),    SCMP_SYS(readlink),   SCMP_SYS(mmap),	      SCMP_SYS(mprotect),   SCMP_SYS(clone),
+	SCMP_SYS(prctl),     SCMP_SYS(sigaltstack), SCMP_SYS(rt_sigaction),    SCMP_SYS(getrlimit),  SCMP_SYS(prlimit64),
+	SCMP_SYS(getppid),   SCMP_SYS(tgkill),	   SCMP_SYS(wait4),	      SCMP_SYS(execve),	    SCMP_SYS(pipe2),
+	SCMP_SYS(dup2),	     SCMP_SYS(sysinfo),	   SCMP_SYS(stat),	      SCMP_SYS(fstat),	    SCMP_SYS(newfstatat),
+	SCMP_SYS(lseek),     SCMP_SYS(getdents64), SCMP_SYS(sched_yield),     SCMP_SYS(munmap),	    SCMP_SYS(madvise),
+	SCMP_SYS(mremap),    SCMP_SYS(brk),	   SCMP_SYS(set_robust_list), SCMP_SYS(rseq),	    SCMP_SYS(process_vm_readv),
+	SCMP_SYS(access),    SCMP_SYS(ftruncate),  SCMP_SYS(unlink),	      SCMP_SYS(kill),	    SCMP_SYS(ioctl),
+	SCMP_SYS(sched_getaffinity),
+};
+
+static const uint64_t uffd_ioctls[] = {
+	UFFDIO_COPY, UFFDIO_ZEROPAGE, UFFDIO_WAKE, UFFDIO_CONTINUE, UFFDIO_POISON, UFFDIO_REGISTER,
+};
+
+static const char *const role_names[THAW_ROLES] = {
+	[THAW_ROLE_NONE] = "no", [THAW_ROLE_READER] = "reader",	  [THAW_ROLE_COPIER] = "copier",
+	[THAW_ROLE_IO] = "i/o",	 [THAW_ROLE_CONTROL] = "control", [THAW_ROLE_HOLDER] = "holder",
+};
+
+const char *thaw_sandbox_role_name(enum thaw_role role)
+{
+	return role < THAW_ROLES ? role_names[role] : "unknown";
+}
+
+bool thaw_sandbox_in_table(enum thaw_role role, int nr)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		if (table[i].nr == nr && table[i].roles & 1 << role)
+			return table[i].when == ALWAYS;
+	return false;
+}
+
+static int allow(scmp_filter_ctx ctx, int nr, enum when when)
+{
+	size_t i;
+	int err = 0;
+
+	switch (when) {
+	case ALWAYS:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 0);
+	case UFFD_IOCTL:
+		for (i = 0; !err && i < sizeof(uffd_ioctls) / sizeof(uffd_ioctls[0]); i++)
+			err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)uffd_ioctls[i]));
+		return err;
+	case READ_ONLY:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A2_32(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, 0));
+	case NOT_EXEC:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A2_32(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	case ONLY_ABORT:
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A2_32(SCMP_CMP_EQ, SIGABRT));
+	}
+	return -EINVAL;
+}
+
+static int fill(scmp_filter_ctx ctx, enum thaw_role role)
+{
+	size_t i;
+	int err = 0;
+
+	/* What a sanitizer needs comes first: a rule with conditions behind one without adds nothing. */
+	for (i = 0; SANITIZED && !err && i < sizeof(sanitizer_calls) / sizeof(sanitizer_calls[0]); i++)
+		err = allow(ctx, sanitizer_calls[i], ALWAYS);
+	for (i = 0; !err && i < sizeof(table) / sizeof(table[0]); i++) {
+		if (!(table[i].roles & 1 << role))
+			continue;
+		err = allow(ctx, table[i].nr, table[i].when);
+		if (err == -EEXIST)
+			err = 0;
+	}
+	/* The calls of every fault, in the order of how often; the unconditional ones the kernel remembers by itself. */
+	if (!err)
+		err = seccomp_syscall_priority(ctx, SCMP_SYS(ioctl), 255);
+	return err;
+}
+
+static int load(enum thaw_role role)
+{
+	/* Trap, so that the handler can say who called what. For this thread only: no TSYNC. */
+	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_TRAP);
+	int err = THAW_INJECT("sandbox.load");
+
+	if (!ctx)
+		return -ENOMEM;
+	if (!err)
+		err = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_TRAP);
+	if (!err)
+		err = fill(ctx, role);
+	if (!err)
+		err = seccomp_load(ctx);
+	seccomp_release(ctx);
+	return err;
+}
+
+int thaw_sandbox_enter(enum thaw_role role)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the library keeps what it learns about the kernel unlocked */
+	sigset_t set;
+	int err;
+
+	if (role <= THAW_ROLE_NONE || role >= THAW_ROLES)
+		return thaw_err_set(-EINVAL, "sandbox: there is no role %d", (int)role);
+	sigemptyset(&set);
+	sigaddset(&set, SIGSYS);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	free(malloc(1)); /* the thread's arena is chosen now: that may look for the number of CPUs in /sys */
+	thaw_sandbox_set_role(role);
+	if (role == THAW_ROLE_HOLDER) {
+		err = load(role); /* alone in its process, whose copy of the lock may be held by nobody */
+	} else {
+		pthread_mutex_lock(&lock);
+		err = load(role);
+		pthread_mutex_unlock(&lock);
+	}
+	if (!err)
+		return 0;
+	thaw_sandbox_set_role(THAW_ROLE_NONE);
+	return thaw_err_set(err, "sandbox: the filter of the %s thread cannot be loaded: %s; use a kernel with CONFIG_SECCOMP_FILTER, "
+				 "or switch the sandbox off", role_names[role], strerror(-err));
+}

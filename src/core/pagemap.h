@@ -5,11 +5,14 @@
  * that is in no extent holds no checkpointed content: it reads as zero (or is not the monitor's business).
  * Each page of an extent has one bit: done (placed, or found present, or gone).
  *
+ * Extents are kept as runs of up to 1024 pages (core/slot.h) in a B+-tree (core/tree.h).
+ *
  * Rule      the structure changes only in the exclusive section of the space (or before it is published);
  *           in the shared section it is read, and done bits are set with atomic operations
  * Threads   caller excludes: functions marked (X) need the exclusive section, the others S or X
- * Cost      lookup, mark, remove and move of one extent: O(log n); 24 bytes and one bit a page per extent or so
- * Errors    -ENOMEM, -EINVAL, -EEXIST (an added extent overlaps) */
+ * Cost      lookup, mark, remove and move of one extent: O(log n); 24 bytes a run and one bit a page or so
+ * Errors    -ENOMEM, -EINVAL (not whole pages, outside the limits below), -EEXIST (an added extent overlaps);
+ *           the map then says what it said before */
 #ifndef THAW_CORE_PAGEMAP_H
 #define THAW_CORE_PAGEMAP_H
 
@@ -28,7 +31,7 @@ struct thaw_pagemap;
 struct thaw_extent {
 	uint64_t addr;   /* run-time address, page aligned */
 	uint64_t pages;
-	uint64_t off;    /* byte offset in the object; < 2^48 */
+	uint64_t off;    /* byte offset in the object, page aligned; < 2^60 */
 	uint32_t object; /* < 2^16: the source's number of a file (or other object) */
 	uint32_t flags;  /* THAW_EXTENT_* */
 };
@@ -39,7 +42,7 @@ void thaw_pagemap_free(struct thaw_pagemap *pm);
 /* (X) Adds an extent, joining it to neighbours that continue it. */
 int thaw_pagemap_add(struct thaw_pagemap *pm, const struct thaw_extent *e);
 
-/* The content at addr: the rest of its extent from addr on, cut to max_pages. False: no content (zero). */
+/* The content at addr: the rest of its extent from the page of addr on, cut to max_pages. False: no content (zero). */
 bool thaw_pagemap_lookup(const struct thaw_pagemap *pm, uint64_t addr, uint64_t max_pages, struct thaw_extent *out);
 
 bool thaw_pagemap_is_done(const struct thaw_pagemap *pm, uint64_t addr); /* false where there is no content */
@@ -47,14 +50,16 @@ bool thaw_pagemap_is_done(const struct thaw_pagemap *pm, uint64_t addr); /* fals
 /* The first run of pages at or behind `from` that are not done, within one extent, cut to max_pages. */
 bool thaw_pagemap_next_absent(const struct thaw_pagemap *pm, uint64_t from, uint64_t max_pages, struct thaw_extent *out);
 
-/* Marks pages done; parts without content are passed over. Returns how many were newly marked. */
+/* Marks pages done; parts without content are passed over. Returns how many were newly marked. Several threads in S may
+ * mark at once, the same pages too: each page is counted for one of them. */
 uint64_t thaw_pagemap_mark_done(struct thaw_pagemap *pm, uint64_t addr, uint64_t pages);
 
-/* (X) The range was discarded or unmapped: its extents go. Returns the absent pages dropped, or -ENOMEM. */
+/* (X) The range was discarded or unmapped: its extents go. Returns the absent pages dropped, or an error. Any length: what
+ * reaches beyond the end of the address space is cut there. */
 int64_t thaw_pagemap_remove(struct thaw_pagemap *pm, uint64_t addr, uint64_t len);
 
 /* (X) The range was moved: what the destination held goes, extents and done bits move. Returns the absent pages
- * dropped at the destination, or -ENOMEM. Source and destination may not overlap (mremap forbids it). */
+ * dropped at the destination, or an error. Source and destination may not overlap (mremap forbids it). */
 int64_t thaw_pagemap_move(struct thaw_pagemap *pm, uint64_t from, uint64_t to, uint64_t len);
 
 /* (X) A fork child's map: a copy, without the extents that carry one of drop_flags. NULL: no memory. */
@@ -62,7 +67,10 @@ struct thaw_pagemap *thaw_pagemap_clone(const struct thaw_pagemap *pm, uint32_t 
 
 uint64_t thaw_pagemap_absent(const struct thaw_pagemap *pm); /* pages with content that are not done; atomic read */
 uint64_t thaw_pagemap_pages(const struct thaw_pagemap *pm);  /* pages with content, done or not */
-uint64_t thaw_pagemap_extents(const struct thaw_pagemap *pm);
+uint64_t thaw_pagemap_extents(const struct thaw_pagemap *pm); /* runs of at most 1024 pages */
 size_t thaw_pagemap_memory(const struct thaw_pagemap *pm);   /* bytes held */
+/* The four figures may be read by any thread at any time while the map lives. */
+
+bool thaw_pagemap_is_sound(const struct thaw_pagemap *pm); /* (X) tests: order, keys and counters; O(n) */
 
 #endif

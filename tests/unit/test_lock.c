@@ -12,7 +12,6 @@
 #include "util/lock.h"
 
 static struct thaw_lock space = THAW_LOCK_INIT(space, THAW_RANK_SPACE);
-static struct thaw_lock other_space = THAW_LOCK_INIT(other_space, THAW_RANK_SPACE);
 static struct thaw_lock stats = THAW_LOCK_INIT(stats, THAW_RANK_STATS);
 static struct thaw_cond cond;
 
@@ -70,6 +69,8 @@ Test(lock, rising_ranks_are_fine_and_release_is_in_any_order)
 }
 
 #ifdef THAW_DEBUG
+static struct thaw_lock other_space = THAW_LOCK_INIT(other_space, THAW_RANK_SPACE);
+
 /* Runs fn in a child and gives its last words; the child has to die by abort(). */
 static void last_words(void (*fn)(void), char *text, size_t size)
 {

@@ -1,0 +1,165 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# contrib/check.sh - everything, from a fresh clone on Debian 12: installs the packages, builds with warnings as errors
+# and runs every test: the suite, the same under ThreadSanitizer and under AddressSanitizer, each fuzz target for a
+# short time, and the release archive. The last line is "N passed, N failed" (", N skipped" where some were).
+# Everything is built in build-check below the source tree; FUZZ_SECONDS (20) and JOBS (all processors) may be set.
+set -u -o pipefail
+umask 022
+export LC_ALL=C
+exec </dev/null
+src=$(cd "$(dirname "$0")/.." && pwd) || exit 1
+build=$src/build-check
+jobs=${JOBS:-$(nproc)}
+fuzz_seconds=${FUZZ_SECONDS:-20}
+passed=0
+failed=0
+skipped=0
+started=$SECONDS
+
+stage()
+{
+	echo
+	echo "== $* (at $((SECONDS - started)) s)"
+}
+
+die()
+{
+	echo "check.sh: $*" >&2
+	echo "0 passed, 1 failed"
+	exit 1
+}
+
+fail_one()
+{
+	echo "FAIL: $*"
+	failed=$((failed + 1))
+}
+
+# totals NAME DIR MAKE_STATUS: adds up what the test records in DIR say; a part that ran nothing has failed
+totals()
+{
+	local name=$1 dir=$2 status=$3 trs log p=0 f=0 s=0
+	while IFS= read -r trs; do
+		log=${trs%.trs}.log
+		case $(sed -n 's/^:global-test-result: //p' "$trs") in
+		PASS) p=$((p + 1)) ;;
+		SKIP)
+			s=$((s + 1))
+			echo "SKIP: $name: ${trs#"$dir/"}: $( (grep -i skip "$log" || tail -n 1 "$log") | head -n 1 | cut -c 1-200)"
+			;;
+		*)
+			f=$((f + 1))
+			echo "FAIL: $name: ${trs#"$dir/"}; the end of its log:"
+			tail -n 40 "$log" | sed 's/^/    /'
+			;;
+		esac
+	done < <(find "$dir" -name '*.trs' -not -path "$dir/build-*" | sort)
+	echo "$name: $p passed, $f failed, $s skipped"
+	passed=$((passed + p))
+	failed=$((failed + f))
+	skipped=$((skipped + s))
+	if [ "$status" != 0 ] && [ "$f" = 0 ]; then
+		fail_one "$name: make failed before or beside the tests"
+		tail -n 40 "$build/$name.log"
+	elif [ "$p" = 0 ] && [ "$f" = 0 ]; then
+		fail_one "$name: no test has run"
+	fi
+}
+
+# run NAME COMMAND...: in the build directory, its output in NAME.log and, shortened, here
+run()
+{
+	local name=$1
+	shift
+	(cd "$build" && "$@") >"$build/$name.log" 2>&1
+	local status=$?
+	grep -E '^(FAIL|ERROR|XPASS): |warning:|error:|FUZZ (PASS|FAIL)' "$build/$name.log" | sort -u | head -n 60
+	return $status
+}
+
+stage "packages"
+"$src/contrib/packages.sh" all || die "the packages of contrib/packages.txt could not be installed"
+
+stage "configure and build"
+rm -rf "$build"
+mkdir -p "$build" || die "cannot make $build"
+if [ -f "$src/config.status" ]; then
+	# a source tree that was configured in place cannot be built beside: take a copy
+	mkdir "$build/source" &&
+		tar -C "$src" --exclude='./build*' --exclude=./.git -cf - . | tar -C "$build/source" -xf - &&
+		make -s -C "$build/source" distclean >/dev/null || die "cannot copy the configured source tree"
+	src=$build/source
+fi
+(cd "$src" && autoreconf -fi) >"$build/autoreconf.log" 2>&1 || { cat "$build/autoreconf.log"; die "autoreconf failed"; }
+# The tests' own scratch directory: what is left in it at the end was left behind by a test.
+TMPDIR=$(mktemp -d /tmp/thaw-check.XXXXXX) || die "no scratch directory"
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
+flags=(--enable-werror)
+run configure "$src/configure" --enable-debug "${flags[@]}" || { tail -n 20 "$build/configure.log"; die "configure failed"; }
+run make make -j"$jobs" || { tail -n 40 "$build/make.log"; die "the build failed"; }
+
+stage "make check"
+run check make -j"$jobs" -k check
+totals check "$build" $?
+
+stage "make check-race (ThreadSanitizer)"
+run check-race make -j"$jobs" -k check-race SUBBUILD_CONFIGURE_FLAGS="${flags[*]}"
+totals check-race "$build/build-race" $?
+
+stage "make check-asan (AddressSanitizer, UndefinedBehaviorSanitizer)"
+run check-asan make -j"$jobs" -k check-asan SUBBUILD_CONFIGURE_FLAGS="${flags[*]}"
+totals check-asan "$build/build-asan" $?
+
+stage "fuzz targets, $fuzz_seconds s each"
+mkdir -p "$build/build-fuzz"
+fuzz()
+{
+	cd build-fuzz && "$src/configure" -q CC=clang --enable-debug --enable-fuzz CFLAGS='-g -O1' &&
+		make -j"$jobs" fuzz-programs && make -k -j"$jobs" fuzz FUZZ_SECONDS="$fuzz_seconds"
+}
+run fuzz fuzz
+status=$?
+p=$(grep -c '^FUZZ PASS' "$build/fuzz.log")
+f=$(grep -c '^FUZZ FAIL' "$build/fuzz.log")
+passed=$((passed + p))
+failed=$((failed + f))
+if [ "$f" != 0 ] || [ "$p" = 0 ] || [ "$status" != 0 ]; then
+	tail -n 60 "$build/fuzz.log"
+	[ "$f" != 0 ] || fail_one "fuzz: could not be built or ran nothing"
+fi
+
+stage "make distcheck (a release build from the archive; its unit tests)"
+if run distcheck make -j"$jobs" distcheck-short; then
+	passed=$((passed + 1))
+else
+	tail -n 40 "$build/distcheck.log"
+	fail_one "distcheck"
+fi
+
+stage "what was left behind"
+left=$(find "$TMPDIR" -mindepth 1 -maxdepth 1 | head -n 20)
+for environ in /proc/[0-9]*/environ; do
+	if tr '\0' '\n' <"$environ" 2>/dev/null | grep -qx "TMPDIR=$TMPDIR" && [ "$environ" != "/proc/$$/environ" ]; then
+		pid=${environ#/proc/}
+		pid=${pid%/environ}
+		[ "$(sed -n 's/^PPid:\t//p' "/proc/$pid/status" 2>/dev/null)" = "$$" ] ||
+			left="$left process $pid ($(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null))"
+	fi
+done
+if [ -z "$left" ]; then
+	echo "nothing"
+	passed=$((passed + 1))
+else
+	fail_one "left behind: $left"
+fi
+
+echo
+echo "took $((SECONDS - started)) s"
+if [ "$skipped" != 0 ]; then
+	echo "$passed passed, $failed failed, $skipped skipped"
+else
+	echo "$passed passed, $failed failed"
+fi
+[ "$failed" = 0 ] && [ "$passed" != 0 ]

@@ -69,7 +69,8 @@ void thaw_batch_free(struct thaw_batch *b);
  * (then run the batch and start the next one). */
 uint64_t thaw_batch_data(struct thaw_batch *b, const void *data, size_t len);
 /* Adds a call; returns its index, or -ENOSPC when the table is full. */
-int thaw_batch_call(struct thaw_batch *b, unsigned flags, long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5);
+int thaw_batch_call(struct thaw_batch *b, unsigned flags, long nr, uint64_t a0, uint64_t a1, uint64_t a2,
+		    uint64_t a3, uint64_t a4, uint64_t a5);
 /* Runs it on the thread. 0, or -errno (mechanism). Then results and output data can be read; the batch is empty again
  * after thaw_batch_reset(). *failed: index of the call that ended it (THAW_CALL_STOP), else -1. */
 int thaw_batch_run(struct thaw_batch *b, pid_t tid, int *failed);

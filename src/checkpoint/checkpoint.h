@@ -31,7 +31,7 @@ struct thaw_restore_options {
 };
 /* A process made again, complete but for the memory that the monitor brings, not yet running. */
 struct thaw_restored {
-	pid_t pid;            /* as seen by the caller */
+	pid_t pid;            /* as seen by the caller, whose child it is */
 	int pidfd;
 	int uffd;             /* -1: eager */
 	void *impl;

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* checkpoint/restore.c - a process is made again from an image directory, step by step, or not at all */
+#include "config.h"
+#include "checkpoint/restore.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <unistd.h>
+
+#include "checkpoint/state.h"
+#include "checkpoint/tracee.h"
+#include "kern/sys.h"
+#include "util/err.h"
+
+static struct thaw_restore *restore_new(const struct thaw_restore_options *o)
+{
+	struct thaw_restore *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->o = *o;
+	r->dirfd = r->exe_fd = r->pidfd = r->init_pidfd = r->control = r->uffd = -1;
+	r->sid = getsid(0);
+	r->pgid = getpgrp();
+	r->script = malloc(sizeof(*r->script));
+	if (!r->script) {
+		free(r);
+		return NULL;
+	}
+	return r;
+}
+
+static void close_one(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+/* What was only needed to make the process. */
+static void drop_files(struct thaw_restore *r)
+{
+	for (size_t i = 0; r->map_fd && i < r->p->n_mappings; i++)
+		if (r->map_first[i] == (int)i)
+			close(r->map_fd[i]);
+	free(r->map_fd);
+	free(r->map_first);
+	r->map_fd = NULL;
+	r->map_first = NULL;
+	close_one(&r->exe_fd);
+}
+
+static void restore_free(struct thaw_restore *r)
+{
+	drop_files(r);
+	thaw_batch_free(r->batch);
+	free(r->script);
+	free(r->tids);
+	free(r->eager);
+	thaw_source_close(r->source);
+	if (r->head || r->p)
+		thaw_state_free(r->head, r->p);
+	if (r->report)
+		munmap(r->report, r->report_len);
+	close_one(&r->dirfd);
+	close_one(&r->control);
+	close_one(&r->uffd);
+	close_one(&r->init_pidfd);
+	close_one(&r->pidfd);
+	free(r);
+}
+
+static int take_uffd(struct thaw_restore *r)
+{
+	if (r->o.eager)
+		return 0;
+	r->uffd = thaw_sys_pidfd_getfd(r->pidfd, r->report->uffd);
+	if (r->uffd < 0)
+		return thaw_err_set(r->uffd, "taking over the userfaultfd of process %d: %s", r->p->pid, strerror(-r->uffd));
+	return 0;
+}
+
+static int prepare(struct thaw_restore *r)
+{
+	int err = thaw_restore_read(r);
+
+	if (!err)
+		err = thaw_restore_spawn(r);
+	if (!err)
+		err = take_uffd(r); /* before it is traced: its descriptors are what they were */
+	if (!err)
+		err = thaw_restore_seize(r);
+	if (!err)
+		err = thaw_restore_mm(r);
+	if (err)
+		return err;
+	drop_files(r);
+	err = thaw_restore_content(r);
+	return err ? err : thaw_restore_mm_finish(r);
+}
+
+int thaw_restore_prepare(const struct thaw_restore_options *o, struct thaw_restored *out)
+{
+	struct thaw_restore *r;
+	int err;
+
+	memset(out, 0, sizeof(*out));
+	out->pidfd = out->uffd = -1;
+	thaw_err_clear();
+	r = restore_new(o);
+	if (!r)
+		return thaw_err_set(-ENOMEM, "no memory for a restore");
+	err = prepare(r);
+	if (err) {
+		thaw_restore_kill(r);
+		restore_free(r);
+		return err;
+	}
+	out->impl = r;
+	out->pid = r->pid;
+	out->pidfd = r->pidfd;
+	out->uffd = r->uffd;
+	return 0;
+}
+
+/* The mappings that the monitor serves. */
+static struct thaw_range *lazy_ranges(const struct thaw_restore *r, size_t *n)
+{
+	const ThawState__Process *p = r->p;
+	struct thaw_range *v = calloc(p->n_mappings, sizeof(*v));
+
+	*n = 0;
+	for (size_t i = 0; v && i < p->n_mappings; i++) {
+		const ThawState__Mapping *m = p->mappings[i];
+		struct thaw_range *range = &v[*n];
+
+		if (!thaw_restore_is_lazy(r, m))
+			continue;
+		range->address = m->start;
+		range->length = m->end - m->start;
+		range->kind = THAW_KIND_ANON;
+		range->prot = (int)m->prot;
+		for (size_t a = 0; a < m->n_madvise; a++)
+			range->flags |= m->madvise[a] == MADV_WIPEONFORK ? THAW_RANGE_WIPEONFORK :
+					m->madvise[a] == MADV_DONTFORK	 ? THAW_RANGE_DONTFORK : 0;
+		++*n;
+	}
+	return v;
+}
+
+int thaw_restore_add_space(struct thaw_restored *out, struct thaw *monitor)
+{
+	struct thaw_restore *r = out->impl;
+	struct thaw_space space = { .size = sizeof(space), .uffd = r->uffd, .pidfd = r->pidfd, .pid = r->pid,
+				    .source = r->source, .register_ranges = 1 };
+	struct thaw_range *ranges;
+	int64_t id;
+
+	if (r->uffd < 0)
+		return 0;
+	ranges = lazy_ranges(r, &space.n_ranges);
+	if (!ranges)
+		return thaw_err_set(-ENOMEM, "no memory for %zu ranges", r->p->n_mappings);
+	space.ranges = ranges;
+	id = thaw_add_space(monitor, &space);
+	free(ranges);
+	if (id < 0)
+		return thaw_err_set(-(thaw_get_errno() ? thaw_get_errno() : EIO), "%s", thaw_get_error());
+	r->uffd = out->uffd = -1; /* the monitor's now */
+	return 0;
+}
+
+/* Threads that are let go run at once; the leader, held to the last, dies with us (PTRACE_O_EXITKILL) and takes them along
+ * should we not get to the end. */
+static int let_go(struct thaw_restore *r)
+{
+	int err = 0;
+
+	for (size_t i = r->p->n_threads; i-- > 0 && !err;)
+		err = thaw_tracee_ptrace(PTRACE_DETACH, r->tids[i], 0, 0);
+	return err < 0 ? err : 0;
+}
+
+int thaw_restore_resume(struct thaw_restored *out)
+{
+	struct thaw_restore *r = out->impl;
+	int err = thaw_restore_oom_score(r);
+
+	if (!err)
+		err = thaw_restore_threads(r);
+	if (!err)
+		err = thaw_restore_registers(r);
+	if (!err)
+		err = thaw_restore_release_init(r);
+	if (!err)
+		err = let_go(r);
+	if (err)
+		thaw_restore_abort(out);
+	return err;
+}
+
+void thaw_restore_abort(struct thaw_restored *out)
+{
+	struct thaw_restore *r = out->impl;
+
+	if (r)
+		thaw_restore_kill(r);
+}
+
+void thaw_restore_free(struct thaw_restored *out)
+{
+	struct thaw_restore *r = out->impl;
+
+	if (!r)
+		return;
+	restore_free(r);
+	out->impl = NULL;
+	out->pidfd = out->uffd = -1;
+}

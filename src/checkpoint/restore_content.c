@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* checkpoint/restore_content.c - which content is eager, and writing it into the new process */
+#include "config.h"
+#include "checkpoint/restore.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include "util/err.h"
+
+#define CHUNK_PAGES 512u            /* of one process_vm_writev */
+#define TWO_THREADS_PAGES 16384u    /* below 64 MiB a second thread does not pay */
+
+bool thaw_restore_is_lazy(const struct thaw_restore *r, const ThawState__Mapping *m)
+{
+	return !r->o.eager && m->lazy;
+}
+
+/* ---- sorting ---- */
+struct sorter {
+	struct thaw_restore *r;
+	size_t next, room; /* next: the first mapping that may still hold content; room: of r->eager */
+};
+
+static int keep_run(struct sorter *s, const struct thaw_extent *e, uint64_t start, uint64_t end)
+{
+	struct thaw_restore *r = s->r;
+
+	if (r->n_eager == s->room) {
+		size_t room = s->room ? 2 * s->room : 256;
+		struct thaw_run *bigger = realloc(r->eager, room * sizeof(*bigger));
+
+		if (!bigger)
+			return thaw_err_set(-ENOMEM, "no memory for %zu runs of pages", room);
+		r->eager = bigger;
+		s->room = room;
+	}
+	r->eager[r->n_eager++] = (struct thaw_run){ .addr = start, .pages = (end - start) / THAW_PAGE_SIZE,
+						    .off = e->off + (start - e->addr), .object = e->object };
+	return 0;
+}
+
+/* One run of content, cut at the mappings that it lies in. */
+static int sort_extent(void *opaque, const struct thaw_extent *e)
+{
+	struct sorter *s = opaque;
+	const ThawState__Process *p = s->r->p;
+	uint64_t at = e->addr, end = e->addr + e->pages * THAW_PAGE_SIZE;
+	int err = 0;
+
+	if (e->pages > THAW_RESTORE_TASK_SIZE / THAW_PAGE_SIZE || end > THAW_RESTORE_TASK_SIZE)
+		return thaw_err_set(-EBADMSG, "pagemap-%d.img: pages at 0x%llx are outside of a process", p->pid,
+				    (unsigned long long)e->addr);
+	while (at < end && !err) {
+		const ThawState__Mapping *m;
+		uint64_t stop;
+
+		while (s->next < p->n_mappings && p->mappings[s->next]->end <= at)
+			s->next++;
+		m = s->next < p->n_mappings ? p->mappings[s->next] : NULL;
+		if (!m || m->start > at || (m->kind != THAW_STATE__MAPPING__KIND__ANON &&
+					    m->kind != THAW_STATE__MAPPING__KIND__FILE_PRIVATE))
+			return thaw_err_set(-EBADMSG, "pagemap-%d.img: pages at 0x%llx are in no private mapping of thaw.img",
+					    p->pid, (unsigned long long)at);
+		stop = end < m->end ? end : m->end;
+		if (!thaw_restore_is_lazy(s->r, m))
+			err = keep_run(s, e, at, stop);
+		at = stop;
+	}
+	return err;
+}
+
+int thaw_restore_sort_content(struct thaw_restore *r)
+{
+	struct sorter s = { .r = r };
+
+	return r->source->ops->extents(r->source, sort_extent, &s);
+}
+
+/* ---- writing ---- */
+struct window { const unsigned char *base; size_t len; };
+struct writer {
+	struct thaw_restore *r;
+	struct window *windows;  /* by object, mapped whole */
+	unsigned n_windows;
+	atomic_size_t next;      /* the run to be written next */
+	atomic_int failed;       /* -errno */
+	_Atomic uint64_t where;
+};
+
+static int map_object(struct writer *w, uint32_t object)
+{
+	struct thaw_source *src = w->r->source;
+	struct window *bigger;
+	struct stat st;
+	void *base;
+	int fd;
+
+	if (object >= w->n_windows) {
+		bigger = realloc(w->windows, (object + 1) * sizeof(*bigger));
+		if (!bigger)
+			return thaw_err_set(-ENOMEM, "no memory for %u image files", object + 1);
+		memset(bigger + w->n_windows, 0, (object + 1 - w->n_windows) * sizeof(*bigger));
+		w->windows = bigger;
+		w->n_windows = object + 1;
+	}
+	if (w->windows[object].base)
+		return 0;
+	fd = src->ops->object_fd(src, object);
+	if (fd < 0 || fstat(fd, &st) || st.st_size <= 0)
+		return thaw_err_set(-EBADMSG, "the pages of %s cannot be opened", w->r->o.dir);
+	base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	if (base == MAP_FAILED)
+		return thaw_err_set(-errno, "mapping %lld bytes of pages: %s", (long long)st.st_size, strerror(errno));
+	madvise(base, (size_t)st.st_size, MADV_SEQUENTIAL); /* only a hint */
+	w->windows[object] = (struct window){ base, (size_t)st.st_size };
+	return 0;
+}
+
+static int map_objects(struct writer *w)
+{
+	const struct thaw_restore *r = w->r;
+	int err = 0;
+
+	for (size_t i = 0; i < r->n_eager && !err; i++) {
+		const struct thaw_run *run = &r->eager[i];
+
+		err = map_object(w, run->object);
+		if (!err && (run->off > w->windows[run->object].len ||
+			     run->pages * THAW_PAGE_SIZE > w->windows[run->object].len - run->off))
+			err = thaw_err_set(-EBADMSG, "the content of 0x%llx lies behind the end of its pages image: it is truncated",
+					   (unsigned long long)run->addr);
+	}
+	return err;
+}
+
+static int write_chunk(struct writer *w, const struct thaw_run *run, uint64_t first, uint64_t pages)
+{
+	uint64_t done = 0, len = pages * THAW_PAGE_SIZE, at = run->addr + first * THAW_PAGE_SIZE;
+	const unsigned char *src = w->windows[run->object].base + run->off + first * THAW_PAGE_SIZE;
+
+	while (done < len) {
+		struct iovec from = { (void *)(src + done), len - done }, to = { (void *)(at + done), len - done };
+		ssize_t n = process_vm_writev(w->r->pid, &from, 1, &to, 1, 0);
+
+		if (n <= 0) {
+			atomic_store(&w->where, at + done);
+			return n ? -errno : -EFAULT;
+		}
+		done += (uint64_t)n;
+	}
+	return 0;
+}
+
+/* Runs are dealt out one by one; a long run is cut, so `next` counts chunks of the whole. */
+static void *write_runs(void *opaque)
+{
+	struct writer *w = opaque;
+	const struct thaw_restore *r = w->r;
+	size_t i = 0;
+	uint64_t before = 0; /* chunks of the runs before i */
+
+	while (!atomic_load_explicit(&w->failed, memory_order_relaxed)) { /* only to end early */
+		uint64_t mine = atomic_fetch_add(&w->next, 1), chunks, first, n;
+		int err;
+
+		while (i < r->n_eager && mine >= before + (r->eager[i].pages + CHUNK_PAGES - 1) / CHUNK_PAGES)
+			before += (r->eager[i++].pages + CHUNK_PAGES - 1) / CHUNK_PAGES;
+		if (i == r->n_eager)
+			break;
+		chunks = mine - before;
+		first = chunks * CHUNK_PAGES;
+		n = r->eager[i].pages - first < CHUNK_PAGES ? r->eager[i].pages - first : CHUNK_PAGES;
+		err = write_chunk(w, &r->eager[i], first, n);
+		if (err)
+			atomic_store(&w->failed, err);
+	}
+	return NULL;
+}
+
+static uint64_t eager_pages(const struct thaw_restore *r)
+{
+	uint64_t pages = 0;
+
+	for (size_t i = 0; i < r->n_eager; i++)
+		pages += r->eager[i].pages;
+	return pages;
+}
+
+int thaw_restore_content(struct thaw_restore *r)
+{
+	struct writer w = { .r = r };
+	pthread_t helper;
+	bool helped = false;
+	int err = map_objects(&w);
+
+	if (!err) {
+		if (eager_pages(r) > TWO_THREADS_PAGES)
+			helped = !pthread_create(&helper, NULL, write_runs, &w);
+		write_runs(&w);
+		if (helped)
+			pthread_join(helper, NULL);
+		err = atomic_load(&w.failed);
+		if (err)
+			thaw_err_set(err, "restoring process %d: writing its memory at 0x%llx: %s", r->p->pid,
+				     (unsigned long long)atomic_load(&w.where), strerror(-err));
+	}
+	for (unsigned i = 0; i < w.n_windows; i++)
+		if (w.windows[i].base)
+			munmap((void *)w.windows[i].base, w.windows[i].len);
+	free(w.windows);
+	return err;
+}

@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -16,6 +18,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
@@ -211,47 +216,93 @@ static int fill(scmp_filter_ctx ctx, enum thaw_role role)
 	return err;
 }
 
-static int load(enum thaw_role role)
+struct thaw_filter {
+	enum thaw_role role;
+	struct sock_fprog prog;
+	struct sock_filter code[];
+};
+
+/* libseccomp hands the program out through a descriptor. */
+static int export(scmp_filter_ctx ctx, struct thaw_filter **out, enum thaw_role role)
 {
-	/* Trap, so that the handler can say who called what. For this thread only: no TSYNC. */
-	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_TRAP);
+	int fd = memfd_create("filter", MFD_CLOEXEC), err;
+	struct thaw_filter *f;
+	off_t len;
+
+	if (fd < 0)
+		return -errno;
+	err = seccomp_export_bpf(ctx, fd);
+	len = lseek(fd, 0, SEEK_END);
+	f = err ? NULL : malloc(sizeof(*f) + len);
+	if (f && pread(fd, f->code, len, 0) == len) {
+		f->role = role;
+		f->prog = (struct sock_fprog){ .len = len / sizeof(f->code[0]), .filter = f->code };
+		*out = f;
+	} else if (!err) {
+		free(f);
+		err = -ENOMEM;
+	}
+	close(fd);
+	return err;
+}
+
+static int failed(int err, enum thaw_role role)
+{
+	return thaw_err_set(err, "sandbox: the filter of the %s thread cannot be made: %s; use a kernel with CONFIG_SECCOMP_FILTER, "
+				 "or switch the sandbox off", thaw_sandbox_role_name(role), strerror(-err));
+}
+
+int thaw_sandbox_compile(struct thaw_filter **out, enum thaw_role role)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* libseccomp keeps what it learns about the kernel unlocked */
+	scmp_filter_ctx ctx;
 	int err = THAW_INJECT("sandbox.load");
 
-	if (!ctx)
-		return -ENOMEM;
+	if (role <= THAW_ROLE_NONE || role >= THAW_ROLES)
+		return thaw_err_set(-EINVAL, "sandbox: there is no role %d", (int)role);
+	pthread_mutex_lock(&lock);
+	/* Trap, so that the handler can say who called what. */
+	ctx = seccomp_init(SCMP_ACT_TRAP);
+	if (!err && !ctx)
+		err = -ENOMEM;
 	if (!err)
 		err = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_TRAP);
 	if (!err)
 		err = fill(ctx, role);
 	if (!err)
-		err = seccomp_load(ctx);
+		err = export(ctx, out, role);
 	seccomp_release(ctx);
-	return err;
+	pthread_mutex_unlock(&lock);
+	return err ? failed(err, role) : 0;
+}
+
+void thaw_filter_free(struct thaw_filter *f)
+{
+	free(f);
+}
+
+int thaw_sandbox_install(const struct thaw_filter *f)
+{
+	uint64_t set = 1ULL << (SIGSYS - 1);
+
+	syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, sizeof(set));
+	thaw_sandbox_set_role(f->role);
+	/* no_new_privs and the filter are this thread's only: no TSYNC. */
+	if (!syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &f->prog))
+		return 0;
+	thaw_sandbox_set_role(THAW_ROLE_NONE);
+	return -errno;
 }
 
 int thaw_sandbox_enter(enum thaw_role role)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the library keeps what it learns about the kernel unlocked */
-	sigset_t set;
-	int err;
+	struct thaw_filter *f;
+	int err = thaw_sandbox_compile(&f, role);
 
-	if (role <= THAW_ROLE_NONE || role >= THAW_ROLES)
-		return thaw_err_set(-EINVAL, "sandbox: there is no role %d", (int)role);
-	sigemptyset(&set);
-	sigaddset(&set, SIGSYS);
-	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-	free(malloc(1)); /* the thread's arena is chosen now: that may look for the number of CPUs in /sys */
-	thaw_sandbox_set_role(role);
-	if (role == THAW_ROLE_HOLDER) {
-		err = load(role); /* alone in its process, whose copy of the lock may be held by nobody */
-	} else {
-		pthread_mutex_lock(&lock);
-		err = load(role);
-		pthread_mutex_unlock(&lock);
-	}
-	if (!err)
-		return 0;
-	thaw_sandbox_set_role(THAW_ROLE_NONE);
-	return thaw_err_set(err, "sandbox: the filter of the %s thread cannot be loaded: %s; use a kernel with CONFIG_SECCOMP_FILTER, "
-				 "or switch the sandbox off", role_names[role], strerror(-err));
+	if (err)
+		return err;
+	/* The allocator has chosen this thread's arena by now: that may look for the number of CPUs in /sys. */
+	err = thaw_sandbox_install(f);
+	thaw_filter_free(f);
+	return err ? failed(err, role) : 0;
 }

@@ -28,6 +28,13 @@ void thaw_sandbox_detach(void);
 
 int thaw_sandbox_enter(enum thaw_role role);
 
+/* The same in two steps, for a process made by clone out of one with threads: compile before it, install in it
+ * (async-signal-safe: no allocator, no lock; -errno without a sentence). */
+struct thaw_filter;
+int thaw_sandbox_compile(struct thaw_filter **out, enum thaw_role role);
+int thaw_sandbox_install(const struct thaw_filter *f);
+void thaw_filter_free(struct thaw_filter *f); /* NULL is fine */
+
 /* "reader"; for messages and thread names. */
 const char *thaw_sandbox_role_name(enum thaw_role role);
 

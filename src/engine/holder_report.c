@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* engine/holder_report.c - which processes wait for memory when their monitor has died, in one line */
+#include "config.h"
+#include "engine/holder_impl.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define MOST 2048
+
+/* In static storage: the holder has one thread, and a stack that it does not want to rely on. */
+static struct {
+	const struct thaw_holder_args *args;
+	uint64_t born; /* our own start time: whoever was forked off since is younger */
+	int pids[MOST];
+	unsigned n;
+	char text[65536];
+	size_t at;
+	char smaps[65536];
+} r;
+
+/* Does the process have memory whose missing pages a userfaultfd serves? False also when it cannot be seen. */
+static bool has_missing(int pid)
+{
+	char path[40];
+	size_t have = 0;
+	bool found = false;
+	long n;
+	int fd;
+
+	thaw_holder_path(path, "/proc/", pid, "/smaps");
+	fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	while (!found && (n = syscall(SYS_read, fd, r.smaps + have, sizeof(r.smaps) - have)) > 0) {
+		char *line = r.smaps, *end = r.smaps + have + n, *nl;
+
+		for (; !found && (nl = memchr(line, '\n', end - line)); line = nl + 1)
+			found = nl - line > 8 && !memcmp(line, "VmFlags:", 8) && memmem(line, nl - line, " um", 3);
+		have = end - line;
+		memmove(r.smaps, line, have);
+		if (have == sizeof(r.smaps))
+			have = 0; /* a line without an end is none of ours */
+	}
+	syscall(SYS_close, fd);
+	return found;
+}
+
+/* Field 22 of stat, in clock ticks since boot; 0: the process is gone. */
+static uint64_t start_time(int pid)
+{
+	char path[40], buf[1024], *p;
+	uint64_t value = 0;
+	int fd, field;
+	long n;
+
+	thaw_holder_path(path, "/proc/", pid, "/stat");
+	fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = syscall(SYS_read, fd, buf, sizeof(buf) - 1);
+	syscall(SYS_close, fd);
+	buf[n > 0 ? n : 0] = '\0';
+	p = strrchr(buf, ')');
+	for (field = 2; p && field < 22; field++)
+		p = strchr(p + 1, ' ');
+	for (p = p ? p + 1 : buf + strlen(buf); *p >= '0' && *p <= '9'; p++)
+		value = value * 10 + (*p - '0');
+	return value;
+}
+
+/* A root counts as long as it lives: its pidfd says so even when /proc is closed to us. */
+static bool is_root(int pid)
+{
+	int i;
+
+	for (i = 0; i < THAW_HOLDER_SLOTS; i++) {
+		const struct thaw_holder_slot *s = &r.args->page->slots[i];
+		struct pollfd p = { .events = POLLIN };
+
+		/* Acquire: pairs with the release in thaw_holder_add_pid. */
+		if (__atomic_load_n(&s->pid, __ATOMIC_ACQUIRE) != pid)
+			continue;
+		p.fd = s->pidfd;
+		return s->pidfd < 0 || syscall(SYS_poll, &p, 1, 0) == 0;
+	}
+	return false;
+}
+
+static bool readable(int pid)
+{
+	char path[40];
+	int fd;
+
+	thaw_holder_path(path, "/proc/", pid, "/smaps");
+	fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		syscall(SYS_close, fd);
+	return fd >= 0;
+}
+
+/* Children may have been forked, and may have lost their parents, without anybody telling: found by their memory. */
+static int consider(void *opaque, int pid)
+{
+	bool waits;
+
+	if (is_root(pid))
+		waits = has_missing(pid) || !readable(pid);
+	else
+		waits = start_time(pid) >= r.born && has_missing(pid);
+	if (waits && r.n < MOST)
+		r.pids[r.n++] = pid;
+	return 0;
+}
+
+static void add(const char *text)
+{
+	size_t len = strlen(text);
+
+	if (r.at + len > sizeof(r.text))
+		len = sizeof(r.text) - r.at;
+	memcpy(r.text + r.at, text, len);
+	r.at += len;
+}
+
+static void add_number(unsigned n)
+{
+	char digits[16];
+
+	thaw_holder_path(digits, "", n, "");
+	add(digits);
+}
+
+static void add_pids(const char *between)
+{
+	unsigned i;
+
+	for (i = 0; i < r.n; i++) {
+		if (i)
+			add(between);
+		add_number(r.pids[i]);
+	}
+}
+
+static void write_out(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	size_t done = 0;
+
+	while (done < r.at) {
+		long n;
+
+		/* A pipe that nobody empties must not keep us from letting go of the rest. */
+		if (syscall(SYS_poll, &p, 1, 5000) != 1)
+			return;
+		n = syscall(SYS_write, fd, r.text + done, r.at - done);
+		if (n <= 0)
+			return;
+		done += n;
+	}
+}
+
+void thaw_holder_report(const struct thaw_holder_args *a)
+{
+	bool one;
+
+	r.args = a;
+	r.born = start_time((int)syscall(SYS_getpid));
+	thaw_holder_each_number("/proc", consider, NULL);
+	if (!r.n)
+		return;
+	one = r.n == 1;
+	add("thaw: the monitor (pid ");
+	add_number(a->monitor);
+	add(one ? ") died; process " : ") died; processes ");
+	add_pids(", ");
+	add(one ? " waits for memory that is not in yet; end it with kill -9 " : " wait for memory that is not in yet; end them with kill -9 ");
+	add_pids(" ");
+	add(one ? " and restore again from its image\n" : " and restore again from their images\n");
+	write_out(a->log_fd);
+}

@@ -66,10 +66,14 @@ static void read_pages(unsigned seed, unsigned n)
 	}
 }
 
+/* Nothing here outlives the test for long, even when the test is killed or fails: each has an alarm, and a bound. */
 static void process(unsigned seed)
 {
+	unsigned forks;
 	int fd;
 
+	alarm(60);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	region = mmap(NULL, PAGES * 4096UL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	madvise(region, PAGES * 4096UL, MADV_NOHUGEPAGE);
 	fd = thaw_uffd_open_features(THAW_UFFD_EVENTS, NULL);
@@ -82,11 +86,13 @@ static void process(unsigned seed)
 	while (!shared->serving)
 		nap(100);
 	close(fd);
-	for (;;) {
+	for (forks = 0; forks < 500 && !shared->wrong; forks++) {
 		read_pages(seed++, 20);
 		if (fork() == 0) {
+			alarm(60);
 			read_pages(seed + 1000, 50);
 			if (seed % 2 && fork() == 0) { /* a grandchild that loses its parent */
+				alarm(60);
 				nap(100);
 				read_pages(seed + 2000, 50);
 			}
@@ -95,6 +101,8 @@ static void process(unsigned seed)
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
 	}
+	for (;;) /* the region is never whole: whoever reads on waits in the end */
+		read_pages(seed++, 20);
 }
 
 /* ---- the monitor ----------------------------------------------------------------------------------------- */
@@ -136,6 +144,7 @@ static void monitor(pid_t pid, int log_fd)
 	struct thaw_holder *h;
 	int pidfd = thaw_sys_pidfd_open(pid), uffd;
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (thaw_holder_start(&h, log_fd, true)) {
 		fprintf(stderr, "%s\n", thaw_err_text());
 		_exit(1);

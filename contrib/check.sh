@@ -141,13 +141,12 @@ fi
 stage "what was left behind"
 left=$(find "$TMPDIR" -mindepth 1 -maxdepth 1 | head -n 20)
 for environ in /proc/[0-9]*/environ; do
-	if tr '\0' '\n' <"$environ" 2>/dev/null | grep -qx "TMPDIR=$TMPDIR" && [ "$environ" != "/proc/$$/environ" ]; then
-		pid=${environ#/proc/}
-		pid=${pid%/environ}
-		[ "$(sed -n 's/^PPid:\t//p' "/proc/$pid/status" 2>/dev/null)" = "$$" ] ||
-			left="$left process $pid ($(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null))"
+	pid=${environ#/proc/}
+	pid=${pid%/environ}
+	if grep -qsazx "TMPDIR=$TMPDIR" "$environ" && [ "$(ps -o ppid= -p "$pid" | tr -d ' ')" != "$$" ]; then
+		left="$left process $pid ($(tr '\0' ' ' <"/proc/$pid/cmdline"))"
 	fi
-done
+done 2>/dev/null
 if [ -z "$left" ]; then
 	echo "nothing"
 	passed=$((passed + 1))

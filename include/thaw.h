@@ -89,10 +89,19 @@ typedef void thaw_event_fn(void *opaque, const struct thaw_event_info *info);
 THAW_PUBLIC int thaw_set_event(struct thaw *h, thaw_event_fn *fn, void *opaque);
 
 /* ---- sources --------------------------------------------------------------------------------------------- */
-/* A directory of CRIU images (pagemap-PID.img, pages-N.img, mm-PID.img, parent directories). dirfd stays the caller's. */
+/* A source is made once, may serve several spaces, and lives until thaw_source_close() and the last of its spaces.
+ * What can be checked is checked when it is made. NULL: thaw_get_errno() tells, besides ENOMEM and EMFILE: */
+
+/* A directory of CRIU images (pagemap-PID.img, pages-N.img, and through the link `parent` those of earlier dumps).
+ * dirfd stays the caller's. ENOENT: an image is missing; EBADMSG: one is corrupt, truncated or of another kind (the
+ * sentence names the file and the byte); EPERM: directory or file could have been written by others than root
+ * and the caller's user; ELOOP: parents in a circle, more than 64 of them, or an image that is a symbolic link; ENOTSUP:
+ * pages that the dump did not store (criu dump --lazy-pages); EINVAL: no pid; EFBIG, EIO, EACCES: reading failed. */
 THAW_PUBLIC struct thaw_source *thaw_source_images(int dirfd, int pid);
 
-/* A plain file: run-time ranges and where they lie in it. Ranges must not overlap. fd stays the caller's. */
+/* A plain file: run-time ranges and where they lie in it. Ranges must not overlap. fd stays the caller's (it is
+ * duplicated; its content must not change while the source lives). EINVAL: no ranges, not whole pages, ranges that overlap,
+ * go beyond the address space or the end of the file; EBADF: fd is not open for reading; ESPIPE: it is no file. */
 struct thaw_memfile_range {
 	uint64_t address, length, offset; /* bytes, whole pages */
 };
@@ -100,7 +109,7 @@ THAW_PUBLIC struct thaw_source *thaw_source_memfile(int fd, const struct thaw_me
 
 /* A function. It is asked for [address, address+length) (the checkpointed addresses, whole pages, at most 256 KiB) and
  * either fills buf and returns 0, or returns THAW_LATER and calls thaw_complete(request, ...) exactly once from any
- * thread, or returns a negative errno. */
+ * thread (even before it returns), or returns a negative errno. buf is written by the tool until then only. EINVAL: no fn. */
 struct thaw_request;
 #define THAW_LATER 1
 typedef int thaw_read_fn(void *opaque, uint64_t address, size_t length, void *buf, struct thaw_request *request);

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* image/chain.h - the memory of a process through a directory and its parents (incremental dumps).
+ *
+ * A page whose entry says "in the parent" is looked for in the directory that `parent` leads to, and so on. What comes
+ * out is, for each run of pages, the level (0: the directory itself) and the place in that level's pages-N.img.
+ *
+ * Threads   immutable after it has been opened
+ * Errors    -errno with a sentence: -ELOOP parents in a circle or too many, -ENOTSUP pages that the dump left behind
+ *           (dump --lazy-pages), -EBADMSG a page that no parent has, a pages file of another size than its pagemap says */
+#ifndef THAW_IMAGE_CHAIN_H
+#define THAW_IMAGE_CHAIN_H
+
+#include "image/image.h"
+
+#define THAW_CHAIN_MOST 64
+
+struct thaw_image_level {
+	int pages_fd; /* -1: it has no pages of its own */
+	struct thaw_image_pagemap pm;
+};
+struct thaw_image_chain {
+	unsigned n;
+	struct thaw_image_level level[THAW_CHAIN_MOST];
+};
+
+typedef int thaw_chain_emit(void *opaque, unsigned level, uint64_t addr, uint64_t pages, uint64_t off);
+
+/* dirfd stays the caller's. Every page that is in the images or said to be has been found once this has returned 0. */
+int thaw_image_chain_open(int dirfd, int pid, struct thaw_image_chain *chain);
+void thaw_image_chain_close(struct thaw_image_chain *chain);
+
+/* Calls emit for each run, by address; it ends the walk with a value other than 0, which is returned. */
+int thaw_image_chain_walk(const struct thaw_image_chain *chain, thaw_chain_emit *emit, void *opaque);
+
+#endif

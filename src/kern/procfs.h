@@ -16,6 +16,7 @@
 enum thaw_vmflag {
 	THAW_VM_GROWSDOWN = 1 << 0,   /* gd */
 	THAW_VM_LOCKED = 1 << 1,      /* lo */
+	THAW_VM_LOCKONFAULT = 1 << 2, /* lf */
 	THAW_VM_DONTCOPY = 1 << 3,    /* dc: MADV_DONTFORK */
 	THAW_VM_DONTEXPAND = 1 << 4,  /* de */
 	THAW_VM_NORESERVE = 1 << 5,   /* nr */
@@ -38,7 +39,9 @@ enum thaw_vmflag {
 	THAW_VM_SEALED = 1 << 22,     /* sl */
 	THAW_VM_DROPPABLE = 1 << 23,  /* dp */
 	THAW_VM_SOFTDIRTY = 1 << 24,  /* sd */
-	THAW_VM_MAYSHARE = 1 << 25    /* ms */
+	THAW_VM_MAYSHARE = 1 << 25,   /* ms */
+	THAW_VM_MAYWRITE = 1 << 26,   /* mw */
+	THAW_VM_GUARD = 1 << 27       /* gu: may have MADV_GUARD_INSTALL pages */
 };
 
 struct thaw_vma {
@@ -103,6 +106,8 @@ typedef int thaw_run_fn(void *opaque, uint64_t start, uint64_t end);
 int thaw_procfs_own_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
 /* Pages of [start, end) that are present or swapped out, file pages and shared ones too. */
 int thaw_procfs_any_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
+/* Guard pages (MADV_GUARD_INSTALL, Linux 6.13); told from swapped out ones since Linux 6.15. The others leave them out. */
+int thaw_procfs_guard_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
 
 /* A small file of /proc/PID whole, with a final NUL: bytes read, or -errno (-E2BIG: it does not fit). */
 ssize_t thaw_procfs_read(pid_t pid, const char *name, char *buf, size_t size);

@@ -27,17 +27,19 @@ struct scan_arg {
 #define SCAN_PRESENT (1 << 3)
 #define SCAN_SWAPPED (1 << 4)
 #define SCAN_PFNZERO (1 << 5)
+#define SCAN_GUARD (1 << 8) /* Linux 6.15 */
 
 #define WORD_PRESENT (1ULL << 63)
 #define WORD_SWAPPED (1ULL << 62)
 #define WORD_FILE (1ULL << 61)
+#define WORD_GUARD (1ULL << 58) /* MADV_GUARD_INSTALL (Linux 6.15 tells); such a page counts as swapped out too */
 #define WORD_PFN ((1ULL << 55) - 1)
 
 #define BATCH 512
 
 struct thaw_pagemap_file {
 	int fd;
-	bool scans;
+	bool scans, scans_guard;
 	long page;
 	uint64_t zero_pfn; /* 0: unknown */
 	union {
@@ -46,9 +48,9 @@ struct thaw_pagemap_file {
 	};
 };
 
-static bool can_scan(int fd)
+static bool can_scan(int fd, uint64_t category)
 {
-	struct scan_arg a = { .size = sizeof(a), .category_mask = SCAN_PRESENT, .return_mask = SCAN_PRESENT };
+	struct scan_arg a = { .size = sizeof(a), .category_mask = category, .return_mask = SCAN_PRESENT };
 
 	return !THAW_INJECT("pagemap.scan") && ioctl(fd, SCAN_IOCTL, &a) >= 0; /* the empty range */
 }
@@ -88,7 +90,8 @@ int thaw_procfs_pagemap_open(pid_t pid, struct thaw_pagemap_file **out)
 		return err;
 	}
 	f->page = sysconf(_SC_PAGESIZE);
-	f->scans = can_scan(f->fd);
+	f->scans = can_scan(f->fd, SCAN_PRESENT);
+	f->scans_guard = f->scans && can_scan(f->fd, SCAN_GUARD);
 	if (!f->scans)
 		f->zero_pfn = find_zero_pfn(f->page);
 	*out = f;
@@ -113,6 +116,8 @@ void thaw_procfs_pagemap_no_scan(struct thaw_pagemap_file *f)
 	f->scans = false;
 	f->zero_pfn = find_zero_pfn(f->page);
 }
+
+enum which { OWN, ANY, GUARD };
 
 /* Joins what comes in pieces into runs. */
 struct runs {
@@ -143,8 +148,10 @@ static int add(struct runs *r, uint64_t start, uint64_t end)
 	return err;
 }
 
-static int scan(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, bool own, struct runs *r)
+static int scan(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, enum which which, struct runs *r)
 {
+	uint64_t not = f->scans_guard ? SCAN_GUARD : 0;
+
 	while (start < end) {
 		struct scan_arg a = {
 			.size = sizeof(a),
@@ -157,8 +164,13 @@ static int scan(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, bool 
 		};
 		int i, n, err;
 
-		if (own) /* not a page of a file or of shared memory, and not the zero page */
-			a.category_inverted = a.category_mask = SCAN_FILE | SCAN_PFNZERO;
+		if (which == OWN) /* not a page of a file or of shared memory, and not the zero page */
+			not |= SCAN_FILE | SCAN_PFNZERO;
+		a.category_inverted = a.category_mask = not;
+		if (which == GUARD) {
+			a.category_inverted = 0;
+			a.category_mask = SCAN_GUARD;
+		}
 		n = ioctl(f->fd, SCAN_IOCTL, &a);
 		if (n < 0)
 			return -errno;
@@ -174,18 +186,20 @@ static int scan(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, bool 
 	return 0;
 }
 
-static bool wanted(const struct thaw_pagemap_file *f, uint64_t word, bool own)
+static bool wanted(const struct thaw_pagemap_file *f, uint64_t word, enum which which)
 {
 	if (!(word & (WORD_PRESENT | WORD_SWAPPED)))
 		return false;
-	if (!own)
+	if (which == GUARD || word & WORD_GUARD)
+		return which == GUARD && word & WORD_GUARD;
+	if (which == ANY)
 		return true;
 	if (word & WORD_FILE)
 		return false;
 	return !(word & WORD_PRESENT && f->zero_pfn && (word & WORD_PFN) == f->zero_pfn);
 }
 
-static int read_words(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, bool own, struct runs *r)
+static int read_words(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, enum which which, struct runs *r)
 {
 	while (start < end) {
 		uint64_t pages = (end - start) / f->page, i;
@@ -198,7 +212,7 @@ static int read_words(struct thaw_pagemap_file *f, uint64_t start, uint64_t end,
 			return 0; /* the end of what user space can map */
 		for (i = 0; i < n / sizeof(uint64_t); i++) {
 			uint64_t at = start + i * f->page;
-			int err = wanted(f, f->words[i], own) ? add(r, at, at + f->page) : 0;
+			int err = wanted(f, f->words[i], which) ? add(r, at, at + f->page) : 0;
 
 			if (err)
 				return err;
@@ -208,20 +222,26 @@ static int read_words(struct thaw_pagemap_file *f, uint64_t start, uint64_t end,
 	return 0;
 }
 
-static int pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, bool own, thaw_run_fn *fn, void *opaque)
+static int pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, enum which which, thaw_run_fn *fn, void *opaque)
 {
 	struct runs r = { .fn = fn, .opaque = opaque };
-	int err = f->scans ? scan(f, start, end, own, &r) : read_words(f, start, end, own, &r);
+	int err = f->scans && (which != GUARD || f->scans_guard) ? scan(f, start, end, which, &r) :
+								   read_words(f, start, end, which, &r);
 
 	return err ? err : flush(&r);
 }
 
 int thaw_procfs_own_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque)
 {
-	return pages(f, start, end, true, fn, opaque);
+	return pages(f, start, end, OWN, fn, opaque);
 }
 
 int thaw_procfs_any_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque)
 {
-	return pages(f, start, end, false, fn, opaque);
+	return pages(f, start, end, ANY, fn, opaque);
+}
+
+int thaw_procfs_guard_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque)
+{
+	return pages(f, start, end, GUARD, fn, opaque);
 }

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* checkpoint/dump.h - the parts of a checkpoint in progress. One worker process owns all of it.
+ *
+ * Rule      everything that refuses comes before the first byte of memory is written
+ * Threads   one: the worker
+ * Lifetime  messages are malloc'ed piece by piece and live until the worker exits
+ * Errors    -errno with a sentence */
+#ifndef THAW_CHECKPOINT_DUMP_H
+#define THAW_CHECKPOINT_DUMP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/files.h"
+#include "checkpoint/seize.h"
+#include "checkpoint/state.h"
+#include "kern/procfs.h"
+
+/* A mapping as it is needed while dumping; [i] belongs to p.mappings[i]. */
+struct thaw_dump_map {
+	uint64_t start, end;
+	uint32_t vm_flags;  /* THAW_VM_* */
+	uint64_t own_kb;    /* anonymous or swapped memory in it, of smaps */
+	char special;       /* 0; 'd' vdso, 'v' vvar, 's' vsyscall */
+	bool droppable;     /* its content may vanish at any time: not stored */
+};
+
+struct thaw_dumper {
+	pid_t pid;
+	int dirfd;                       /* the directory being written */
+	int abandon_fd;                  /* readable or hung up: give up and put the process back; -1: never */
+	struct thaw_seized sz;
+	struct thaw_proc_stat stat;
+	struct thaw_proc_status status;
+	ThawState__Head head;
+	ThawState__Process p;
+	struct thaw_dump_map *maps;
+	size_t n_maps, maps_room;
+	struct thaw_pagemap_file *pagemap;
+	struct thaw_store *store;
+	struct thaw_dump_sleep *sleeps;  /* looked at before the stop */
+	size_t n_sleeps;
+	uint64_t bytes;                  /* memory stored */
+};
+
+/* -ECANCELED with a sentence when nobody waits for us any more. */
+int thaw_dump_abandoned(const struct thaw_dumper *d);
+
+/* ---- dump_refuse.c: what this process has that cannot be restored, beside mappings and files ------------------- */
+int thaw_dump_refuse_process(struct thaw_dumper *d);
+
+/* ---- dump_maps.c: d->maps and p.mappings; refuses by address ----------------------------------------------------- */
+int thaw_dump_maps(struct thaw_dumper *d);
+int thaw_dump_maps_shared(struct thaw_dumper *d); /* shared memory: stored, refused when others have it too */
+
+/* ---- dump_process.c, dump_thread.c, dump_timers.c: p, without mappings and files --------------------------------- */
+int thaw_dump_process_early(struct thaw_dumper *d);  /* what can be read from outside */
+int thaw_dump_process_remote(struct thaw_dumper *d); /* what the process has to be asked: sigactions, timers ... */
+int thaw_dump_threads(struct thaw_dumper *d);
+int thaw_dump_timers(struct thaw_dumper *d, struct thaw_batch *b);
+int thaw_dump_pending(pid_t tid, bool shared, size_t *n, ThawState__Siginfo ***list);
+
+/* ---- dump_sleep.c: how much of an interrupted sleep was left ------------------------------------------------------ */
+void thaw_dump_sleep_look(struct thaw_dumper *d);   /* before the stop; failures only cost precision */
+void thaw_dump_sleep_left(struct thaw_dumper *d, const struct thaw_seized_thread *t, ThawState__Thread *out);
+
+/* ---- dump_memory.c, dump_images.c: the directory ------------------------------------------------------------------- */
+int thaw_dump_memory(struct thaw_dumper *d);         /* pages-1.img and pagemap-PID.img */
+int thaw_dump_images(struct thaw_dumper *d);         /* inventory, pstree, mm, thaw.img */
+
+/* ---- dump_worker.c ----------------------------------------------------------------------------------------------- */
+int thaw_dump_work(const struct thaw_dump_options *o, int dirfd, int abandon_fd, int (*commit)(void *), void *opaque,
+		   struct thaw_dump_result *r);
+
+/* ---- small helpers for hand-built messages: they end the worker when memory is out ---------------------------------- */
+void *thaw_dump_alloc(size_t size);                              /* zeroed */
+char *thaw_dump_strdup(const char *s);
+void *thaw_dump_grow(void *list, size_t n, size_t size);         /* room for element n of a list */
+char *thaw_dump_readlink(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* NULL: errno */
+ProtobufCBinaryData thaw_dump_bytes(const void *data, size_t len);
+
+#endif

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* checkpoint/dump_refuse.c - what a process may have, beside mappings and files, that cannot be restored */
+#include "config.h"
+#include "checkpoint/dump.h"
+
+#include <errno.h>
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "util/err.h"
+
+static int name_child(void *opaque, pid_t child)
+{
+	const struct thaw_dumper *d = opaque;
+	struct thaw_proc_stat st = { 0 };
+
+	if (thaw_procfs_stat(child, &st) < 0)
+		return 0; /* gone already */
+	if (st.state == 'Z')
+		return thaw_err_set(-ENOTSUP, "process %d (%s) has a child that has ended and is not waited for, %d (%s): "
+				    "not supported", d->pid, d->status.name, child, st.comm);
+	return thaw_err_set(-ENOTSUP, "process %d (%s) has a child, %d (%s): not supported; checkpoint it when the child has "
+			    "ended", d->pid, d->status.name, child, st.comm);
+}
+
+static int check_children(struct thaw_dumper *d)
+{
+	int r = thaw_procfs_children(d->pid, name_child, d);
+
+	if (r == -ESRCH || r == -ENOENT)
+		return thaw_err_set(-ESRCH, "process %d has ended meanwhile", d->pid);
+	return r < 0 && thaw_err_code() != r ? thaw_err_set(r, "process %d: its children: %s", d->pid, strerror(-r)) : r;
+}
+
+/* Namespaces must be ours, and those of all threads. Control groups are left to who restores. */
+static int check_namespaces(struct thaw_dumper *d, pid_t tid)
+{
+	static const char *const names[] = { "user", "mnt", "pid", "pid_for_children", "net", "ipc", "uts", "time",
+					     "time_for_children" };
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		char *its = thaw_dump_readlink("/proc/%d/task/%d/ns/%s", d->pid, tid, names[i]);
+		int err = errno;
+		char *ours = thaw_dump_readlink("/proc/self/ns/%s", names[i]);
+		bool same = its && ours && !strcmp(its, ours);
+		bool absent = !its && !ours;
+
+		free(its);
+		free(ours);
+		if (!its && (err == EACCES || err == EPERM))
+			return thaw_err_set(-EPERM, "process %d: no permission to look at it: be its user, or root", d->pid);
+		if (!same && !absent)
+			return thaw_err_set(-ENOTSUP, "process %d is in another %s namespace than thaw: not supported; run "
+					    "thaw inside (nsenter -t %d -a), or use CRIU with thaw lazy-pages", d->pid,
+					    names[i], d->pid);
+	}
+	return 0;
+}
+
+static bool same(int type, pid_t a, pid_t b)
+{
+	return syscall(SYS_kcmp, a, b, type, 0, 0) == 0;
+}
+
+/* Tables that clone() can share between processes, or unshare() between threads. */
+static int check_sharing(struct thaw_dumper *d)
+{
+	pid_t up = d->stat.ppid;
+	size_t i;
+
+	if (up > 0 && same(KCMP_VM, d->pid, up))
+		return thaw_err_set(-ENOTSUP, "process %d shares its memory with its parent %d (vfork or clone): not supported",
+				    d->pid, up);
+	if (up > 0 && same(KCMP_FILES, d->pid, up))
+		return thaw_err_set(-ENOTSUP, "process %d shares its file descriptors with its parent %d (clone): not supported",
+				    d->pid, up);
+	if (up > 0 && same(KCMP_FS, d->pid, up))
+		return thaw_err_set(-ENOTSUP, "process %d shares its working directory with its parent %d (clone): not supported",
+				    d->pid, up);
+	for (i = 1; i < d->sz.n; i++) {
+		pid_t tid = d->sz.threads[i].tid;
+
+		if (syscall(SYS_kcmp, d->pid, tid, KCMP_FILES, 0, 0) > 0)
+			return thaw_err_set(-ENOTSUP, "process %d: thread %d has its own file descriptors (unshare): "
+					    "not supported", d->pid, tid);
+		if (syscall(SYS_kcmp, d->pid, tid, KCMP_FS, 0, 0) > 0)
+			return thaw_err_set(-ENOTSUP, "process %d: thread %d has its own working directory (unshare): "
+					    "not supported", d->pid, tid);
+	}
+	return 0;
+}
+
+static int check_thread(struct thaw_dumper *d, pid_t tid)
+{
+	struct thaw_proc_status s;
+	int r = thaw_procfs_task_status(d->pid, tid, &s);
+
+	if (r < 0)
+		return thaw_err_set(r, "process %d: thread %d: its status: %s", d->pid, tid, strerror(-r));
+	if (s.seccomp)
+		return thaw_err_set(-ENOTSUP, "process %d: thread %d (%s) has a seccomp %s: not supported; "
+				    "use CRIU with thaw lazy-pages", d->pid, tid, s.name,
+				    s.seccomp == 1 ? "strict mode" : "filter");
+	return check_namespaces(d, tid);
+}
+
+int thaw_dump_refuse_process(struct thaw_dumper *d)
+{
+	size_t i;
+	int r;
+
+	r = check_children(d);
+	if (r == 0)
+		r = check_sharing(d);
+	for (i = 0; r == 0 && i < d->sz.n; i++)
+		r = check_thread(d, d->sz.threads[i].tid);
+	return r;
+}

@@ -178,7 +178,8 @@ void thaw_holder_report(const struct thaw_holder_args *a)
 	add_number(a->monitor);
 	add(one ? ") died; process " : ") died; processes ");
 	add_pids(", ");
-	add(one ? " waits for memory that is not in yet; end it with kill -9 " : " wait for memory that is not in yet; end them with kill -9 ");
+	add(one ? " waits for memory that is not in yet; end it with kill -9 " :
+		  " wait for memory that is not in yet; end them with kill -9 ");
 	add_pids(" ");
 	add(one ? " and restore again from its image\n" : " and restore again from their images\n");
 	write_out(a->log_fd);

@@ -20,7 +20,8 @@ enum thaw_probe_need {
 	THAW_PROBE_LIBRARY = 1 << 0,  /* libthaw cannot work without */
 	THAW_PROBE_CHECKPOINT = 1 << 1,
 	THAW_PROBE_RESTORE = 1 << 2,
-	THAW_PROBE_FASTER = 1 << 3    /* only speed or memory */
+	THAW_PROBE_FASTER = 1 << 3,   /* only speed or memory */
+	THAW_PROBE_OPTION = 1 << 4    /* one way of two, or one option */
 };
 
 struct thaw_probe_item {

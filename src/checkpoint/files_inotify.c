@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// inotify descriptors: the watches, each with its number. The kernel names a watched inode by a file handle; the path that is
+#include "config.h"
+
+// needed to watch it again comes from opening that handle, or from places that a process is likely to watch.
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/sysmacros.h>
+
+#include "checkpoint/files_priv.h"
+
+#define MASK_BITS (IN_ALL_EVENTS | IN_EXCL_UNLINK | IN_ONESHOT)
+
+/* ---- dump ---- */
+
+struct watch {
+	unsigned wd, mask;
+	unsigned long ino;
+	dev_t dev;
+	union {
+		struct file_handle h;
+		char room[sizeof(struct file_handle) + 128];
+	} u;
+};
+
+static int hex(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool parse(const char *line, struct watch *w)
+{
+	unsigned sdev, bytes = 0, type = 0;
+	const char *p = strstr(line, "f_handle:"), *end = strchr(line, '\n');
+
+	memset(w, 0, sizeof(*w));
+	if (sscanf(line, "inotify wd:%x ino:%lx sdev:%x mask:%x", &w->wd, &w->ino, &sdev, &w->mask) != 4)
+		return false;
+	w->dev = makedev(sdev >> 20, sdev & 0xfffff);
+	if (!p || (end && p > end) || sscanf(strstr(line, "fhandle-bytes:") ?: "", "fhandle-bytes:%x fhandle-type:%x", &bytes, &type) != 2)
+		return true;  /* a file system that has no handles */
+	p += strlen("f_handle:");
+	if (bytes > 128 || strlen(p) < 2 * bytes)
+		return true;
+	w->u.h.handle_bytes = bytes;
+	w->u.h.handle_type = (int)type;
+	for (unsigned i = 0; i < bytes; i++)
+		w->u.h.f_handle[i] = (unsigned char)(hex(p[2 * i]) << 4 | hex(p[2 * i + 1]));
+	return true;
+}
+
+static bool leads_to(const char *path, const struct watch *w)
+{
+	struct stat s;
+
+	return !stat(path, &s) && s.st_ino == w->ino && s.st_dev == w->dev;
+}
+
+/* Opens the handle on any mount of that device and asks for the name. Needs CAP_DAC_READ_SEARCH. */
+static bool by_handle(const struct watch *w, char *path)
+{
+	char line[8192], dir[4096], link[40];
+	unsigned ma, mi;
+	bool found = false;
+	FILE *f = w->u.h.handle_bytes ? fopen("/proc/self/mountinfo", "re") : NULL;
+
+	while (f && !found && fgets(line, sizeof(line), f)) {
+		int mnt, fd;
+		ssize_t n;
+
+		if (sscanf(line, "%*d %*d %u:%u %*s %4095s", &ma, &mi, dir) != 3 || makedev(ma, mi) != w->dev)
+			continue;
+		mnt = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		fd = mnt < 0 ? -1 : open_by_handle_at(mnt, (struct file_handle *)&w->u.h, O_PATH | O_CLOEXEC);
+		if (mnt >= 0)
+			close(mnt);
+		if (fd < 0)
+			continue;
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		n = readlink(link, path, PATH_MAX - 1);
+		close(fd);
+		path[n > 0 ? n : 0] = 0;
+		found = n > 0 && leads_to(path, w);
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* Without the capability: where the process stands and what it has open, and the directories above. */
+static bool by_guess(const struct thaw_dt *t, const struct watch *w, char *path)
+{
+	static const char *const links[] = { "cwd", "root", "exe" };
+	size_t n_links = sizeof(links) / sizeof(*links);
+
+	for (size_t i = 0; i < n_links + t->d->n_fds; i++) {
+		if (i < n_links) {
+			char link[64];
+			ssize_t n;
+
+			snprintf(link, sizeof(link), "/proc/%d/%s", t->d->pid, links[i]);
+			n = readlink(link, path, PATH_MAX - 1);
+			path[n > 0 ? n : 0] = 0;
+		} else {
+			snprintf(path, PATH_MAX, "%s", t->d->fds[i - n_links].link);
+		}
+		while (path[0] == '/') {
+			if (leads_to(path, w))
+				return true;
+			if (!path[1])
+				break;
+			strrchr(path, '/')[strrchr(path, '/') == path] = 0;
+		}
+	}
+	return false;
+}
+
+static int add_watch(struct thaw_dt *t, File *f, const struct watch *w, size_t *room)
+{
+	char path[PATH_MAX];
+	ThawState__InotifyWatch *i;
+
+	if (!by_handle(w, path) && !by_guess(t, w, path))
+		return thaw_refuse(t->fd->num, "inotify watch %u on inode %lu of device %u:%u: its path cannot be found: not supported; run as root (CAP_DAC_READ_SEARCH) or remove the watch",
+				   w->wd, w->ino, major(w->dev), minor(w->dev));
+	if (f->n_inotify == *room) {
+		ThawState__InotifyWatch **more = reallocarray(f->inotify, *room = *room ? *room * 2 : 16, sizeof(*more));
+
+		if (!more)
+			return thaw_nomem();
+		f->inotify = more;
+	}
+	i = malloc(sizeof(*i));
+	if (!i)
+		return thaw_nomem();
+	thaw_state__inotify_watch__init(i);
+	f->inotify[f->n_inotify++] = i;
+	i->wd = (int32_t)w->wd;
+	i->mask = w->mask & MASK_BITS;
+	i->path = strdup(path);
+	i->id = malloc(sizeof(*i->id));
+	if (!i->path || !i->id)
+		return thaw_nomem();
+	thaw_state__file_id__init(i->id);
+	i->id->dev = w->dev;
+	i->id->ino = w->ino;
+	return 0;
+}
+
+static int by_wd(const void *pa, const void *pb)
+{
+	const ThawState__InotifyWatch *const *a = pa, *const *b = pb;
+
+	return ((*a)->wd > (*b)->wd) - ((*a)->wd < (*b)->wd);
+}
+
+int thaw_dump_inotify(struct thaw_dt *t, File *f)
+{
+	size_t room = 0;
+	int unread = 0;
+
+	f->kind = KIND(INOTIFY);
+	if (!ioctl(t->dup, FIONREAD, &unread) && unread)
+		return thaw_refuse(t->fd->num, "inotify with %d bytes of events that have not been read: not supported; read them first",
+				   unread);
+	for (const char *p = t->fd->info; p; p = strchr(p, '\n')) {
+		struct watch w;
+		int rc;
+
+		p += *p == '\n';
+		if (strncmp(p, "inotify ", 8))
+			continue;
+		if (!parse(p, &w))
+			return thaw_refuse(t->fd->num, "inotify: fdinfo of this kernel is not understood: not supported");
+		rc = add_watch(t, f, &w, &room);
+		if (rc)
+			return rc;
+	}
+	if (f->n_inotify)
+		qsort(f->inotify, f->n_inotify, sizeof(*f->inotify), by_wd);
+	return 0;
+}
+
+/* ---- restore ---- */
+
+static void drain(int fd)
+{
+	char buf[4096];
+
+	while (read(fd, buf, sizeof(buf)) > 0)
+		;
+}
+
+/* Numbers only ever go up by one: watches are made and removed until the next one is ours. */
+static int reach(int fd, const ThawState__InotifyWatch *w, int *next)
+{
+	while (*next < w->wd) {
+		int wd = inotify_add_watch(fd, w->path, IN_DELETE_SELF);
+
+		if (wd < 0 || inotify_rm_watch(fd, wd))
+			return -1;
+		drain(fd);
+		*next = wd + 1;
+	}
+	return 0;
+}
+
+static int check_path(struct thaw_fr *r, const File *f, const ThawState__InotifyWatch *w)
+{
+	struct stat s;
+
+	if (stat(w->path, &s))
+		return thaw_err_set(-errno, "fd %d: inotify watch on %s: %s", thaw_fr_num(r, f), w->path, strerrordesc_np(errno));
+	if (s.st_ino != w->id->ino || s.st_dev != w->id->dev)
+		return thaw_err_set(-ESTALE, "fd %d: inotify watch on %s: is not the file that was checkpointed (inode %llu, now %llu)",
+				    thaw_fr_num(r, f), w->path, (unsigned long long)w->id->ino, (unsigned long long)s.st_ino);
+	return 0;
+}
+
+int thaw_restore_inotify(struct thaw_fr *r, const File *f)
+{
+	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK), next = 1, rc = 0;
+
+	if (fd < 0)
+		return thaw_err_set(-errno, "fd %d: no inotify: %s", thaw_fr_num(r, f), strerrordesc_np(errno));
+	for (size_t i = 0; i < f->n_inotify && !rc; i++) {
+		const ThawState__InotifyWatch *w = f->inotify[i];
+		int wd;
+
+		rc = check_path(r, f, w);
+		if (rc)
+			break;
+		wd = reach(fd, w, &next) ? -1 : inotify_add_watch(fd, w->path, w->mask);
+		if (wd != w->wd)
+			rc = thaw_err_set(wd < 0 ? -errno : -EIO, "fd %d: inotify watch %d on %s cannot be made again: %s",
+					  thaw_fr_num(r, f), w->wd, w->path, wd < 0 ? strerrordesc_np(errno) : "number is in use");
+		next = wd + 1;
+	}
+	if (!rc)
+		rc = thaw_fr_setfl(r, f, fd);
+	if (!rc)
+		return fd;
+	close(fd);
+	return rc;
+}

@@ -20,12 +20,18 @@ for s in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.S
 signal.signal(signal.SIGUSR2, end)
 print("ready", flush=True)
 while True:
-    for line in sys.stdin:
+    line = sys.stdin.readline()
+    if line:
         print("read", line.strip(), flush=True)
-    time.sleep(0.05)
+    else:
+        time.sleep(0.05)
 END
+# Its standard input is a pipe from elsewhere, like its standard output.
+exec {PIPED_INPUT}< <(exec sleep 300)
+remember $!
 run_piped "$TMP/first.out" "$PYTHON" "$TMP/job.py"
 eventually 20 has_lines "$TMP/first.out" 1 || fail "the job does not start"
+exec {PIPED_INPUT}<&-
 sleep 0.3
 checkpoint_piped
 said() { grep -qx -e "$1" "$TMP/second.out"; }

@@ -91,5 +91,5 @@ failed "4194304" checkpoint -t 4194304 -D "$TMP/new"
 # The log file gets what standard error gets, at its end.
 echo before >"$TMP/log"
 failed "$TMP/absent" show -D "$TMP/absent" -o "$TMP/log"
-cat "$TMP/said.err" | sed '1i before' | cmp - "$TMP/log" || fail "the log file differs from what was said"
+sed '1i before' "$TMP/said.err" | cmp - "$TMP/log" || fail "the log file differs from what was said"
 say "all refused by name"

@@ -61,7 +61,7 @@ for i in 1 2 3 4 5 6; do
 	goes_on() { [ "$(cat "$TMP/work/count")" -gt $((before + 5)) ]; }
 	eventually 10 goes_on || fail "killed by SIG$signal: the process stands still"
 	[ "$(sed -n 's/^TracerPid:\t//p' "/proc/$pid/status")" = 0 ] || fail "killed by SIG$signal: it is still traced"
-	only_image() { [ -z "$(ls -A "$TMP/killed" | grep -vx image)" ]; }
+	only_image() { [ -z "$(find "$TMP/killed" -mindepth 1 -maxdepth 1 ! -name image)" ]; }
 	eventually 10 only_image || fail "killed by SIG$signal: left behind: $(ls -A "$TMP/killed")"
 	if [ -e "$TMP/killed/image" ]; then
 		"$THAW" show -q -D "$TMP/killed/image" || fail "killed by SIG$signal: the checkpoint is not whole"

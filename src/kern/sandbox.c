@@ -40,8 +40,9 @@
 #define HOLDER (1 << THAW_ROLE_HOLDER)
 #define THREADS (READER | COPIER | IO | CONTROL)
 #define ALL (THREADS | HOLDER)
-/* Those in which an application's callback may answer for content: it may talk to whoever has it. */
-#define CALLBACKS (COPIER | IO | CONTROL)
+/* Those in which an application's callback may answer for content (a reader asks it for the page of a fault): it may talk
+ * to whoever has it. */
+#define CALLBACKS THREADS
 
 /* What an argument must be for a call to be let through. */
 enum when {

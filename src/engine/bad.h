@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* engine/bad.h - content that cannot be had: who is told, and what becomes of its readers.
+ *
+ * THAW_FAILURE_WAIT: they sleep on, and are woken (to fault and ask again) at a slow pace. THAW_FAILURE_SIGBUS: the page
+ * is poisoned. Never a zero. The background passes such runs by and tries them again now and then.
+ *
+ * Threads   any, outside S and X (report also by the owner between two X) */
+#ifndef THAW_ENGINE_BAD_H
+#define THAW_ENGINE_BAD_H
+
+#include "engine/monitor.h"
+
+/* [e] could not be read: error is a positive errno. Logged and announced once a run. `reader`: somebody sleeps there. */
+void thaw_bad_report(struct thaw_worker *w, struct thaw_mm *mm, bool owner, const struct thaw_extent *e, int error,
+		     bool reader);
+
+/* Where the bad run that holds addr ends; 0: it is in none, or due to be tried again. */
+uint64_t thaw_bad_skip(struct thaw_mm *mm, uint64_t addr);
+/* The first bad run at or behind addr begins here (UINT64_MAX: none). */
+uint64_t thaw_bad_next(struct thaw_mm *mm, uint64_t addr);
+
+/* The control thread's: wakes sleepers whose time has come. */
+void thaw_bad_tick(struct thaw_worker *w, struct thaw_mm *mm, uint64_t now);
+
+#endif

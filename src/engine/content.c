@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* engine/content.c - the files of a source: mapped once, seen through windows, read without waiting where possible */
+#include "config.h"
+#include "engine/content.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "util/err.h"
+
+#define WINDOW_BYTES (2UL << 20)
+#define WINDOW_PAGES (WINDOW_BYTES >> THAW_PAGE_SHIFT)
+#define MAX_OBJECTS 65536
+
+struct numbers {
+	uint32_t *v;
+	unsigned n, room;
+};
+
+static int note_number(void *opaque, const struct thaw_extent *e)
+{
+	struct numbers *ns = opaque;
+	uint32_t *more;
+
+	for (unsigned i = ns->n; i-- > 0;) /* the last one seen is nearly always the one */
+		if (ns->v[i] == e->object)
+			return 0;
+	if (ns->n == ns->room) {
+		more = realloc(ns->v, (ns->room * 2 + 4) * sizeof(*more));
+		if (!more)
+			return thaw_err_set(-ENOMEM, "no memory for the list of content files");
+		ns->v = more;
+		ns->room = ns->room * 2 + 4;
+	}
+	ns->v[ns->n++] = e->object;
+	return 0;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int open_object(struct thaw_object *o, struct thaw_source *src)
+{
+	struct stat st;
+	struct statfs fs;
+	char byte;
+	struct iovec iov = { &byte, 1 };
+
+	o->map = NULL;
+	o->fd = src->ops->object_fd ? src->ops->object_fd(src, o->number) : -1;
+	if (o->fd < 0)
+		return 0;
+	if (fstat(o->fd, &st) || fstatfs(o->fd, &fs))
+		return thaw_err_set(-errno, "%s source: content file %u: %s", src->ops->kind, o->number, strerror(errno));
+	o->size = st.st_size;
+	o->resident = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
+	o->nowait = !o->resident && (preadv2(o->fd, &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN);
+	if (o->size) {
+		o->map = mmap(NULL, o->size, PROT_READ, MAP_SHARED | MAP_NORESERVE, o->fd, 0);
+		if (o->map == MAP_FAILED)
+			o->map = NULL; /* it is read instead, at the price of one more copy */
+		else
+			madvise(o->map, o->size, MADV_RANDOM); /* no read-ahead behind a window's end: advice only */
+	}
+	return 0;
+}
+
+int thaw_content_new(struct thaw_content **out, struct thaw_source *source)
+{
+	struct numbers ns = { 0 };
+	struct thaw_content *c = NULL;
+	int err = 0;
+
+	if (source->ops->extents)
+		err = source->ops->extents(source, note_number, &ns);
+	else
+		err = note_number(&ns, &(struct thaw_extent){ .object = 0 });
+	if (!err) {
+		qsort(ns.v, ns.n, sizeof(*ns.v), by_number);
+		c = calloc(1, sizeof(*c) + ns.n * sizeof(c->objects[0]));
+		if (!c)
+			err = thaw_err_set(-ENOMEM, "no memory for %u content files", ns.n);
+	}
+	if (c) {
+		c->refs = 1;
+		c->source = thaw_source_get(source);
+		for (; c->n_objects < ns.n && !err; c->n_objects++) {
+			c->objects[c->n_objects].number = ns.v[c->n_objects];
+			err = open_object(&c->objects[c->n_objects], source);
+		}
+		if (err)
+			thaw_content_put(c);
+	}
+	free(ns.v);
+	if (!err)
+		*out = c;
+	return err;
+}
+
+struct thaw_content *thaw_content_get(struct thaw_content *c)
+{
+	__atomic_fetch_add(&c->refs, 1, __ATOMIC_RELAXED); /* the caller holds one: it cannot be the first */
+	return c;
+}
+
+void thaw_content_put(struct thaw_content *c)
+{
+	if (!c || __atomic_sub_fetch(&c->refs, 1, __ATOMIC_ACQ_REL))
+		return;
+	for (unsigned i = 0; i < c->n_objects; i++)
+		if (c->objects[i].map)
+			munmap(c->objects[i].map, c->objects[i].size);
+	thaw_source_put(c->source);
+	free(c);
+}
+
+const struct thaw_object *thaw_content_object(const struct thaw_content *c, uint32_t number)
+{
+	unsigned lo = 0, hi = c->n_objects;
+
+	while (lo < hi) {
+		unsigned mid = (lo + hi) / 2;
+
+		if (c->objects[mid].number == number)
+			return &c->objects[mid];
+		if (c->objects[mid].number < number)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return NULL;
+}
+
+static int read_all(const struct thaw_object *o, uint64_t off, size_t len, void *buf, int flags)
+{
+	size_t got = 0;
+
+	while (got < len) {
+		struct iovec iov = { (char *)buf + got, len - got };
+		ssize_t n = preadv2(o->fd, &iov, 1, off + got, flags);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return off + got >= o->size || !flags ? -ENODATA : -EAGAIN;
+		got += n;
+	}
+	return 0;
+}
+
+int thaw_object_read_now(const struct thaw_object *o, uint64_t off, size_t len, void *buf)
+{
+	int err;
+
+	if (o->resident)
+		return read_all(o, off, len, buf, 0);
+	if (!o->nowait)
+		return -EAGAIN;
+	err = read_all(o, off, len, buf, RWF_NOWAIT);
+	return err == -EOPNOTSUPP ? -EAGAIN : err;
+}
+
+int thaw_object_read(const struct thaw_object *o, uint64_t off, size_t len, void *buf)
+{
+	return read_all(o, off, len, buf, 0);
+}
+
+bool thaw_window_move(struct thaw_window *w, const struct thaw_object *o, uint64_t off, uint64_t least)
+{
+	unsigned char in[WINDOW_PAGES];
+	uint64_t len, pages = 0;
+
+	thaw_window_drop(w);
+	if (!o->map || off + least > o->size)
+		return false;
+	len = o->size - off;
+	if (len > WINDOW_BYTES)
+		len = WINDOW_BYTES;
+	len &= ~(THAW_PAGE_SIZE - 1);
+	if (len < least)
+		return false;
+	if (o->resident) {
+		pages = len >> THAW_PAGE_SHIFT;
+	} else {
+		if (mincore(o->map + off, len, in))
+			return false;
+		while (pages < len >> THAW_PAGE_SHIFT && (in[pages] & 1))
+			pages++;
+	}
+	len = pages << THAW_PAGE_SHIFT;
+	if (len < least)
+		return false;
+	/* Also where mincore() says "resident" of everything (a file that is neither ours nor writable): this waits
+	 * for the disk then, here and not in S. A page that cannot be read makes it fail. */
+	if (madvise(o->map + off, len, MADV_POPULATE_READ))
+		return false;
+	*w = (struct thaw_window){ o, off, off + len, o->map + off };
+	return true;
+}
+
+void thaw_window_drop(struct thaw_window *w)
+{
+	/* Gives back the page table and the resident size, not the page cache. */
+	if (w->object)
+		madvise((void *)w->data, w->end - w->start, MADV_DONTNEED);
+	w->object = NULL;
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* engine/control.c - what happens by time: ends that nobody announced, late retries, rates, the delayed start of copying */
+#include "config.h"
+#include "engine/monitor.h"
+
+#include <errno.h>
+
+#include "engine/bad.h"
+#include "engine/fetch.h"
+#include "engine/futex.h"
+#include "engine/report.h"
+#include "engine/serve.h"
+#include "kern/procfs.h"
+#include "kern/sys.h"
+
+#define TICK_NS 250000000ULL
+
+/* What the parent has marked since: the kernel empties the one and leaves out the other, and tells nobody. */
+static int drop_unforked(void *opaque, const struct thaw_vma *v)
+{
+	struct thaw_mm *child = opaque;
+	int64_t gone;
+
+	if (!(v->flags & (THAW_VM_WIPEONFORK | THAW_VM_DONTCOPY)))
+		return 0;
+	gone = thaw_pagemap_remove(child->pm, v->start, v->end - v->start);
+	if (gone > 0)
+		atomic_fetch_add(&child->tally.gone, gone);
+	return gone < 0 ? (int)gone : 0;
+}
+
+/* The child is ours alone until it is released: no S, no X, no epoll. */
+static void raise_child(struct thaw_worker *w, struct thaw_mm *child)
+{
+	struct thaw_mm *parent = child->raise_from;
+	int err = thaw_procfs_maps_fd(parent->smaps_fd, true, drop_unforked, child);
+
+	if (err && err != -ESRCH)
+		thaw_log_warning(&w->m->set.log, "space %lld: the mappings of pid %d cannot be read (errno %d): memory that it"
+				 " marked MADV_WIPEONFORK since its restore is not known", (long long)child->id,
+				 (int)parent->pid, -err);
+	child->raise_from = NULL;
+	thaw_mm_put(parent);
+	thaw_mm_release(child);
+}
+
+/* The next space behind `id` on the list, with a reference. */
+static struct thaw_mm *next_live(struct thaw *m, int64_t id)
+{
+	THAW_SCOPED_LOCK(&m->lock);
+
+	for (struct thaw_mm *mm = m->spaces; mm; mm = mm->next)
+		if (mm->id > id && !mm->over)
+			return thaw_mm_get(mm);
+	return NULL;
+}
+
+static void visit(struct thaw_worker *w, struct thaw_mm *mm, bool tick, uint64_t now)
+{
+	bool kicked = atomic_exchange(&mm->kicked, false);
+
+	if (atomic_load(&mm->held)) {
+		if (kicked && mm->raise_from)
+			raise_child(w, mm);
+		return;
+	}
+	if (!thaw_mm_is_live(mm))
+		return;
+	if (tick) {
+		atomic_store(&mm->check, true); /* exec and exit send no message */
+		thaw_bad_tick(w, mm, now);
+	}
+	if ((kicked || tick) && thaw_serve(w, mm))
+		atomic_store(&mm->kicked, true); /* late: again soon */
+}
+
+void thaw_monitor_reclaim(struct thaw *m)
+{
+	struct thaw_mm *these = NULL, **p, *mm;
+
+	{
+		THAW_SCOPED_LOCK(&m->lock);
+		for (p = &m->retired; (mm = *p);) {
+			bool passed = true;
+
+			/* A reader counts a round when it holds nothing that epoll gave it. The space had left epoll before: so
+			 * one round later no address of it is left anywhere. */
+			for (unsigned i = 0; i < m->set.readers; i++)
+				passed = passed && atomic_load(&m->workers[i].rounds) != mm->retire_rounds[i];
+			if (!passed) {
+				p = &mm->next;
+				continue;
+			}
+			*p = mm->next;
+			mm->next = these;
+			these = mm;
+		}
+	}
+	while ((mm = these)) {
+		these = mm->next;
+		thaw_mm_put(mm);
+	}
+}
+
+static uint64_t time_left(const struct thaw *m, uint64_t next_tick, uint64_t start_at, bool late)
+{
+	uint64_t now = thaw_sys_now_ns(), wait = next_tick > now ? next_tick - now : 1;
+
+	if (m->set.background == THAW_BACKGROUND_DELAYED && !atomic_load(&m->background_on))
+		wait = start_at <= now ? 1 : start_at - now < wait ? start_at - now : wait;
+	return late && wait > 1000000 ? 1000000 : wait;
+}
+
+void thaw_control_run(struct thaw_worker *w)
+{
+	struct thaw *m = w->m;
+	uint64_t next_tick = thaw_sys_now_ns() + TICK_NS;
+	uint64_t start_at = atomic_load(&m->started_ns) + m->set.delay_ms * 1000000ULL;
+
+	while (!atomic_load(&m->stopping)) {
+		uint32_t seen = atomic_load(&m->chores);
+		uint64_t now = thaw_sys_now_ns();
+		bool tick = now >= next_tick, late = false;
+		struct thaw_mm *mm;
+
+		if (m->set.background == THAW_BACKGROUND_DELAYED && now >= start_at &&
+		    !atomic_exchange(&m->background_on, true))
+			thaw_monitor_work(m);
+		thaw_fetch_place_landed(w);
+		for (int64_t id = 0; (mm = next_live(m, id)); thaw_mm_put(mm)) {
+			id = mm->id;
+			visit(w, mm, tick, now);
+			late = late || atomic_load(&mm->kicked);
+		}
+		if (tick) {
+			thaw_report_sample(m, now);
+			thaw_monitor_reclaim(m);
+			next_tick = now + TICK_NS;
+		}
+		if (!atomic_load(&m->stopping))
+			thaw_futex_wait(&m->chores, seen, time_left(m, next_tick, start_at, late));
+	}
+}

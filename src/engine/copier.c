@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* engine/copier.c - fills ahead, span by span: from a window where the content is in memory, through a read where not */
+#include "config.h"
+#include "engine/monitor.h"
+
+#include <errno.h>
+
+#include "engine/bad.h"
+#include "engine/fetch.h"
+#include "engine/fill.h"
+#include "engine/futex.h"
+#include "engine/plan.h"
+#include "kern/sys.h"
+
+/* Waits for a read of ours or of another copier to be ready, and places one. */
+static void place_one(struct thaw_worker *w)
+{
+	struct thaw *m = w->m;
+	uint32_t seen = atomic_load(&m->work);
+
+	if (thaw_fetch_place_ready(w))
+		return;
+	atomic_fetch_add(&m->idlers, 1);
+	if (!thaw_fetch_has_ready(m->fetch) && !atomic_load(&m->stopping))
+		thaw_futex_wait(&m->work, seen, 50000000);
+	atomic_fetch_sub(&m->idlers, 1);
+}
+
+/* A run that is not in memory, or not a file's. Returns where to go on. */
+static uint64_t read_ahead(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_extent e)
+{
+	while (!atomic_load(&w->m->stopping)) {
+		if (thaw_fetch_ahead(w, mm, &e) != -EBUSY)
+			break;
+		place_one(w); /* every buffer is in use: one gets free */
+	}
+	return e.addr + (e.pages << THAW_PAGE_SHIFT);
+}
+
+/* The absent run from e on, as long as a read may be; looked up again, since e was cut to a chunk. */
+static void lengthen(struct thaw_worker *w, struct thaw_mm *mm, uint64_t to, struct thaw_extent *e)
+{
+	uint64_t most = (to - e->addr) >> THAW_PAGE_SHIFT;
+	struct thaw_extent longer;
+
+	if (most > THAW_AHEAD_PAGES)
+		most = THAW_AHEAD_PAGES;
+	thaw_gate_enter(&w->m->gate, w->number, &mm->gate);
+	if (thaw_mm_is_live(mm) && thaw_pagemap_next_absent(mm->pm, e->addr, most, &longer) &&
+	    longer.addr == e->addr && longer.object == e->object && longer.off == e->off)
+		*e = longer;
+	thaw_gate_leave(&w->m->gate, w->number);
+}
+
+/* The content of e is not in the window: move the window there, or have it read. */
+static uint64_t elsewhere(struct thaw_worker *w, struct thaw_mm *mm, uint64_t to, struct thaw_extent e)
+{
+	const struct thaw_object *o = thaw_content_object(mm->content, e.object);
+	uint64_t bad = thaw_bad_skip(mm, e.addr), limit = thaw_bad_next(mm, e.addr + THAW_PAGE_SIZE);
+
+	if (bad)
+		return bad;
+	if (e.addr + (e.pages << THAW_PAGE_SHIFT) > limit)
+		e.pages = (limit - e.addr) >> THAW_PAGE_SHIFT;
+	if (o && o->fd >= 0 && thaw_window_move(&w->window, o, e.off, e.pages << THAW_PAGE_SHIFT))
+		return e.addr;
+	if (limit == UINT64_MAX)
+		lengthen(w, mm, to, &e);
+	return read_ahead(w, mm, e);
+}
+
+static void run_span(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, uint64_t to)
+{
+	uint64_t limit = 0;
+	unsigned tries = 0;
+
+	while (from < to && !atomic_load_explicit(&w->m->stopping, memory_order_relaxed)) {
+		uint32_t seq = thaw_gate_seq(&mm->gate);
+		uint64_t chunk = thaw_fill_chunk(mm);
+		struct thaw_step s = thaw_fill_step(w, mm, false, from, to, limit && limit < chunk ? limit : chunk,
+						    &w->window, THAW_COUNT_PAGES_BACKGROUND);
+
+		switch (s.kind) {
+		case THAW_STEP_PLACED:
+			from = s.next;
+			limit = tries = 0;
+			break;
+		case THAW_STEP_SMALLER:
+			limit = s.e.pages / 2;
+			break;
+		case THAW_STEP_ELSEWHERE:
+			from = elsewhere(w, mm, to, s.e);
+			break;
+		case THAW_STEP_CHANGING:
+		case THAW_STEP_NO_MEMORY:
+			thaw_fill_back_off(mm, seq, &tries);
+			break;
+		case THAW_STEP_BROKEN: /* the window: its file was cut short, or the disk failed. The read will say */
+			thaw_window_drop(&w->window);
+			from = read_ahead(w, mm, s.e);
+			break;
+		case THAW_STEP_NOTHING:
+		case THAW_STEP_ENDED:
+			return;
+		}
+		while (thaw_fetch_place_ready(w))
+			;
+	}
+}
+
+static void note_begin(struct thaw *m)
+{
+	uint64_t none = 0;
+
+	if (!atomic_load_explicit(&m->drain_first_ns, memory_order_relaxed))
+		atomic_compare_exchange_strong(&m->drain_first_ns, &none, thaw_sys_now_ns());
+}
+
+void thaw_copier_run(struct thaw_worker *w)
+{
+	struct thaw *m = w->m;
+	int64_t last = 0;
+
+	while (!atomic_load(&m->stopping)) {
+		uint32_t seen = atomic_load(&m->work);
+		uint64_t from, to, wait;
+		struct thaw_mm *mm;
+
+		if (thaw_fetch_place_ready(w))
+			continue;
+		mm = thaw_plan_claim(w, &last, &from, &to, &wait);
+		if (mm) {
+			note_begin(m);
+			run_span(w, mm, from, to);
+			atomic_store_explicit(&m->drain_last_ns, thaw_sys_now_ns(), memory_order_relaxed);
+			thaw_plan_done(w, mm);
+			if (atomic_load(&mm->dead) && thaw_mm_is_live(mm))
+				thaw_mm_kick(mm);
+			/* The window's object belongs to the space's content. */
+			if (!thaw_mm_is_live(mm))
+				thaw_window_drop(&w->window);
+			thaw_mm_put(mm);
+			continue;
+		}
+		/* A mapping kept while there is nothing to do would only count as our memory. */
+		thaw_window_drop(&w->window);
+		/* Counted before the kernel compares: who changes `work` looks at the count behind. */
+		atomic_fetch_add(&m->idlers, 1);
+		if (!atomic_load(&m->stopping))
+			thaw_futex_wait(&m->work, seen, wait);
+		atomic_fetch_sub(&m->idlers, 1);
+	}
+	thaw_window_drop(&w->window);
+}

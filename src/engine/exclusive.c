@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* engine/exclusive.c - the section X: one non-blocking read, every event of it applied in order */
+#include "config.h"
+#include "engine/serve.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kern/sys.h"
+#include "kern/uffd.h"
+
+/* Nothing more can be placed rightly: what the map says and what the process has may differ. */
+static void freeze(struct thaw_mm *mm, const char *what, int err)
+{
+	atomic_store_explicit(&mm->state, THAW_MM_FROZEN, memory_order_release);
+	thaw_log_error(&mm->m->set.log, "space %lld: %s could not be followed (%s): nothing more is placed in it, its"
+		       " process waits at the next absent page; end it", (long long)mm->id, what, strerror(-err));
+}
+
+static void change(struct thaw_mm *mm, const struct thaw_change *c, const char *what)
+{
+	bool dubious = false;
+	int64_t gone = thaw_events_apply(mm->ev, mm->pm, c, &dubious);
+
+	if (gone < 0) {
+		freeze(mm, what, gone);
+		return;
+	}
+	atomic_fetch_add_explicit(&mm->tally.gone, gone, memory_order_relaxed);
+	thaw_count(&mm->counters, 0, THAW_COUNT_PAGES_GONE, gone);
+	mm->dubious += dubious;
+}
+
+static void fork_child(struct thaw_mm *mm, int uffd, struct thaw_mm **born, unsigned *n_born)
+{
+	struct thaw_mm *child = thaw_mm_fork(mm, uffd);
+
+	if (child) {
+		born[(*n_born)++] = child;
+		return;
+	}
+	/* Its userfaultfd stays open: the child waits at its first absent page instead of reading a zero. */
+	thaw_log_error(&mm->m->set.log, "space %lld: no memory for the space of a forked child: the child waits for ever at"
+		       " its next absent page", (long long)mm->id);
+}
+
+/* A fault for the owner's list; one that is on it already only adds that it writes. */
+static void park(struct thaw_mm *mm, const struct thaw_fault *f)
+{
+	for (unsigned i = 0; i < mm->n_parked; i++) {
+		if (mm->parked[i].addr == f->addr) {
+			mm->parked[i].write |= f->write;
+			return;
+		}
+	}
+	if (mm->n_parked == mm->room_parked) {
+		unsigned room = mm->room_parked ? mm->room_parked * 2 : THAW_BATCH;
+		struct thaw_fault *more = realloc(mm->parked, room * sizeof(*more));
+
+		if (!more) { /* woken, it faults again, and its message takes the place of our memory */
+			thaw_uffd_wake(mm->uffd, f->addr, THAW_PAGE_SIZE);
+			return;
+		}
+		mm->parked = more;
+		mm->room_parked = room;
+	}
+	mm->parked[mm->n_parked++] = *f;
+}
+
+static void apply(struct thaw_worker *w, struct thaw_mm *mm, const struct uffd_msg *msg, uint64_t now,
+		  struct thaw_mm **born, unsigned *n_born)
+{
+	struct thaw_counters *c = &mm->counters;
+
+	switch (msg->event) {
+	case UFFD_EVENT_PAGEFAULT:
+		thaw_count(c, w->number, THAW_COUNT_FAULTS, 1);
+		atomic_store_explicit(&mm->last_fault_ns, now, memory_order_relaxed);
+		park(mm, &(struct thaw_fault){
+			.addr = msg->arg.pagefault.address & ~(THAW_PAGE_SIZE - 1),
+			.t0 = now,
+			.write = msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE,
+		});
+		break;
+	case UFFD_EVENT_FORK:
+		thaw_count(c, w->number, THAW_COUNT_FORK, 1);
+		fork_child(mm, msg->arg.fork.ufd, born, n_born);
+		break;
+	case UFFD_EVENT_REMAP:
+		thaw_count(c, w->number, THAW_COUNT_REMAP, 1);
+		change(mm, &(struct thaw_change){ .kind = THAW_CHANGE_REMAP, .start = msg->arg.remap.from,
+						  .len = msg->arg.remap.len, .to = msg->arg.remap.to }, "an mremap");
+		break;
+	case UFFD_EVENT_REMOVE:
+		thaw_count(c, w->number, THAW_COUNT_REMOVE, 1);
+		change(mm, &(struct thaw_change){ .kind = THAW_CHANGE_REMOVE, .start = msg->arg.remove.start,
+						  .len = msg->arg.remove.end - msg->arg.remove.start }, "a discard");
+		break;
+	case UFFD_EVENT_UNMAP:
+		thaw_count(c, w->number, THAW_COUNT_UNMAP, 1);
+		change(mm, &(struct thaw_change){ .kind = THAW_CHANGE_UNMAP, .start = msg->arg.remove.start,
+						  .len = msg->arg.remove.end - msg->arg.remove.start }, "an unmap");
+		break;
+	default:
+		freeze(mm, "a message of an unknown kind", -EPROTO);
+		break;
+	}
+}
+
+int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_mm **born, unsigned *n_born,
+			 enum thaw_mm_state *ended)
+{
+	uint64_t now;
+	int n;
+
+	*ended = THAW_MM_LIVE;
+	*n_born = 0;
+	thaw_gate_close(&w->m->gate, &mm->gate);
+	n = thaw_uffd_read(mm->uffd, w->msgs, THAW_BATCH);
+	now = n > 0 ? thaw_sys_now_ns() : 0;
+	if (n > 0)
+		n /= (int)sizeof(w->msgs[0]);
+	/* All of them, in order, before a fault is looked at: a fault can be queued in front of an event that had
+	 * come to its end before. Faults are only noted here. */
+	for (int i = 0; i < n && thaw_mm_is_live(mm); i++)
+		apply(w, mm, &w->msgs[i], now, born, n_born);
+	if (thaw_mm_is_live(mm) && atomic_load(&mm->dead))
+		*ended = THAW_MM_GONE;
+	else if (thaw_mm_is_live(mm) && n == 0 && !thaw_pagemap_absent(mm->pm))
+		/* A FORK may be on its way still: the child has every page then, as each was placed before the fork
+		 * began (else the placing had been answered EAGAIN), and the kernel takes back its registration. */
+		*ended = THAW_MM_FINISHED;
+	if (*ended != THAW_MM_LIVE)
+		thaw_mm_end(mm, *ended);
+	thaw_gate_open(&mm->gate);
+	return n;
+}

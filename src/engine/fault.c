@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* engine/fault.c - a sleeping thread gets its page: content, zero, or a wake-up to see for itself */
+#include "config.h"
+#include "engine/serve.h"
+
+#include <errno.h>
+#include <poll.h>
+
+#include "engine/bad.h"
+#include "engine/fetch.h"
+#include "engine/fill.h"
+#include "kern/sys.h"
+#include "kern/uffd.h"
+
+enum served {
+	SERVED,   /* or on its way, or woken */
+	CHANGING, /* an X has to come first */
+	LATER     /* no memory, no buffer: time */
+};
+
+static void placed(struct thaw_mm *mm, const struct thaw_fault *f)
+{
+	thaw_histogram_record(&mm->counters.latency, thaw_sys_now_ns() - f->t0);
+}
+
+static enum served after_step(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_fault *f, struct thaw_step s)
+{
+	switch (s.kind) {
+	case THAW_STEP_PLACED:
+		placed(mm, f);
+		return SERVED;
+	case THAW_STEP_CHANGING:
+		return CHANGING;
+	case THAW_STEP_NO_MEMORY:
+		return LATER;
+	case THAW_STEP_BROKEN:
+		thaw_bad_report(w, mm, true, &s.e, s.error, true);
+		return SERVED;
+	case THAW_STEP_NOTHING: /* a copier was faster */
+		thaw_fill_wake(w, mm, true, f->addr, THAW_PAGE_SIZE);
+		return SERVED;
+	default:
+		return SERVED; /* dead: the owner sees to it */
+	}
+}
+
+/* Does anybody else wait for this reader? Then nothing is brought in beside. */
+static bool somebody_waits(struct thaw_worker *w, struct thaw_mm *mm, unsigned index)
+{
+	struct pollfd p[2] = { { .fd = mm->uffd, .events = POLLIN }, { .fd = w->m->epoll, .events = POLLIN } };
+
+	return index + 1 < mm->n_parked || poll(p, 2, 0) != 0;
+}
+
+/* A fault where the last one would have led a reader going upwards: bring in more and more of what follows. */
+static unsigned grow_around(unsigned most, uint64_t addr, uint64_t *next, unsigned *around)
+{
+	unsigned pages = 0;
+
+	if (addr == *next && most) {
+		*around = *around ? *around * 2 : 4;
+		if (*around > most)
+			*around = most;
+		pages = *around;
+	} else {
+		*around = 0;
+	}
+	*next = addr + ((pages + 1ULL) << THAW_PAGE_SHIFT);
+	return pages;
+}
+
+static void bring_around(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_fault *f, const struct thaw_object *o,
+			 unsigned pages)
+{
+	uint64_t from = f->addr + THAW_PAGE_SIZE, to = from + ((uint64_t)pages << THAW_PAGE_SHIFT);
+	struct thaw_extent e;
+	struct thaw_window win;
+
+	if (!thaw_pagemap_next_absent(mm->pm, from, pages, &e) || e.addr >= to || e.object != o->number)
+		return;
+	if (e.pages > (to - e.addr) >> THAW_PAGE_SHIFT)
+		e.pages = (to - e.addr) >> THAW_PAGE_SHIFT;
+	if (thaw_object_read_now(o, e.off, e.pages << THAW_PAGE_SHIFT, w->buf))
+		return;
+	win = (struct thaw_window){ o, e.off, e.off + (e.pages << THAW_PAGE_SHIFT), w->buf };
+	thaw_fill_step(w, mm, true, e.addr, to, e.pages, &win, THAW_COUNT_PAGES_AROUND);
+}
+
+static enum served serve_content(struct thaw_worker *w, struct thaw_mm *mm, unsigned index, const struct thaw_extent *e)
+{
+	const struct thaw_fault *f = &mm->parked[index];
+	const struct thaw_object *o = thaw_content_object(mm->content, e->object);
+	struct thaw_window win;
+	enum served got;
+	unsigned around;
+	int err;
+
+	err = o && o->fd >= 0 ? thaw_object_read_now(o, e->off, THAW_PAGE_SIZE, w->buf) : -EAGAIN;
+	if (err == -EAGAIN)
+		err = thaw_fetch_fault(w, mm, f, e), o = NULL;
+	if (!o)
+		return err == -EAGAIN ? CHANGING : err == -EBUSY ? LATER : SERVED;
+	if (err) {
+		thaw_bad_report(w, mm, true, e, -err, true);
+		return SERVED;
+	}
+	win = (struct thaw_window){ o, e->off, e->off + THAW_PAGE_SIZE, w->buf };
+	got = after_step(w, mm, f, thaw_fill_step(w, mm, true, f->addr, f->addr + THAW_PAGE_SIZE, 1, &win,
+						  THAW_COUNT_PAGES_FAULT));
+	if (got != SERVED)
+		return got;
+	around = grow_around(w->m->set.around, f->addr, &mm->around_next, &mm->around);
+	if (around && !somebody_waits(w, mm, index))
+		bring_around(w, mm, f, o, around);
+	return SERVED;
+}
+
+/* No content: discarded, grown, moved away from, or never the checkpoint's. Private anonymous memory reads as zero. */
+static enum served serve_zero(struct thaw_worker *w, struct thaw_mm *mm, unsigned index)
+{
+	const struct thaw_fault *f = &mm->parked[index];
+	struct thaw_extent e;
+	uint64_t from = f->addr + THAW_PAGE_SIZE;
+	unsigned around;
+
+	switch (thaw_fill_zero(w, mm, f->addr, 1, f->write).outcome) {
+	case THAW_PLACED:
+		placed(mm, f);
+		break;
+	case THAW_CHANGING:
+		return CHANGING;
+	case THAW_NO_MEMORY:
+		return LATER;
+	case THAW_DEAD:
+		return SERVED;
+	default: /* present, or not mapped any more: the sleeper has to look again */
+		thaw_fill_wake(w, mm, true, f->addr, THAW_PAGE_SIZE);
+		return SERVED;
+	}
+	around = grow_around(w->m->set.around, f->addr, &mm->zero_next, &mm->zero_around);
+	if (!around || somebody_waits(w, mm, index))
+		return SERVED;
+	if (thaw_pagemap_next_absent(mm->pm, from, 1, &e) && e.addr < from + ((uint64_t)around << THAW_PAGE_SHIFT))
+		around = (e.addr - from) >> THAW_PAGE_SHIFT;
+	if (around) /* beyond the mapping's end it is refused as a whole: then page by page, as they are asked for */
+		thaw_fill_zero(w, mm, from, around, f->write);
+	return SERVED;
+}
+
+static enum served serve_fault(struct thaw_worker *w, struct thaw_mm *mm, unsigned index)
+{
+	uint64_t addr = mm->parked[index].addr;
+	struct thaw_extent e;
+
+	if (!thaw_pagemap_lookup(mm->pm, addr, 1, &e))
+		return serve_zero(w, mm, index);
+	if (!thaw_pagemap_is_done(mm->pm, addr))
+		return serve_content(w, mm, index, &e);
+	/* In already: the message is old, or a copier placed it since. Fills wake only whom they find. */
+	thaw_fill_wake(w, mm, true, addr, THAW_PAGE_SIZE);
+	return SERVED;
+}
+
+bool thaw_serve_faults(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	unsigned kept = 0, i;
+	bool changing = false;
+
+	for (i = 0; i < mm->n_parked && !changing && !atomic_load(&mm->dead); i++) {
+		enum served got = serve_fault(w, mm, i);
+
+		changing = got == CHANGING;
+		if (got != SERVED)
+			mm->parked[kept++] = mm->parked[i];
+	}
+	while (i < mm->n_parked) /* while something is changing, every fill is refused */
+		mm->parked[kept++] = mm->parked[i++];
+	mm->n_parked = kept;
+	return changing;
+}

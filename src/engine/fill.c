@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* engine/fill.c - the section S: look up, one establishing ioctl, record */
+#include "config.h"
+#include "engine/fill.h"
+
+#include <errno.h>
+
+#include "kern/sys.h"
+#include "kern/uffd.h"
+
+#define BUSY_NS 2000000ULL /* faults this recent keep copies short */
+#define BUSY_PAGES 16
+#define TRIES 200          /* a waiting reader is let go (to fault again) after some tenths of a second of changes */
+
+/* The owner needs no slot: only it could consume an event, and it is here. */
+static inline void begin(struct thaw_worker *w, struct thaw_mm *mm, bool owner)
+{
+	if (!owner)
+		thaw_gate_enter(&w->m->gate, w->number, &mm->gate);
+}
+
+static inline void end(struct thaw_worker *w, bool owner)
+{
+	if (!owner)
+		thaw_gate_leave(&w->m->gate, w->number);
+}
+
+void thaw_fill_first(struct thaw *m)
+{
+	uint64_t none = 0;
+
+	if (!atomic_load_explicit(&m->first_ns, memory_order_relaxed))
+		atomic_compare_exchange_strong(&m->first_ns, &none, thaw_sys_now_ns());
+}
+
+/* In S: what the ioctl's answer means for the map. */
+static void record(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_fill f, enum thaw_count cause,
+		   struct thaw_step *s)
+{
+	struct thaw_counters *c = &mm->counters;
+	uint64_t pages = f.done >> THAW_PAGE_SHIFT;
+
+	if (f.outcome != THAW_CHANGING && f.outcome != THAW_DEAD)
+		thaw_events_settled(mm->ev);
+	s->kind = THAW_STEP_PLACED;
+	s->next = s->e.addr + (pages << THAW_PAGE_SHIFT);
+	switch (f.outcome) {
+	case THAW_PARTIAL:
+		thaw_count(c, w->number, THAW_COUNT_PARTIAL, 1);
+		/* fall through */
+	case THAW_PLACED:
+		thaw_count(c, w->number, cause, thaw_pagemap_mark_done(mm->pm, s->e.addr, pages));
+		break;
+	case THAW_PRESENT:
+		thaw_count(c, w->number, THAW_COUNT_EEXIST, 1);
+		atomic_fetch_add_explicit(&mm->tally.found, thaw_pagemap_mark_done(mm->pm, s->e.addr, 1),
+					  memory_order_relaxed);
+		thaw_uffd_wake(mm->uffd, s->e.addr, THAW_PAGE_SIZE);
+		s->next = s->e.addr + THAW_PAGE_SIZE;
+		break;
+	case THAW_NO_VMA:
+		thaw_count(c, w->number, THAW_COUNT_ENOENT, 1);
+		if (s->e.pages > 1) {
+			s->kind = THAW_STEP_SMALLER;
+			break;
+		}
+		/* No event is pending (that would be EAGAIN), so the map is up to date and the page is not ours any more:
+		 * unmapped unseen by a message (a child's MADV_DONTFORK), or unregistered. A sleeper there has to see. */
+		atomic_fetch_add_explicit(&mm->tally.gone, thaw_pagemap_mark_done(mm->pm, s->e.addr, 1),
+					  memory_order_relaxed);
+		thaw_count(c, w->number, THAW_COUNT_PAGES_GONE, 1);
+		thaw_uffd_wake(mm->uffd, s->e.addr, THAW_PAGE_SIZE);
+		s->next = s->e.addr + THAW_PAGE_SIZE;
+		break;
+	case THAW_CHANGING:
+		thaw_count(c, w->number, THAW_COUNT_EAGAIN, 1);
+		s->kind = THAW_STEP_CHANGING;
+		break;
+	case THAW_DEAD:
+		thaw_count(c, w->number, THAW_COUNT_ESRCH, 1);
+		atomic_store(&mm->dead, true);
+		s->kind = THAW_STEP_ENDED;
+		break;
+	case THAW_NO_MEMORY:
+		s->kind = THAW_STEP_NO_MEMORY;
+		break;
+	case THAW_BROKEN:
+		s->kind = THAW_STEP_BROKEN;
+		s->error = f.error;
+		break;
+	}
+}
+
+/* In S. */
+static struct thaw_step step(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, uint64_t to, uint64_t max_pages,
+			     const struct thaw_window *win, enum thaw_count cause)
+{
+	struct thaw_step s = { .kind = THAW_STEP_NOTHING, .next = to };
+	const void *data;
+
+	if (!thaw_mm_is_live(mm)) {
+		s.kind = THAW_STEP_ENDED;
+		return s;
+	}
+	if (!thaw_pagemap_next_absent(mm->pm, from, max_pages, &s.e) || s.e.addr >= to)
+		return s;
+	if (s.e.pages > (to - s.e.addr) >> THAW_PAGE_SHIFT)
+		s.e.pages = (to - s.e.addr) >> THAW_PAGE_SHIFT;
+	data = thaw_window_peek(win, s.e.object, s.e.off, s.e.pages << THAW_PAGE_SHIFT);
+	if (!data) {
+		s.kind = THAW_STEP_ELSEWHERE;
+		return s;
+	}
+	record(w, mm, thaw_uffd_copy(mm->uffd, s.e.addr, data, s.e.pages << THAW_PAGE_SHIFT, true), cause, &s);
+	return s;
+}
+
+struct thaw_step thaw_fill_step(struct thaw_worker *w, struct thaw_mm *mm, bool owner, uint64_t from, uint64_t to,
+				uint64_t max_pages, const struct thaw_window *win, enum thaw_count cause)
+{
+	struct thaw_step s;
+
+	begin(w, mm, owner);
+	s = step(w, mm, from, to, max_pages, win, cause);
+	end(w, owner);
+	if (s.kind == THAW_STEP_PLACED)
+		thaw_fill_first(w->m);
+	return s;
+}
+
+struct thaw_fill thaw_fill_zero(struct thaw_worker *w, struct thaw_mm *mm, uint64_t addr, uint64_t pages, bool write)
+{
+	static unsigned char zeros[THAW_MAX_AROUND << THAW_PAGE_SHIFT]; /* never written: the zero page, once touched */
+	struct thaw_fill f;
+
+	/* A write to a page that ZEROPAGE has mapped faults once more, inside the kernel; a zero-filled copy does not. */
+	if (write)
+		f = thaw_uffd_copy(mm->uffd, addr, zeros, pages << THAW_PAGE_SHIFT, true);
+	else
+		f = thaw_uffd_zero(mm->uffd, addr, pages << THAW_PAGE_SHIFT);
+	if (f.outcome != THAW_CHANGING && f.outcome != THAW_DEAD)
+		thaw_events_settled(mm->ev);
+	thaw_count(&mm->counters, w->number, THAW_COUNT_PAGES_ZERO, f.done >> THAW_PAGE_SHIFT);
+	if (f.outcome == THAW_PARTIAL)
+		thaw_count(&mm->counters, w->number, THAW_COUNT_PARTIAL, 1);
+	if (f.outcome == THAW_CHANGING)
+		thaw_count(&mm->counters, w->number, THAW_COUNT_EAGAIN, 1);
+	if (f.outcome == THAW_PRESENT)
+		thaw_count(&mm->counters, w->number, THAW_COUNT_EEXIST, 1);
+	if (f.outcome == THAW_NO_VMA)
+		thaw_count(&mm->counters, w->number, THAW_COUNT_ENOENT, 1);
+	if (f.outcome == THAW_DEAD) {
+		thaw_count(&mm->counters, w->number, THAW_COUNT_ESRCH, 1);
+		atomic_store(&mm->dead, true);
+	}
+	return f;
+}
+
+void thaw_fill_wake(struct thaw_worker *w, struct thaw_mm *mm, bool owner, uint64_t addr, uint64_t len)
+{
+	begin(w, mm, owner);
+	if (thaw_mm_is_live(mm))
+		thaw_uffd_wake(mm->uffd, addr, len);
+	end(w, owner);
+}
+
+uint64_t thaw_fill_chunk(const struct thaw_mm *mm)
+{
+	uint64_t most = mm->m->set.chunk >> THAW_PAGE_SHIFT;
+	uint64_t last = atomic_load_explicit(&mm->last_fault_ns, memory_order_relaxed);
+
+	if (most > BUSY_PAGES && last && thaw_sys_now_ns() < last + BUSY_NS)
+		return BUSY_PAGES;
+	return most;
+}
+
+void thaw_fill_back_off(struct thaw_mm *mm, uint32_t seq, unsigned *tries)
+{
+	uint64_t ns = 20000ULL << (*tries < 6 ? *tries : 6); /* 20 us to 1.3 ms */
+
+	/* The event's reading ends an X; but the kernel goes on refusing until the thread that raised it has run, and
+	 * nobody tells us then. */
+	++*tries;
+	if (thaw_gate_seq(&mm->gate) == seq)
+		thaw_gate_await(&mm->gate, seq, ns);
+	else
+		thaw_gate_await(&mm->gate, thaw_gate_seq(&mm->gate), ns);
+}
+
+bool thaw_fill_run(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, uint64_t to, const struct thaw_window *win,
+		   enum thaw_count cause)
+{
+	uint64_t limit = thaw_fill_chunk(mm);
+	unsigned tries = 0;
+
+	while (from < to) {
+		uint32_t seq = thaw_gate_seq(&mm->gate);
+		struct thaw_step s = thaw_fill_step(w, mm, false, from, to, limit, win, cause);
+
+		switch (s.kind) {
+		case THAW_STEP_PLACED:
+			from = s.next;
+			limit = thaw_fill_chunk(mm);
+			tries = 0;
+			break;
+		case THAW_STEP_SMALLER:
+			limit = s.e.pages / 2;
+			break;
+		case THAW_STEP_ELSEWHERE: /* moved away, or something else moved in */
+			from = s.e.addr + THAW_PAGE_SIZE;
+			break;
+		case THAW_STEP_CHANGING:
+		case THAW_STEP_NO_MEMORY:
+			if (tries > TRIES || atomic_load(&w->m->stopping))
+				return false;
+			thaw_fill_back_off(mm, seq, &tries);
+			break;
+		case THAW_STEP_NOTHING:
+			return true;
+		case THAW_STEP_ENDED:
+		case THAW_STEP_BROKEN:
+			return false;
+		}
+	}
+	return true;
+}

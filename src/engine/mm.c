@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* engine/mm.c - the life of a space: made, published, owned, ended, forgotten */
+#include "config.h"
+#include "engine/mm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "engine/holder.h"
+#include "engine/monitor.h"
+#include "kern/sys.h"
+
+struct thaw_mm *thaw_mm_new(struct thaw *m)
+{
+	struct thaw_mm *mm = aligned_alloc(64, (sizeof(*mm) + 63) & ~63UL);
+
+	if (!mm)
+		return NULL;
+	*mm = (struct thaw_mm){ .m = m, .uffd = -1, .pidfd = -1, .smaps_fd = -1, .holder_slot = -1, .refs = 1 };
+	thaw_lock_init(&mm->plan_lock, THAW_RANK_PLAN);
+	thaw_lock_init(&mm->bad_lock, THAW_RANK_SPACE);
+	mm->born_ns = thaw_sys_now_ns();
+	return mm;
+}
+
+struct thaw_mm *thaw_mm_get(struct thaw_mm *mm)
+{
+	atomic_fetch_add_explicit(&mm->refs, 1, memory_order_relaxed); /* the caller holds one, or m->lock */
+	return mm;
+}
+
+void thaw_mm_put(struct thaw_mm *mm)
+{
+	if (!mm || atomic_fetch_sub_explicit(&mm->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	thaw_pagemap_free(mm->pm);
+	thaw_events_free(mm->ev);
+	thaw_content_put(mm->content);
+	if (mm->pidfd >= 0)
+		close(mm->pidfd);
+	if (mm->smaps_fd >= 0)
+		close(mm->smaps_fd);
+	thaw_lock_destroy(&mm->plan_lock);
+	thaw_lock_destroy(&mm->bad_lock);
+	free(mm->parked);
+	free(mm->bad);
+	free(mm);
+}
+
+static void arm(struct thaw_mm *mm, int op)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = (uintptr_t)mm };
+
+	if (epoll_ctl(mm->m->epoll, op, mm->uffd, &ev) && op == EPOLL_CTL_ADD)
+		thaw_log_error(&mm->m->set.log, "space %lld: epoll cannot watch its userfaultfd (errno %d): it is looked at"
+			       " four times a second", (long long)mm->id, errno);
+}
+
+void thaw_mm_rearm(struct thaw_mm *mm)
+{
+	arm(mm, EPOLL_CTL_MOD);
+}
+
+/* Gives the space its id and a place on the list. */
+static void link_space(struct thaw_mm *mm)
+{
+	struct thaw *m = mm->m;
+	struct thaw_mm **p;
+	THAW_SCOPED_LOCK(&m->lock);
+
+	mm->id = ++m->last_id;
+	mm->gate.key = (uint32_t)mm->id;
+	for (p = &m->spaces; *p; p = &(*p)->next)
+		;
+	*p = mm;
+	mm->linked = true;
+	m->n_live++;
+	m->n_all++;
+}
+
+void thaw_mm_publish(struct thaw_mm *mm)
+{
+	struct thaw *m = mm->m;
+
+	link_space(mm);
+	if (m->holder && mm->pid > 0)
+		mm->holder_slot = thaw_holder_add_pid(m->holder, mm->pid, mm->pidfd);
+	arm(mm, EPOLL_CTL_ADD);
+	if (mm->pidfd >= 0) {
+		struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = (uintptr_t)mm | 1 };
+
+		/* Without it the end is seen a quarter of a second later, by the probe. */
+		(void)epoll_ctl(m->epoll, EPOLL_CTL_ADD, mm->pidfd, &ev);
+	}
+	thaw_mm_kick(mm); /* it may have nothing absent at all */
+	thaw_monitor_work(m);
+}
+
+struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
+{
+	struct thaw_mm *mm = thaw_mm_new(parent->m);
+
+	if (!mm)
+		return NULL;
+	mm->pm = thaw_pagemap_clone(parent->pm, THAW_EXTENT_WIPEONFORK | THAW_EXTENT_DONTFORK);
+	mm->ev = thaw_events_new();
+	if (!mm->pm || !mm->ev) {
+		thaw_mm_put(mm);
+		return NULL;
+	}
+	mm->child = true;
+	mm->parent = parent->id;
+	mm->uffd = uffd;
+	mm->held = true;
+	mm->content = thaw_content_get(parent->content);
+	mm->tally.total = thaw_pagemap_absent(mm->pm);
+	/* The kernel gives the child's descriptor the flags the parent's was made with, not those set since. */
+	fcntl(uffd, F_SETFL, O_NONBLOCK);
+	link_space(mm);
+	return mm;
+}
+
+void thaw_mm_release(struct thaw_mm *child)
+{
+	atomic_store(&child->held, false);
+	arm(child, EPOLL_CTL_ADD);
+	if (!thaw_pagemap_absent(child->pm))
+		thaw_mm_kick(child);
+	thaw_monitor_work(child->m);
+}
+
+bool thaw_mm_own(struct thaw_mm *mm)
+{
+	uint32_t was = 0;
+
+	for (;;) {
+		if (was == 0 && atomic_compare_exchange_strong(&mm->owner, &was, 1))
+			return true;
+		if (was == 2 || (was == 1 && atomic_compare_exchange_strong(&mm->owner, &was, 2)))
+			return false; /* the owner cannot let go without seeing the 2 */
+	}
+}
+
+bool thaw_mm_disown(struct thaw_mm *mm)
+{
+	uint32_t was = 1;
+
+	if (atomic_compare_exchange_strong(&mm->owner, &was, 0))
+		return true;
+	atomic_store(&mm->owner, 1);
+	return false;
+}
+
+void thaw_mm_kick(struct thaw_mm *mm)
+{
+	if (!atomic_exchange(&mm->kicked, true))
+		thaw_monitor_chore(mm->m);
+}
+
+void thaw_mm_end(struct thaw_mm *mm, enum thaw_mm_state how)
+{
+	struct thaw *m = mm->m;
+	struct thaw_pagemap *pm = mm->pm;
+	struct thaw_events *ev = mm->ev;
+
+	epoll_ctl(m->epoll, EPOLL_CTL_DEL, mm->uffd, NULL); /* others may hold the file: then close() would not do it */
+	if (mm->pidfd >= 0)
+		epoll_ctl(m->epoll, EPOLL_CTL_DEL, mm->pidfd, NULL);
+	close(mm->uffd);
+	mm->uffd = -1;
+	atomic_fetch_add(&mm->tally.gone, thaw_pagemap_absent(pm)); /* 0 when FINISHED */
+	atomic_store_explicit(&mm->state, how, memory_order_release);
+	{
+		THAW_SCOPED_LOCK(&m->lock); /* for those who look at the map's figures */
+		mm->pm = NULL;
+		mm->ev = NULL;
+	}
+	thaw_pagemap_free(pm);
+	thaw_events_free(ev);
+	mm->n_parked = 0;
+}
+
+static void unlink_locked(struct thaw *m, struct thaw_mm *mm)
+{
+	struct thaw_mm **p;
+
+	for (p = &m->spaces; *p != mm; p = &(*p)->next)
+		;
+	*p = mm->next;
+	mm->linked = false;
+	thaw_counters_merge(m->past, &mm->counters);
+	m->past_tally.total += mm->tally.total;
+	m->past_tally.gone += mm->tally.gone;
+	m->past_tally.found += mm->tally.found;
+	/* A reader may hold its address from epoll, unlooked at. It is freed when each has gone by. */
+	for (unsigned i = 0; i < m->set.readers; i++)
+		mm->retire_rounds[i] = m->workers ? atomic_load(&m->workers[i].rounds) : 0;
+	mm->next = m->retired;
+	m->retired = mm;
+}
+
+void thaw_mm_ended(struct thaw_mm *mm, enum thaw_mm_state how)
+{
+	struct thaw *m = mm->m;
+	struct thaw_event_info info = {
+		.size = sizeof(info),
+		.event = how == THAW_MM_FINISHED ? THAW_EVENT_FINISHED : THAW_EVENT_GONE,
+		.space = mm->id,
+	};
+
+	thaw_log_info(&m->set.log, "space %lld: %s", (long long)mm->id,
+		      how == THAW_MM_FINISHED ? "finished" : "its process is gone");
+	if (m->holder && mm->holder_slot >= 0)
+		thaw_holder_remove_pid(m->holder, mm->holder_slot);
+	thaw_monitor_event(m, &info);
+	{
+		THAW_SCOPED_LOCK(&m->lock);
+		mm->complete_ns = thaw_sys_now_ns();
+		m->n_live--;
+		m->n_done++;
+		if (!m->n_live)
+			atomic_store(&m->complete_ns, mm->complete_ns);
+		mm->over = true;
+		if (mm->child)
+			unlink_locked(m, mm);
+		thaw_cond_broadcast(&m->changed);
+	}
+	thaw_monitor_work(m);
+}
+
+struct thaw_mm *thaw_mm_find(struct thaw *m, int64_t id)
+{
+	THAW_SCOPED_LOCK(&m->lock);
+
+	for (struct thaw_mm *mm = m->spaces; mm; mm = mm->next)
+		if (mm->id == id)
+			return thaw_mm_get(mm);
+	return NULL;
+}
+
+size_t thaw_mm_memory(const struct thaw_mm *mm)
+{
+	return sizeof(*mm) + (mm->pm ? thaw_pagemap_memory(mm->pm) : 0) + (mm->ev ? thaw_events_memory(mm->ev) : 0) +
+	       mm->room_parked * sizeof(*mm->parked) + (mm->bad ? THAW_MAX_BAD * sizeof(*mm->bad) : 0);
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* engine/mm.h - a space inside the engine: one restored mm, its userfaultfd, its map and what is known of its pages.
+ * (struct thaw_space of thaw.h is the caller's description of one.)
+ *
+ * The owner of a space is the one thread that may read its messages: a reader mostly, sometimes the control thread or the
+ * copier that placed the last page. Ownership is a word, not a lock: who finds it taken leaves a note, and the owner
+ * goes round again before it lets go.
+ *
+ * Rule      uffd, map and events change in X only; the number of the userfaultfd is used in S or by the owner, and
+ *           only after `state` has been seen to be LIVE there. So it is closed when no thread can be using it
+ * Threads   fields say who; counters are atomics
+ * Lifetime  counted: the monitor's list, epoll (until the readers have passed), each request and copier at work on it */
+#ifndef THAW_ENGINE_MM_H
+#define THAW_ENGINE_MM_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "core/event.h"
+#include "core/pagemap.h"
+#include "core/stats.h"
+#include "engine/content.h"
+#include "engine/gate.h"
+#include "thaw.h"
+#include "util/lock.h"
+
+struct thaw;
+struct thaw_worker;
+
+enum thaw_mm_state {
+	THAW_MM_LIVE,
+	THAW_MM_FROZEN,   /* an event could not be followed: nothing is placed any more, readers wait */
+	THAW_MM_FINISHED, /* every page was in; userfaultfd closed */
+	THAW_MM_GONE      /* exit or exec; userfaultfd closed */
+};
+
+struct thaw_fault {
+	uint64_t addr; /* of the page */
+	uint64_t t0;   /* when its message was read */
+	bool write;
+};
+
+/* Pages of content, by fate. total = placed (the counters say by what) + gone + found + absent */
+struct thaw_tally {
+	_Atomic uint64_t total; /* there at the start (or at the fork) */
+	_Atomic uint64_t gone;  /* discarded by the process before they were needed, or not mapped any more */
+	_Atomic uint64_t found; /* were there when we came */
+};
+
+/* A run whose content could not be read. */
+struct thaw_bad {
+	uint64_t start, end;
+};
+#define THAW_MAX_BAD 256
+
+struct thaw_mm {
+	struct thaw *m;
+	int64_t id, parent;
+	pid_t pid;        /* 0: unknown */
+	int pidfd;        /* -1: none */
+	int smaps_fd;     /* -1: none */
+	int holder_slot;  /* -1: none */
+	bool child;       /* of a FORK: forgotten when it ends */
+	struct thaw_mm *raise_from; /* held child: the parent (a reference) whose smaps have a say; control thread */
+	_Atomic unsigned refs;
+
+	struct thaw_gate_space gate;
+	_Atomic int state;        /* enum thaw_mm_state: X */
+	int uffd;                 /* X */
+	struct thaw_pagemap *pm;  /* X; the pointer also under m->lock */
+	struct thaw_events *ev;   /* X */
+	struct thaw_content *content;
+
+	_Atomic uint32_t owner;   /* 0 nobody, 1 owned, 2 owned and asked to go round again */
+	_Atomic bool held;        /* a child whose map is not final yet: copiers pass it by, epoll does not know it */
+	_Atomic bool dead;        /* somebody was answered ESRCH: the owner ends the space */
+	_Atomic bool check;       /* the owner is to find out whether the mm still lives */
+	_Atomic bool kicked;      /* the control thread is to own it for a moment: the last page is in, or it is dead */
+	_Atomic uint64_t last_fault_ns;
+
+	/* the owner's */
+	struct thaw_fault *parked; /* faults to be tried again, oldest first */
+	unsigned n_parked, room_parked;
+	uint64_t backoff_ns;
+	_Atomic uint64_t late_due_ns; /* when the reader that has it on its late list looks again */
+	uint64_t around_next, zero_next; /* where a sequential user of memory would fault next */
+	unsigned around, zero_around;    /* pages brought in beside a fault, grown and shrunk by success */
+	uint64_t dubious;          /* messages whose order was in doubt */
+
+	/* the copiers' */
+	struct thaw_lock plan_lock; /* THAW_RANK_PLAN */
+	uint64_t cursor;            /* plan_lock: the pass has handed out everything below */
+	unsigned active;            /* plan_lock: spans and reads of this pass that are not done */
+	bool exhausted;             /* plan_lock: the pass has handed out everything */
+	uint64_t pass_absent;       /* plan_lock: absent pages when the pass began */
+	uint64_t pass_backoff_ns, next_pass_ns; /* plan_lock */
+
+	/* content that could not be had */
+	struct thaw_lock bad_lock;  /* THAW_RANK_SPACE */
+	struct thaw_bad *bad;       /* bad_lock: sorted, disjoint; THAW_MAX_BAD of them, made when the first comes */
+	unsigned n_bad;             /* bad_lock */
+	uint64_t bad_retry_ns;      /* bad_lock: when the background tries them again */
+	_Atomic bool bad_overflow;  /* more than that: the background leaves this space alone */
+	_Atomic bool has_bad;
+	uint64_t stuck_start, stuck_end;         /* bad_lock: sleepers in here are woken at the next retry */
+	uint64_t stuck_due_ns, stuck_backoff_ns; /* bad_lock */
+
+	struct thaw_tally tally;
+	struct thaw_counters counters;
+	_Atomic uint64_t born_ns, complete_ns;
+
+	struct thaw_mm *next;       /* m->lock */
+	uint32_t retire_rounds[16]; /* m->lock: each reader's rounds when the space was unlinked */
+	bool linked;                /* m->lock */
+	bool over;                  /* m->lock: ended, and everybody has been told */
+};
+
+static inline bool thaw_mm_is_live(const struct thaw_mm *mm)
+{
+	return atomic_load_explicit(&mm->state, memory_order_acquire) == THAW_MM_LIVE;
+}
+
+/* A new space, unpublished, one reference. Takes uffd only on success of publish. */
+struct thaw_mm *thaw_mm_new(struct thaw *m);
+struct thaw_mm *thaw_mm_get(struct thaw_mm *mm);
+void thaw_mm_put(struct thaw_mm *mm);
+
+/* From the caller's description: checks, builds the map, publishes. The id, or -errno with a sentence. */
+int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d);
+
+/* Gives it its id, puts it on the list and hands it to epoll. */
+void thaw_mm_publish(struct thaw_mm *mm);
+
+/* A child's space from a FORK message: a copy of the map, on the list, held. Within the parent's X. NULL: no memory. */
+struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd);
+/* Lets a held child go: its map is final. */
+void thaw_mm_release(struct thaw_mm *child);
+
+void thaw_mm_rearm(struct thaw_mm *mm); /* the owner's last act: epoll tells of it again */
+
+bool thaw_mm_own(struct thaw_mm *mm);    /* false: the owner has been asked to go round again */
+bool thaw_mm_disown(struct thaw_mm *mm); /* false: go round again, still the owner */
+
+/* The control thread is asked to look at it as owner. Any thread. */
+void thaw_mm_kick(struct thaw_mm *mm);
+
+/* Ends the space: within X, as owner. `how`: FINISHED or GONE. Closes the userfaultfd. */
+void thaw_mm_end(struct thaw_mm *mm, enum thaw_mm_state how);
+/* And tells everybody: after X. */
+void thaw_mm_ended(struct thaw_mm *mm, enum thaw_mm_state how);
+
+/* By id, with a reference; NULL: unknown. Takes m->lock. */
+struct thaw_mm *thaw_mm_find(struct thaw *m, int64_t id);
+
+size_t thaw_mm_memory(const struct thaw_mm *mm); /* m->lock held, or owner */
+
+#endif

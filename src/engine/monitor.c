@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* engine/monitor.c - a monitor is made, started, stopped and taken apart */
+#include "config.h"
+#include "engine/monitor.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "engine/fetch.h"
+#include "engine/futex.h"
+#include "engine/holder.h"
+#include "engine/staging.h"
+#include "kern/sys.h"
+#include "kern/uffd.h"
+#include "util/err.h"
+
+#define DEFAULT_SPIN_US 50
+
+struct thaw *thaw_monitor_new(void)
+{
+	struct thaw *m = calloc(1, sizeof(*m));
+	struct epoll_event stop = { .events = EPOLLIN };
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (!m || !(m->past = aligned_alloc(64, (sizeof(*m->past) + 63) & ~63UL))) {
+		free(m);
+		thaw_err_set(-ENOMEM, "no memory for a monitor");
+		return NULL;
+	}
+	memset(m->past, 0, sizeof(*m->past));
+	m->set = (struct thaw_settings){
+		.copiers = cpus > 1 ? 2 : 1, .readers = 1, .around = 16, .spin_us = DEFAULT_SPIN_US,
+		.chunk = THAW_MAX_CHUNK, .sandbox = true, .holder = true, .holder_log_fd = -1,
+	};
+	thaw_lock_init(&m->lock, THAW_RANK_MONITOR);
+	thaw_cond_init(&m->changed);
+	m->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	m->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (m->epoll < 0 || m->stop_fd < 0 || epoll_ctl(m->epoll, EPOLL_CTL_ADD, m->stop_fd, &stop)) {
+		thaw_err_set(-errno, "no descriptor for a monitor: %s", strerror(errno));
+		thaw_monitor_free(m);
+		return NULL;
+	}
+	return m;
+}
+
+void thaw_monitor_work(struct thaw *m)
+{
+	atomic_fetch_add(&m->work, 1);
+	if (atomic_load(&m->idlers)) /* they count themselves before the kernel compares `work` */
+		thaw_futex_wake(&m->work, INT_MAX);
+}
+
+void thaw_monitor_chore(struct thaw *m)
+{
+	atomic_fetch_add(&m->chores, 1);
+	thaw_futex_wake(&m->chores, 1);
+}
+
+void thaw_monitor_event(struct thaw *m, const struct thaw_event_info *info)
+{
+	if (m->set.event)
+		m->set.event(m->set.event_opaque, info);
+}
+
+static int make_workers(struct thaw *m)
+{
+	unsigned n = m->set.readers + m->set.copiers + 1, with_buffer = n;
+	size_t size;
+	int err = thaw_fetch_new(&m->fetch, m);
+
+	if (err)
+		return err;
+	n += thaw_fetch_threads(m->fetch);
+	size = n * sizeof(*m->workers);
+	m->workers = aligned_alloc(64, (size + 63) & ~63UL);
+	if (!m->workers || thaw_gate_init(&m->gate, n))
+		return thaw_err_set(-ENOMEM, "no memory for %u threads", n);
+	memset(m->workers, 0, size);
+	m->n_workers = n;
+	m->staging_bytes = with_buffer * THAW_MAX_CHUNK;
+	err = thaw_staging_new(&m->staging, m->staging_bytes, &m->set.log);
+	if (err)
+		return err;
+	for (unsigned i = 0; i < n; i++) {
+		m->workers[i].m = m;
+		m->workers[i].number = i;
+		m->workers[i].role = thaw_threads_role(m, i);
+		if (i < with_buffer)
+			m->workers[i].buf = m->staging + i * THAW_MAX_CHUNK;
+	}
+	return 0;
+}
+
+/* A forked child brings a descriptor of its own: as many as may be. */
+static void raise_descriptors(void)
+{
+	struct rlimit r;
+
+	if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &r); /* running out later is said then */
+	}
+}
+
+static int start_holder(struct thaw *m)
+{
+	int err = thaw_holder_start(&m->holder, m->set.holder_log_fd, m->set.sandbox);
+
+	if (err)
+		return err;
+	for (struct thaw_mm *mm = m->spaces; mm; mm = mm->next)
+		if (mm->pid > 0)
+			mm->holder_slot = thaw_holder_add_pid(m->holder, mm->pid, mm->pidfd);
+	return 0;
+}
+
+static void take_apart(struct thaw *m)
+{
+	thaw_fetch_free(m->fetch);
+	m->fetch = NULL;
+	thaw_staging_free(m->staging, m->staging_bytes);
+	m->staging = NULL;
+	thaw_gate_free(&m->gate);
+	free(m->workers);
+	m->workers = NULL;
+	m->n_workers = 0;
+}
+
+int thaw_monitor_start(struct thaw *m)
+{
+	int err;
+
+	raise_descriptors();
+	err = m->set.holder ? start_holder(m) : 0;
+	if (!err && m->set.sandbox) {
+		err = thaw_sandbox_attach(-1);
+		m->attached = !err;
+	}
+	if (!err)
+		err = make_workers(m);
+	if (err)
+		goto fail;
+	atomic_store(&m->stopping, false);
+	atomic_store(&m->background_on, m->set.background == THAW_BACKGROUND_RUN);
+	atomic_store(&m->started_ns, thaw_sys_now_ns());
+	err = thaw_threads_start(m);
+	if (!err)
+		return 0;
+	thaw_threads_stop(m);
+fail:
+	take_apart(m);
+	if (m->attached)
+		thaw_sandbox_detach();
+	m->attached = false;
+	thaw_holder_finish(m->holder);
+	m->holder = NULL;
+	return err;
+}
+
+void thaw_monitor_stop(struct thaw *m)
+{
+	thaw_threads_stop(m);
+	if (m->attached)
+		thaw_sandbox_detach();
+	m->attached = false;
+	{
+		THAW_SCOPED_LOCK(&m->lock);
+		m->phase = THAW_PHASE_STOPPED;
+		thaw_cond_broadcast(&m->changed);
+	}
+}
+
+/* Is the process still there to read what is absent? One that was just killed is given a moment to be gone. */
+static bool still_waits(struct thaw_mm *mm)
+{
+	if (mm->uffd < 0 || !mm->pm || !thaw_pagemap_absent(mm->pm))
+		return false;
+	for (unsigned i = 0; i < 100; i++) {
+		if (thaw_uffd_probe(mm->uffd) == THAW_DEAD)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
+/* A userfaultfd with content absent is not closed: its process would read zeros. */
+static bool close_space(struct thaw *m, struct thaw_mm *mm)
+{
+	bool keep = still_waits(mm);
+
+	if (keep)
+		thaw_log_error(&m->set.log, "space %lld: the monitor is closed while %llu pages of its process (pid %d) are absent:"
+			       " it waits at the next of them for ever; end it", (long long)mm->id,
+			       (unsigned long long)thaw_pagemap_absent(mm->pm), (int)mm->pid);
+	else if (mm->uffd >= 0)
+		close(mm->uffd);
+	thaw_mm_put(mm->raise_from);
+	mm->raise_from = NULL;
+	thaw_mm_put(mm);
+	return keep;
+}
+
+void thaw_monitor_free(struct thaw *m)
+{
+	struct thaw_mm *mm;
+	bool kept = false;
+
+	if (m->phase == THAW_PHASE_RUNNING)
+		thaw_monitor_stop(m);
+	take_apart(m);
+	while ((mm = m->spaces)) {
+		m->spaces = mm->next;
+		kept |= close_space(m, mm);
+	}
+	while ((mm = m->retired)) {
+		m->retired = mm->next;
+		thaw_mm_put(mm);
+	}
+	/* The holder stays where a userfaultfd must: it speaks when this process ends. */
+	if (!kept) {
+		thaw_holder_finish(m->holder);
+		if (m->set.holder_log_fd >= 0)
+			close(m->set.holder_log_fd);
+	}
+	if (m->epoll >= 0)
+		close(m->epoll);
+	if (m->stop_fd >= 0)
+		close(m->stop_fd);
+	thaw_cond_destroy(&m->changed);
+	thaw_lock_destroy(&m->lock);
+	free(m->past);
+	free(m);
+}

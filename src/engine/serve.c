@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* engine/serve.c - the owner of a space at work: X, children, ends, and when to come again */
+#include "config.h"
+#include "engine/serve.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "kern/sys.h"
+#include "kern/uffd.h"
+
+#define ROUNDS 6 /* of X and faults while something is changing, before time is given to the thread that changes it */
+#define FIRST_LATE_NS 50000ULL
+#define LAST_LATE_NS 5000000ULL
+
+static void tell_forked(struct thaw_mm *parent, struct thaw_mm *child)
+{
+	struct thaw_event_info info = {
+		.size = sizeof(info),
+		.event = THAW_EVENT_FORKED,
+		.space = parent->id,
+		.child = child->id,
+	};
+
+	thaw_log_debug(&parent->m->set.log, "space %lld: forked, the child is space %lld", (long long)parent->id,
+		       (long long)child->id);
+	thaw_monitor_event(parent->m, &info);
+}
+
+/* Outside X. A child of a process that /proc can be asked about waits for the control thread to do so. */
+static void raise_children(struct thaw_mm *mm, struct thaw_mm **born, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		tell_forked(mm, born[i]);
+		if (mm->smaps_fd >= 0 && thaw_pagemap_absent(born[i]->pm)) {
+			born[i]->raise_from = thaw_mm_get(mm);
+			thaw_mm_kick(born[i]);
+		} else {
+			thaw_mm_release(born[i]);
+		}
+	}
+}
+
+/* read() failed: the event stays queued, so nothing is lost but time. */
+static void tell_read_error(struct thaw_mm *mm, int err)
+{
+	struct thaw *m = mm->m;
+
+	if (atomic_exchange(&m->emfile_told, true))
+		return;
+	thaw_log_error(&m->set.log, err == -EMFILE || err == -ENFILE ?
+		       "space %lld: no descriptor is left for a forked child's userfaultfd (%s): the fork waits; raise"
+		       " RLIMIT_NOFILE" : "space %lld: its userfaultfd cannot be read: %s", (long long)mm->id, strerror(-err));
+}
+
+static void come_again(struct thaw_mm *mm)
+{
+	mm->backoff_ns = mm->backoff_ns ? mm->backoff_ns * 2 : FIRST_LATE_NS;
+	if (mm->backoff_ns > LAST_LATE_NS)
+		mm->backoff_ns = LAST_LATE_NS;
+	mm->late_due_ns = thaw_sys_now_ns() + mm->backoff_ns;
+}
+
+/* Until nothing is left to do now. Returns whether time is what is missing. */
+static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	if (atomic_load(&mm->held))
+		return false; /* its map is not final yet, and epoll does not know it */
+	for (unsigned round = 0; thaw_mm_is_live(mm) && !atomic_load(&w->m->stopping); round++) {
+		struct thaw_mm *born[THAW_BATCH];
+		enum thaw_mm_state ended;
+		unsigned n_born;
+		bool changing;
+		int n;
+
+		if (atomic_exchange(&mm->check, false) && thaw_uffd_probe(mm->uffd) == THAW_DEAD)
+			atomic_store(&mm->dead, true);
+		n = thaw_serve_exclusive(w, mm, born, &n_born, &ended);
+		raise_children(mm, born, n_born);
+		if (ended != THAW_MM_LIVE) {
+			thaw_mm_ended(mm, ended);
+			return false;
+		}
+		if (n < 0)
+			tell_read_error(mm, n);
+		if (!thaw_mm_is_live(mm))
+			return false;
+		changing = thaw_serve_faults(w, mm);
+		if (n == THAW_BATCH || atomic_load(&mm->dead) || (n >= 0 && !thaw_pagemap_absent(mm->pm)))
+			continue;
+		if (!mm->n_parked && n >= 0) {
+			mm->backoff_ns = 0;
+			return false;
+		}
+		if (!changing || n < 0 || round >= ROUNDS) {
+			come_again(mm);
+			return true;
+		}
+		if (round)
+			sched_yield(); /* the thread that is changing something needs a CPU to come to its end */
+	}
+	return false;
+}
+
+bool thaw_serve(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	bool late;
+
+	if (!thaw_mm_own(mm))
+		return false; /* its owner goes round once more for us */
+	do {
+		late = serve_owned(w, mm);
+		/* Before letting go: a message that comes now finds epoll armed, and its reader finds the space owned and
+		 * leaves its note. */
+		if (thaw_mm_is_live(mm) && !atomic_load(&mm->held))
+			thaw_mm_rearm(mm);
+	} while (!thaw_mm_disown(mm));
+	return late;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* engine/serve.h - the owner's work: X (read, apply), then the faults of the batch from the map that results.
+ * Threads   readers and the control thread
+ * Errors    none: what cannot be followed freezes the space, and the log says so */
+#ifndef THAW_ENGINE_SERVE_H
+#define THAW_ENGINE_SERVE_H
+
+#include "engine/monitor.h"
+
+/* Owns the space, serves it until nothing is left that can be done now, lets go. Returns whether faults are parked
+ * that only time can help (mm->late_due_ns says when to come again). */
+bool thaw_serve(struct thaw_worker *w, struct thaw_mm *mm);
+
+/* The faults that are parked, as owner between two X. True: something is changing, an X comes first. */
+bool thaw_serve_faults(struct thaw_worker *w, struct thaw_mm *mm);
+
+/* X: reads once and applies. Returns the number of messages; < 0: -EMFILE and other answers of read(). Children born are
+ * put into `born` (at most THAW_BATCH). *ended: the space has been ended in it. */
+int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_mm **born, unsigned *n_born,
+			 enum thaw_mm_state *ended);
+
+#endif

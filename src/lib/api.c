@@ -2,6 +2,17 @@
 /* lib/api.c - the public calls: check, hand down, report */
 #include "config.h"
 #include "thaw.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/monitor.h"
+#include "engine/report.h"
+#include "kern/probe.h"
+#include "kern/uffd.h"
 #include "util/err.h"
 
 THAW_PUBLIC const char *thaw_get_error(void)
@@ -12,4 +23,272 @@ THAW_PUBLIC const char *thaw_get_error(void)
 THAW_PUBLIC int thaw_get_errno(void)
 {
 	return -thaw_err_code();
+}
+
+/* Codes that thaw.h lists; anything else is told as EIO, its sentence kept. */
+static int listed(int code)
+{
+	static const int all[] = {
+		EAGAIN, EBADF, EBUSY, ECANCELED, EACCES, EEXIST, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSYS, ENOTSUP,
+		EPERM, ESRCH, ETIMEDOUT,
+	};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (code == -all[i])
+			return code;
+	return -EIO;
+}
+
+/* Puts the call's name before the sentence and makes -1 of it. */
+static int fail(const char *call)
+{
+	thaw_err_set(listed(thaw_err_code()), "%s: %s", call, thaw_err_text());
+	return -1;
+}
+
+static int refuse(const char *call, int code, const char *why)
+{
+	thaw_err_set(code, "%s: %s", call, why);
+	return -1;
+}
+
+#define NO_HANDLE "the handle is NULL"
+#define STARTED "the monitor has been started: settings come before thaw_start()"
+
+THAW_PUBLIC struct thaw *thaw_create(void)
+{
+	struct thaw *h = thaw_monitor_new();
+
+	if (!h)
+		fail("thaw_create");
+	return h;
+}
+
+THAW_PUBLIC void thaw_close(struct thaw *h)
+{
+	if (h)
+		thaw_monitor_free(h);
+}
+
+/* The frame of every setting: a handle that has not been started, a value that is allowed, then the assignment. */
+#define SETTING(h, valid, why, assignment) \
+	do { \
+		if (!(h)) \
+			return refuse(__func__, -EINVAL, NO_HANDLE); \
+		if (!(valid)) \
+			return refuse(__func__, -EINVAL, why); \
+		{ \
+			THAW_SCOPED_LOCK(&(h)->lock); \
+			if ((h)->phase != THAW_PHASE_SETUP) \
+				return refuse(__func__, -EBUSY, STARTED); \
+			assignment; \
+		} \
+		return 0; \
+	} while (0)
+
+THAW_PUBLIC int thaw_set_copiers(struct thaw *h, unsigned copiers)
+{
+	SETTING(h, copiers >= 1 && copiers <= THAW_MAX_COPIERS, "copiers must be 1 to 64", h->set.copiers = copiers);
+}
+
+THAW_PUBLIC int thaw_set_readers(struct thaw *h, unsigned readers)
+{
+	SETTING(h, readers >= 1 && readers <= THAW_MAX_READERS, "readers must be 1 to 16", h->set.readers = readers);
+}
+
+THAW_PUBLIC int thaw_set_chunk(struct thaw *h, size_t bytes)
+{
+	SETTING(h, bytes >= THAW_PAGE_SIZE && bytes <= THAW_MAX_CHUNK && !(bytes & (THAW_PAGE_SIZE - 1)),
+		"the chunk must be whole pages, 4 KiB to 256 KiB", h->set.chunk = bytes);
+}
+
+THAW_PUBLIC int thaw_set_background(struct thaw *h, enum thaw_background policy, unsigned delay_ms)
+{
+	SETTING(h, policy == THAW_BACKGROUND_RUN || policy == THAW_BACKGROUND_DELAYED || policy == THAW_BACKGROUND_STAY_LAZY,
+		"unknown background policy", h->set.background = policy; h->set.delay_ms = delay_ms);
+}
+
+THAW_PUBLIC int thaw_set_read_around(struct thaw *h, unsigned pages)
+{
+	SETTING(h, pages <= THAW_MAX_AROUND, "read-around must be 0 to 64 pages", h->set.around = pages);
+}
+
+THAW_PUBLIC int thaw_set_spin(struct thaw *h, unsigned microseconds)
+{
+	SETTING(h, microseconds <= 200, "the spin must be 0 to 200 microseconds", h->set.spin_us = microseconds);
+}
+
+THAW_PUBLIC int thaw_set_io(struct thaw *h, enum thaw_io io)
+{
+	SETTING(h, io == THAW_IO_AUTO || io == THAW_IO_URING || io == THAW_IO_POOL, "unknown kind of I/O", h->set.io = io);
+}
+
+/* Asked of the kernel by making a userfaultfd: the bit is in what UFFDIO_API returns. */
+static bool can_poison(void)
+{
+	uint64_t features = 0;
+	int fd = thaw_uffd_open_features(0, &features);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 && (features & UFFD_FEATURE_POISON);
+}
+
+THAW_PUBLIC int thaw_set_failure(struct thaw *h, enum thaw_failure policy)
+{
+	if (policy == THAW_FAILURE_SIGBUS && !can_poison())
+		return refuse(__func__, -ENOTSUP, "this kernel cannot poison a page of another process (UFFDIO_POISON is in"
+			      " Linux 6.6 and later): only THAW_FAILURE_WAIT is possible");
+	SETTING(h, policy == THAW_FAILURE_WAIT || policy == THAW_FAILURE_SIGBUS, "unknown failure policy",
+		h->set.failure = policy);
+}
+
+THAW_PUBLIC int thaw_set_sandbox(struct thaw *h, int on)
+{
+	SETTING(h, true, "", h->set.sandbox = on);
+}
+
+THAW_PUBLIC int thaw_set_holder(struct thaw *h, int on, int log_fd)
+{
+	int own = -1, old = -1;
+
+	if (!h)
+		return refuse(__func__, -EINVAL, NO_HANDLE);
+	if (log_fd < -1)
+		return refuse(__func__, -EBADF, "log_fd must be a descriptor, or -1 for standard error");
+	if (log_fd >= 0 && (own = fcntl(log_fd, F_DUPFD_CLOEXEC, 0)) < 0) {
+		thaw_err_set(-errno, "log_fd %d cannot be duplicated: %s", log_fd, strerror(errno));
+		return fail(__func__);
+	}
+	{
+		THAW_SCOPED_LOCK(&h->lock);
+		if (h->phase == THAW_PHASE_SETUP) {
+			old = h->set.holder_log_fd;
+			h->set.holder = on;
+			h->set.holder_log_fd = own;
+			own = -1;
+		} else {
+			refuse(__func__, -EBUSY, STARTED);
+			old = own;
+		}
+	}
+	if (old >= 0)
+		close(old);
+	return own < 0 ? 0 : -1;
+}
+
+THAW_PUBLIC int thaw_set_log(struct thaw *h, thaw_log_fn *fn, void *opaque, enum thaw_log_level most)
+{
+	SETTING(h, most >= THAW_LOG_ERROR && most <= THAW_LOG_DEBUG, "unknown log level",
+		h->set.log = ((struct thaw_log){ fn, opaque, most }));
+}
+
+THAW_PUBLIC int thaw_set_event(struct thaw *h, thaw_event_fn *fn, void *opaque)
+{
+	SETTING(h, true, "", h->set.event = fn; h->set.event_opaque = opaque);
+}
+
+THAW_PUBLIC int64_t thaw_add_space(struct thaw *h, const struct thaw_space *space)
+{
+	enum thaw_phase phase;
+	int64_t id;
+
+	if (!h)
+		return refuse(__func__, -EINVAL, NO_HANDLE);
+	if (!space || space->size != sizeof(*space))
+		return refuse(__func__, -EINVAL, "space is NULL, or its size is not sizeof(struct thaw_space)");
+	{
+		THAW_SCOPED_LOCK(&h->lock);
+		phase = h->phase;
+	}
+	if (phase == THAW_PHASE_STOPPED)
+		return refuse(__func__, -ECANCELED, "the monitor has been stopped");
+	id = thaw_mm_add(h, space);
+	return id < 0 ? fail(__func__) : id;
+}
+
+THAW_PUBLIC int thaw_start(struct thaw *h)
+{
+	enum thaw_phase phase;
+	int err;
+
+	if (!h)
+		return refuse(__func__, -EINVAL, NO_HANDLE);
+	{
+		THAW_SCOPED_LOCK(&h->lock);
+		phase = h->phase;
+		if (phase == THAW_PHASE_SETUP)
+			h->phase = THAW_PHASE_STARTING;
+	}
+	if (phase != THAW_PHASE_SETUP)
+		return refuse(__func__, -EBUSY, "the monitor has been started before");
+	err = thaw_monitor_start(h);
+	{
+		THAW_SCOPED_LOCK(&h->lock);
+		h->phase = err ? THAW_PHASE_SETUP : THAW_PHASE_RUNNING;
+	}
+	return err ? fail(__func__) : 0;
+}
+
+THAW_PUBLIC int thaw_wait(struct thaw *h, int64_t space, int timeout_ms)
+{
+	if (!h)
+		return refuse(__func__, -EINVAL, NO_HANDLE);
+	if (space < 0)
+		return refuse(__func__, -EINVAL, "space must be an id, or 0 for all");
+	return thaw_report_wait(h, space, timeout_ms) ? fail(__func__) : 0;
+}
+
+THAW_PUBLIC int thaw_stop(struct thaw *h)
+{
+	enum thaw_phase phase;
+
+	if (!h)
+		return refuse(__func__, -EINVAL, NO_HANDLE);
+	{
+		THAW_SCOPED_LOCK(&h->lock);
+		phase = h->phase;
+		if (phase == THAW_PHASE_RUNNING)
+			h->phase = THAW_PHASE_STOPPING;
+	}
+	if (phase == THAW_PHASE_STOPPED || phase == THAW_PHASE_STOPPING)
+		return 0;
+	if (phase != THAW_PHASE_RUNNING)
+		return refuse(__func__, -EINVAL, "the monitor has not been started");
+	thaw_monitor_stop(h);
+	return 0;
+}
+
+THAW_PUBLIC int thaw_get_progress(struct thaw *h, int64_t space, struct thaw_progress *p)
+{
+	if (!h)
+		return refuse(__func__, -EINVAL, NO_HANDLE);
+	if (!p || p->size != sizeof(*p))
+		return refuse(__func__, -EINVAL, "the struct is NULL, or its size is not sizeof(struct thaw_progress)");
+	if (space < 0)
+		return refuse(__func__, -EINVAL, "space must be an id, or 0 for all");
+	return thaw_report_progress(h, space, p) ? fail(__func__) : 0;
+}
+
+THAW_PUBLIC int thaw_get_stats(struct thaw *h, int64_t space, struct thaw_stats *s)
+{
+	if (!h)
+		return refuse(__func__, -EINVAL, NO_HANDLE);
+	if (!s || s->size != sizeof(*s))
+		return refuse(__func__, -EINVAL, "the struct is NULL, or its size is not sizeof(struct thaw_stats)");
+	if (space < 0)
+		return refuse(__func__, -EINVAL, "space must be an id, or 0 for all");
+	return thaw_report_stats(h, space, s) ? fail(__func__) : 0;
+}
+
+THAW_PUBLIC int thaw_uffd_open(void)
+{
+	int fd = thaw_uffd_open_features(THAW_UFFD_EVENTS, NULL);
+
+	return fd < 0 ? fail(__func__) : fd;
+}
+
+THAW_PUBLIC int thaw_probe(void)
+{
+	return thaw_probe_library() ? fail(__func__) : 0;
 }

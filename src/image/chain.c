@@ -88,10 +88,11 @@ static int open_pages(int dirfd, struct thaw_image_level *level)
 	struct stat st;
 	char name[32];
 
-	level->pages_fd = -1;
-	if (!want)
-		return 0;
 	snprintf(name, sizeof(name), "pages-%u.img", level->pm.pages_id);
+	level->pages_fd = -1;
+	/* No pages and no file, or an empty one, is fine. */
+	if (!want && faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) && errno == ENOENT)
+		return 0;
 	level->pages_fd = thaw_image_open_file(dirfd, name);
 	if (level->pages_fd < 0)
 		return level->pages_fd;

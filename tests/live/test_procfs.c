@@ -95,7 +95,9 @@ static int collect(void *opaque, uint64_t start, uint64_t end)
 	return 0;
 }
 
-static void check_runs(bool own, bool no_scan, const char *base, size_t len, const char *want)
+typedef int pages_fn(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
+
+static void check_runs(pages_fn *own, bool no_scan, const char *base, size_t len, const char *want)
 {
 	struct thaw_pagemap_file *f;
 	char got[512] = "", expect[512] = "";
@@ -107,9 +109,9 @@ static void check_runs(bool own, bool no_scan, const char *base, size_t len, con
 		thaw_procfs_pagemap_no_scan(f);
 	for (; sscanf(want, "%u-%u %n", &a, &b, &used) == 2; want += used)
 		collect(expect, (uintptr_t)base + a * 4096, (uintptr_t)base + b * 4096);
-	CHECK((own ? thaw_procfs_own_pages : thaw_procfs_any_pages)(f, (uintptr_t)base, (uintptr_t)base + len, collect, got) == 0);
+	CHECK(own(f, (uintptr_t)base, (uintptr_t)base + len, collect, got) == 0);
 	if (strcmp(got, expect)) {
-		fprintf(stderr, "pages (own %d, without scan %d): got %s, want %s\n", own, no_scan, got, expect);
+		fprintf(stderr, "pages (%s, without scan %d): got %s, want %s\n", own == thaw_procfs_own_pages ? "own" : "any or guard", no_scan, got, expect);
 		failures++;
 	}
 	thaw_procfs_pagemap_close(f);
@@ -130,8 +132,14 @@ static void test_pages(void)
 			p[i * 4096] = 1;
 	(void)*(volatile char *)(p + 20 * 4096); /* the zero page */
 	for (i = 0; i < 2; i++)
-		check_runs(true, i, p, len, geteuid() && i ? "3-7 20-21 1000-1001 1002-1003" : "3-7 1000-1001 1002-1003");
-	check_runs(false, false, p, len, "3-7 20-21 1000-1001 1002-1003");
+		check_runs(thaw_procfs_own_pages, i, p, len, geteuid() && i ? "3-7 20-21 1000-1001 1002-1003" : "3-7 1000-1001 1002-1003");
+	if (!madvise(p + 40 * 4096, 3 * 4096, 102 /* MADV_GUARD_INSTALL, Linux 6.13 */)) {
+		for (i = 0; i < 2; i++) {
+			check_runs(thaw_procfs_guard_pages, i, p, len, "40-43");
+			check_runs(thaw_procfs_any_pages, i, p, len, "3-7 20-21 1000-1001 1002-1003");
+		}
+	}
+	check_runs(thaw_procfs_any_pages, false, p, len, "3-7 20-21 1000-1001 1002-1003");
 	CHECK(!ftruncate(fd, 64 * 4096));
 	q = mmap(NULL, 64 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	s = mmap(NULL, 64 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -139,8 +147,8 @@ static void test_pages(void)
 	q[4096] = 2;
 	(void)*(volatile char *)q;
 	for (i = 0; i < 2; i++) {
-		check_runs(true, i, q, 64 * 4096, "1-2");
-		check_runs(true, i, s, 64 * 4096, "");
+		check_runs(thaw_procfs_own_pages, i, q, 64 * 4096, "1-2");
+		check_runs(thaw_procfs_own_pages, i, s, 64 * 4096, "");
 	}
 	munmap(p, len);
 	munmap(q, 64 * 4096);

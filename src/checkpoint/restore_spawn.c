@@ -87,7 +87,7 @@ static pid_t fork_as(pid_t want, bool newns, int *pidfd)
 		.flags = CLONE_PIDFD | (newns ? CLONE_NEWPID : 0),
 		.pidfd = (uintptr_t)pidfd,
 		.exit_signal = SIGCHLD,
-		.set_tid = (uintptr_t)&want,
+		.set_tid = want > 0 ? (uintptr_t)&want : 0,
 		.set_tid_size = want > 0,
 	};
 	long pid;

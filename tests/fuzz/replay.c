@@ -50,8 +50,8 @@ static int replay_all(const char *dir)
 	while ((e = readdir(d))) {
 		if (e->d_name[0] == '.')
 			continue;
-		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
-		n += replay(path);
+		if (snprintf(path, sizeof(path), "%s/%s", dir, e->d_name) < (int)sizeof(path))
+			n += replay(path);
 	}
 	closedir(d);
 	return n;

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* fuzz/fuzz_event.c - sequences of messages against a model of the process's memory, an entry a page
+ *
+ * The input is a program: fills, discards, unmaps, mremaps (whose second halves come later, in any order, or never),
+ * forks, settling, messages that make no sense. After each step map and model say the same about every page, for parent and
+ * children, and the counts of what was discarded agree. */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/alloc.h"
+#include "core/event.h"
+#include "support/pagemodel.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { PAGES = 200, SPACES = 4, LATE = 16 };
+
+struct half {
+	uint64_t start, len;
+};
+struct space {
+	struct thaw_pagemap *pm;
+	struct thaw_events *ev;
+	struct pagemodel *model;
+	struct half late[LATE];
+	unsigned n_late, forgotten; /* forgotten: DONTUNMAP since it was settled */
+	struct half dontunmap[LATE];
+};
+
+static const uint8_t *at, *end;
+static uint64_t base;
+
+static unsigned next(unsigned limit)
+{
+	unsigned v = at < end ? *at++ : 0;
+
+	if (limit > 256)
+		v |= (at < end ? *at++ : 0u) << 8;
+	return v % limit;
+}
+
+static void check(bool ok, const char *what)
+{
+	if (ok)
+		return;
+	fprintf(stderr, "%s\n", what);
+	abort();
+}
+
+static uint64_t page(unsigned n)
+{
+	return base + ((uint64_t)n << THAW_PAGE_SHIFT);
+}
+
+static int64_t apply(struct space *s, enum thaw_change_kind kind, uint64_t start, uint64_t len, uint64_t to)
+{
+	struct thaw_change c = { kind, start, len, to };
+	bool dubious = false;
+	int64_t ret;
+
+	thaw_core_alloc_left = next(8) ? -1 : (long)next(6); /* now and then without memory: then once more, with */
+	ret = thaw_events_apply(s->ev, s->pm, &c, &dubious);
+	thaw_core_alloc_left = -1;
+	if (ret == -ENOMEM) {
+		check(thaw_pagemap_is_sound(s->pm), "not sound after a failed allocation");
+		pagemodel_verify(s->model, s->pm);
+		ret = thaw_events_apply(s->ev, s->pm, &c, &dubious);
+	}
+	return ret;
+}
+
+static void add(struct space *s)
+{
+	unsigned first = next(PAGES), n = 1 + next(PAGES - first);
+	struct thaw_extent e = {
+		.addr = page(first), .pages = n, .object = next(3), .flags = next(4), .off = (uint64_t)next(400) << THAW_PAGE_SHIFT,
+	};
+
+	check(thaw_pagemap_add(s->pm, &e) == pagemodel_add(s->model, &e), "add");
+}
+
+static bool is_half(const struct half *h, unsigned n, uint64_t start, uint64_t len)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (h[i].start == start && h[i].len == len)
+			return true;
+	return false;
+}
+
+static void take_away(struct space *s, enum thaw_change_kind kind)
+{
+	unsigned first = next(PAGES), n = 1 + next(PAGES - first);
+	uint64_t start = page(first), len = (uint64_t)n << THAW_PAGE_SHIFT;
+
+	/* munmap() of exactly what a mremap has left cannot be told from that mremap's own message */
+	if (kind == THAW_CHANGE_UNMAP && (is_half(s->late, s->n_late, start, len) ||
+					  is_half(s->dontunmap, s->forgotten, start, len)))
+		return;
+	check(apply(s, kind, start, len, 0) == pagemodel_remove(s->model, start, len), "discarded pages");
+}
+
+static void remap(struct space *s)
+{
+	unsigned from = next(PAGES), to = next(PAGES), n = 1 + next(PAGES), kind = next(4);
+	unsigned gap = from < to ? to - from : from - to, room = PAGES - (from < to ? to : from);
+	uint64_t len;
+
+	n = n < gap ? n : gap;
+	n = n < room ? n : room;
+	if (!n || s->n_late == LATE || s->forgotten == LATE)
+		return;
+	len = (uint64_t)n << THAW_PAGE_SHIFT;
+	if (kind == 1) /* onto something: its UNMAP comes first */
+		if (!is_half(s->late, s->n_late, page(to), len) && !is_half(s->dontunmap, s->forgotten, page(to), len))
+			check(apply(s, THAW_CHANGE_UNMAP, page(to), len, 0) == pagemodel_remove(s->model, page(to), len),
+			      "discarded at a fixed destination");
+	check(apply(s, THAW_CHANGE_REMAP, page(from), len, page(to)) == pagemodel_move(s->model, page(from), page(to), len),
+	      "discarded at the destination");
+	if (kind == 2)
+		s->dontunmap[s->forgotten++] = (struct half){ page(from), len };
+	else
+		s->late[s->n_late++] = (struct half){ page(from), len };
+}
+
+static void second_half(struct space *s)
+{
+	unsigned i;
+
+	if (!s->n_late)
+		return;
+	i = next(s->n_late);
+	check(apply(s, THAW_CHANGE_UNMAP, s->late[i].start, s->late[i].len, 0) == 0, "a second half took something away");
+	s->late[i] = s->late[--s->n_late];
+}
+
+static void settle(struct space *s)
+{
+	if (s->n_late)
+		return; /* a fill would be answered with EAGAIN */
+	thaw_events_settled(s->ev);
+	s->forgotten = 0;
+}
+
+static void mark(struct space *s)
+{
+	unsigned first = next(PAGES), n = 1 + next(PAGES);
+
+	check(thaw_pagemap_mark_done(s->pm, page(first), n) == pagemodel_mark(s->model, page(first), n), "marked pages");
+}
+
+static void nonsense(struct space *s)
+{
+	uint64_t start = 0, len = 0, to = 0;
+	unsigned kind = next(3);
+	bool whole;
+
+	for (unsigned i = 0; i < 8; i++) {
+		start = start << 8 | next(256);
+		len = len << 8 | next(256);
+		to = to << 8 | next(256);
+	}
+	whole = len && !((start | len) & (THAW_PAGE_SIZE - 1)) && start + (len - 1) >= start;
+	if (kind == THAW_CHANGE_REMAP)
+		whole = false, to |= 1;
+	if (!whole)
+		check(apply(s, kind, start, len, to) == -EINVAL, "a message that names no pages");
+}
+
+static void begin(struct space *s)
+{
+	s->ev = thaw_events_new();
+	s->n_late = s->forgotten = 0;
+}
+
+static unsigned fork_it(struct space *s, struct space *child, unsigned n)
+{
+	unsigned drop = next(4);
+
+	if (n == SPACES)
+		return n;
+	child->pm = thaw_pagemap_clone(s->pm, drop);
+	child->model = pagemodel_clone(s->model, drop);
+	begin(child);
+	pagemodel_verify(child->model, child->pm);
+	return n + 1;
+}
+
+static void drop(struct space *s)
+{
+	thaw_pagemap_free(s->pm);
+	thaw_events_free(s->ev);
+	pagemodel_free(s->model);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct space space[SPACES];
+	unsigned n = 1;
+
+	at = data;
+	end = data + size;
+	base = next(2) ? 0x7f0000000000 : -(uint64_t)((uint64_t)PAGES << THAW_PAGE_SHIFT);
+	space[0].pm = thaw_pagemap_new();
+	space[0].model = pagemodel_new(base, PAGES);
+	begin(&space[0]);
+	while (at < end) {
+		struct space *s = &space[next(n)];
+
+		switch (next(10)) {
+		case 0: add(s); break;
+		case 1: take_away(s, THAW_CHANGE_REMOVE); break;
+		case 2: take_away(s, THAW_CHANGE_UNMAP); break;
+		case 3: case 4: remap(s); break;
+		case 5: second_half(s); break;
+		case 6: settle(s); break;
+		case 7: mark(s); break;
+		case 8: n = fork_it(s, &space[n < SPACES ? n : 0], n); break;
+		case 9: nonsense(s); break;
+		}
+		check(thaw_pagemap_is_sound(s->pm), "not sound");
+		pagemodel_verify(s->model, s->pm);
+	}
+	while (n)
+		drop(&space[--n]);
+	return 0;
+}

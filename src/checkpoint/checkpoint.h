@@ -19,8 +19,9 @@ struct thaw_dump_result {
 	uint64_t bytes;       /* memory stored */
 	uint64_t frozen_ns;   /* how long the process stood still */
 	unsigned threads, files, mappings;
+	bool zombie;          /* it has ended, but its parent does not wait for it: the pid stays taken */
 };
-/* Checkpoints the process and (unless leave_running) ends it. On failure the process runs on as if nothing had been. */
+/* SIGINT, SIGTERM and SIGHUP that arrive meanwhile end it with -EINTR. Checkpoints the process and (unless leave_running) ends it. On failure the process runs on as if nothing had been. */
 int thaw_dump(const struct thaw_dump_options *o, struct thaw_dump_result *r);
 
 struct thaw_restore_options {

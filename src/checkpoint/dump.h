@@ -23,6 +23,8 @@ struct thaw_dump_map {
 	uint64_t start, end;
 	uint32_t vm_flags;  /* THAW_VM_* */
 	uint64_t own_kb;    /* anonymous or swapped memory in it, of smaps */
+	uint64_t ino;       /* as in maps: with dev_* the inode behind shared memory */
+	uint32_t dev_major, dev_minor;
 	char special;       /* 0; 'd' vdso, 'v' vvar, 's' vsyscall */
 	bool droppable;     /* its content may vanish at any time: not stored */
 };
@@ -42,6 +44,8 @@ struct thaw_dumper {
 	struct thaw_store *store;
 	struct thaw_dump_sleep *sleeps;  /* looked at before the stop */
 	size_t n_sleeps;
+	int pages_fd;                    /* pages-1.img and its map, until they are synced */
+	struct thaw_pagemap_writer *pagemap_writer;
 	uint64_t bytes;                  /* memory stored */
 };
 
@@ -51,9 +55,10 @@ int thaw_dump_abandoned(const struct thaw_dumper *d);
 /* ---- dump_refuse.c: what this process has that cannot be restored, beside mappings and files ------------------- */
 int thaw_dump_refuse_process(struct thaw_dumper *d);
 
-/* ---- dump_maps.c: d->maps and p.mappings; refuses by address ----------------------------------------------------- */
+/* ---- dump_maps.c, dump_shared.c: d->maps and p.mappings; refuses by address ----------------------------------------------------- */
 int thaw_dump_maps(struct thaw_dumper *d);
-int thaw_dump_maps_shared(struct thaw_dumper *d); /* shared memory: stored, refused when others have it too */
+int thaw_dump_shared_check(struct thaw_dumper *d); /* shared memory that others have too is refused */
+int thaw_dump_shared_store(struct thaw_dumper *d); /* deleted files, memfds, shared memory: into file-N.raw */
 
 /* ---- dump_process.c, dump_thread.c, dump_timers.c: p, without mappings and files --------------------------------- */
 int thaw_dump_process_early(struct thaw_dumper *d);  /* what can be read from outside */
@@ -68,11 +73,14 @@ void thaw_dump_sleep_left(struct thaw_dumper *d, const struct thaw_seized_thread
 
 /* ---- dump_memory.c, dump_images.c: the directory ------------------------------------------------------------------- */
 int thaw_dump_memory(struct thaw_dumper *d);         /* pages-1.img and pagemap-PID.img */
+int thaw_dump_memory_sync(struct thaw_dumper *d);    /* ... onto the disk; the process may run already */
 int thaw_dump_images(struct thaw_dumper *d);         /* inventory, pstree, mm, thaw.img */
 
 /* ---- dump_worker.c ----------------------------------------------------------------------------------------------- */
-int thaw_dump_work(const struct thaw_dump_options *o, int dirfd, int abandon_fd, int (*commit)(void *), void *opaque,
-		   struct thaw_dump_result *r);
+struct thaw_dump_dir;
+/* Everything, in the worker. On success the directory has its name and the process runs (leave_running) or has ended;
+ * on failure the process runs on. The directory is the caller's to remove. */
+int thaw_dump_work(const struct thaw_dump_options *o, struct thaw_dump_dir *dir, int abandon_fd, struct thaw_dump_result *r);
 
 /* ---- small helpers for hand-built messages: they end the worker when memory is out ---------------------------------- */
 void *thaw_dump_alloc(size_t size);                              /* zeroed */

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* checkpoint/dump_shared.c - mapped content that is in no file one could open again: who else has it, and storing it */
+#include "config.h"
+#include "checkpoint/dump.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "checkpoint/dump_mapfile.h"
+#include "kern/sys.h"
+#include "util/err.h"
+
+static bool to_store(const ThawState__Mapping *m)
+{
+	return m->has_stored && m->stored == THAW_DUMP_TO_STORE;
+}
+
+static bool is_shared(const ThawState__Mapping *m)
+{
+	return m->kind == THAW_STATE__MAPPING__KIND__FILE_SHARED || m->kind == THAW_STATE__MAPPING__KIND__SHARED_ANON;
+}
+
+/* ---- others --------------------------------------------------------------------------------------------------- */
+struct search {
+	struct thaw_dumper *d;
+	pid_t other;
+};
+
+static int compare(void *opaque, const struct thaw_vma *v)
+{
+	struct search *s = opaque;
+	size_t i;
+
+	for (i = 0; v->ino && i < s->d->n_maps; i++) {
+		const struct thaw_dump_map *dm = &s->d->maps[i];
+
+		if (dm->ino != v->ino || dm->dev_major != v->dev_major || dm->dev_minor != v->dev_minor)
+			continue;
+		if (!to_store(s->d->p.mappings[i]) || !is_shared(s->d->p.mappings[i]) || !v->shared)
+			continue;
+		return thaw_err_set(-ENOTSUP, "mapping %llx-%llx (%.200s): shared with process %d: not supported; end that "
+				    "process first", (unsigned long long)dm->start, (unsigned long long)dm->end, v->path, s->other);
+	}
+	return 0;
+}
+
+int thaw_dump_shared_check(struct thaw_dumper *d)
+{
+	struct search s = { .d = d };
+	struct dirent *e;
+	bool any = false;
+	size_t i;
+	int r = 0;
+	DIR *proc;
+
+	for (i = 0; i < d->n_maps; i++)
+		any |= to_store(d->p.mappings[i]) && is_shared(d->p.mappings[i]);
+	if (!any)
+		return 0;
+	proc = opendir("/proc");
+	if (!proc)
+		return thaw_err_set(-errno, "/proc: %s", strerror(errno));
+	/* A process that we may not look at, or that is gone, is passed over. */
+	while (r != -ENOTSUP && (e = readdir(proc))) {
+		s.other = isdigit((unsigned char)e->d_name[0]) ? atoi(e->d_name) : 0;
+		if (s.other && s.other != d->pid && s.other != getpid())
+			r = thaw_procfs_maps(s.other, compare, &s);
+	}
+	closedir(proc);
+	return r == -ENOTSUP ? r : 0;
+}
+
+/* ---- storing ---------------------------------------------------------------------------------------------------- */
+/* A descriptor of the process that refers to the inode: the way to a memfd for who may not use map_files. */
+static int open_by_fd(pid_t pid, const struct thaw_dump_map *dm)
+{
+	char path[64];
+	struct dirent *e;
+	struct stat st;
+	int fd = -1;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	while (dir && fd < 0 && (e = readdir(dir))) {
+		if (!isdigit((unsigned char)e->d_name[0]) || fstatat(dirfd(dir), e->d_name, &st, 0) < 0)
+			continue;
+		if (st.st_ino == dm->ino && st.st_dev == makedev(dm->dev_major, dm->dev_minor))
+			fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	}
+	if (dir)
+		closedir(dir);
+	return fd;
+}
+
+struct copy {
+	struct thaw_dumper *d;
+	const ThawState__Mapping *m;
+	int fd;
+};
+
+static int copy_run(void *opaque, uint64_t start, uint64_t end)
+{
+	struct copy *c = opaque;
+	size_t len = 1 << 20;
+	char *buf = malloc(len);
+	int r = buf ? 0 : -ENOMEM;
+
+	for (; r == 0 && start < end; start += len) {
+		off_t off = (off_t)(c->m->pgoff + (start - c->m->start));
+
+		if (len > end - start)
+			len = end - start;
+		r = thaw_sys_vm_read(c->d->pid, start, buf, len);
+		if (r == 0 && pwrite(c->fd, buf, len, off) != (ssize_t)len)
+			r = -EIO;
+	}
+	free(buf);
+	return r;
+}
+
+/* Shared memory that cannot be opened is read through its mappings, which is all of it that the process can still see. */
+static int copy_of_memory(struct thaw_dumper *d, uint64_t object)
+{
+	struct copy c = { .d = d };
+	uint64_t size = 0;
+	size_t i;
+	int r = 0;
+
+	for (i = 0; i < d->n_maps; i++) {
+		const ThawState__Mapping *m = d->p.mappings[i];
+
+		if (m->has_object && m->object == object && m->pgoff + (m->end - m->start) > size)
+			size = m->pgoff + (m->end - m->start);
+	}
+	c.fd = memfd_create("thaw-copy", MFD_CLOEXEC);
+	if (c.fd < 0 || ftruncate(c.fd, (off_t)size) < 0)
+		r = -errno;
+	for (i = 0; r == 0 && i < d->n_maps; i++) {
+		c.m = d->p.mappings[i];
+		if (c.m->has_object && c.m->object == object)
+			r = thaw_procfs_any_pages(d->pagemap, c.m->start, c.m->end, copy_run, &c);
+	}
+	if (r < 0 && c.fd >= 0)
+		close(c.fd);
+	return r < 0 ? r : c.fd;
+}
+
+static int open_content(struct thaw_dumper *d, size_t i)
+{
+	const ThawState__Mapping *m = d->p.mappings[i];
+	const struct thaw_dump_map *dm = &d->maps[i];
+	char link[96];
+	int fd;
+
+	snprintf(link, sizeof(link), "/proc/%d/map_files/%llx-%llx", d->pid, (unsigned long long)dm->start,
+		 (unsigned long long)dm->end);
+	fd = open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0)
+		fd = open_by_fd(d->pid, dm);
+	if (fd < 0 && m->kind == THAW_STATE__MAPPING__KIND__SHARED_ANON)
+		fd = copy_of_memory(d, m->object);
+	if (fd < 0)
+		return thaw_err_set(-EPERM, "mapping %llx-%llx (%.200s): its content can only be had with CAP_CHECKPOINT_RESTORE: "
+				    "be root", (unsigned long long)dm->start, (unsigned long long)dm->end,
+				    m->path ? m->path : m->memfd_name ? m->memfd_name : "shared memory");
+	return fd;
+}
+
+static int store(struct thaw_dumper *d, size_t i)
+{
+	ThawState__Mapping *m = d->p.mappings[i];
+	char what[160];
+	int fd, n;
+
+	fd = open_content(d, i);
+	if (fd < 0)
+		return fd;
+	snprintf(what, sizeof(what), "mapping %llx-%llx", (unsigned long long)m->start, (unsigned long long)m->end);
+	n = thaw_store_add(d->store, fd, what);
+	if (m->memfd_name) {
+		m->seals = fcntl(fd, F_GET_SEALS);
+		m->has_seals = m->seals >= 0;
+	}
+	close(fd);
+	if (n < 0)
+		return n;
+	/* All mappings of the object: they must not be stored a second time. */
+	for (; i < d->n_maps; i++)
+		if (to_store(d->p.mappings[i]) && d->p.mappings[i]->object == m->object && d->p.mappings[i] != m) {
+			d->p.mappings[i]->stored = n;
+			d->p.mappings[i]->has_seals = m->has_seals;
+			d->p.mappings[i]->seals = m->seals;
+		}
+	m->stored = n;
+	return 0;
+}
+
+int thaw_dump_shared_store(struct thaw_dumper *d)
+{
+	size_t i;
+	int r = 0;
+
+	for (i = 0; r == 0 && i < d->n_maps; i++) {
+		if (to_store(d->p.mappings[i]))
+			r = store(d, i);
+		if (r == 0)
+			r = thaw_dump_abandoned(d);
+	}
+	return r;
+}

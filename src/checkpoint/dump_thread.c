@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* checkpoint/dump_thread.c - the state of each thread */
+#include "config.h"
+#include "checkpoint/dump.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <linux/sched/types.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "checkpoint/tracee.h"
+#include "util/err.h"
+
+#define XSAVE_MAX (64u << 10)
+#define AFFINITY_MAX 8192
+#define GDT_TLS_FIRST 12
+#define GDT_TLS 3
+#define IOPRIO_WHO_PROCESS 1
+#define SIGINFO_SIZE 128
+
+static int fail(const struct thaw_dumper *d, pid_t tid, const char *what, int err)
+{
+	return thaw_err_set(err, "process %d: thread %d: %s: %s", d->pid, tid, what, strerror(-err));
+}
+
+int thaw_dump_pending(pid_t tid, bool shared, size_t *n, ThawState__Siginfo ***list)
+{
+	struct __ptrace_peeksiginfo_args args = { .flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0, .nr = 16 };
+	unsigned char infos[16][SIGINFO_SIZE];
+	int got, i;
+
+	for (;; args.off += (uint64_t)got) {
+		got = thaw_tracee_ptrace(PTRACE_PEEKSIGINFO, tid, (uintptr_t)&args, (uintptr_t)infos);
+		if (got <= 0)
+			return got;
+		for (i = 0; i < got; i++) {
+			ThawState__Siginfo *m = thaw_dump_alloc(sizeof(*m));
+
+			thaw_state__siginfo__init(m);
+			m->info = thaw_dump_bytes(infos[i], SIGINFO_SIZE);
+			*list = thaw_dump_grow(*list, *n, sizeof(**list));
+			(*list)[(*n)++] = m;
+		}
+	}
+}
+
+/* ---- registers ----------------------------------------------------------------------------------------------------- */
+static int dump_xsave(struct thaw_dumper *d, pid_t tid, ThawState__Thread *t)
+{
+	struct iovec iov = { thaw_dump_alloc(XSAVE_MAX), XSAVE_MAX };
+	int r;
+
+	r = thaw_tracee_ptrace(PTRACE_GETREGSET, tid, NT_X86_XSTATE, (uintptr_t)&iov);
+	if (r < 0)
+		return r == -ESRCH ? r : fail(d, tid, "its vector registers (a CPU without xsave?)", r);
+	t->xsave = thaw_dump_bytes(iov.iov_base, iov.iov_len);
+	free(iov.iov_base);
+	return 0;
+}
+
+struct user_tls { /* struct user_desc */
+	uint32_t entry, base, limit, flags;
+};
+#define TLS_EMPTY 0x28u /* read_exec_only and seg_not_present: what the kernel says of an unused entry */
+
+static int dump_tls(pid_t tid, ThawState__Thread *t)
+{
+	struct user_tls tls[GDT_TLS];
+	bool used = false;
+	int i, r;
+
+	memset(tls, 0, sizeof(tls));
+	for (i = 0; i < GDT_TLS; i++) {
+		r = thaw_tracee_ptrace(25 /* PTRACE_GET_THREAD_AREA */, tid, (uintptr_t)(GDT_TLS_FIRST + i), (uintptr_t)&tls[i]);
+		if (r == -ESRCH)
+			return r;
+		if (r < 0) /* a kernel without them */
+			return 0;
+		used |= tls[i].base || tls[i].limit || (tls[i].flags & 0x7f) != TLS_EMPTY;
+	}
+	if (used) {
+		t->has_tls = 1;
+		t->tls = thaw_dump_bytes(tls, sizeof(tls));
+	}
+	return 0;
+}
+
+static int dump_rseq(pid_t tid, ThawState__Thread *t)
+{
+	struct __ptrace_rseq_configuration c;
+	int r;
+
+	r = thaw_tracee_ptrace(PTRACE_GET_RSEQ_CONFIGURATION, tid, sizeof(c), (uintptr_t)&c);
+	if (r == -ESRCH)
+		return r;
+	if (r < 0 || !c.rseq_abi_pointer)
+		return 0;
+	t->rseq = thaw_dump_alloc(sizeof(*t->rseq));
+	thaw_state__rseq__init(t->rseq);
+	t->rseq->address = c.rseq_abi_pointer;
+	t->rseq->length = c.rseq_abi_size;
+	t->rseq->signature = c.signature;
+	t->rseq->flags = c.flags;
+	return 0;
+}
+
+/* ---- credentials --------------------------------------------------------------------------------------------------- */
+/* More groups than the status keeps are read from the line itself. */
+static int dump_groups(struct thaw_dumper *d, pid_t tid, const struct thaw_proc_status *s, ThawState__Creds *c)
+{
+	size_t size = 4096 + (size_t)s->n_groups * 11, i;
+	char name[48], *buf, *at, *end;
+	ssize_t n;
+
+	c->groups = thaw_dump_alloc(s->n_groups * sizeof(*c->groups));
+	c->n_groups = s->n_groups;
+	if (s->n_groups <= 64) {
+		memcpy(c->groups, s->groups, s->n_groups * sizeof(*c->groups));
+		return 0;
+	}
+	buf = thaw_dump_alloc(size);
+	snprintf(name, sizeof(name), "task/%d/status", tid);
+	n = thaw_procfs_read(d->pid, name, buf, size);
+	at = n > 0 ? strstr(buf, "\nGroups:") : NULL;
+	if (!at)
+		return fail(d, tid, "its groups", n < 0 ? (int)n : -EPROTO);
+	at += strlen("\nGroups:");
+	for (i = 0; i < c->n_groups; i++, at = end)
+		c->groups[i] = (uint32_t)strtoul(at, &end, 10);
+	free(buf);
+	return 0;
+}
+
+static int dump_creds(struct thaw_dumper *d, pid_t tid, const struct thaw_proc_status *s, ThawState__Thread *t)
+{
+	ThawState__Creds *c = t->creds = thaw_dump_alloc(sizeof(*c));
+
+	thaw_state__creds__init(c);
+	c->uid = s->uid[0];
+	c->euid = s->uid[1];
+	c->suid = s->uid[2];
+	c->fsuid = s->uid[3];
+	c->gid = s->gid[0];
+	c->egid = s->gid[1];
+	c->sgid = s->gid[2];
+	c->fsgid = s->gid[3];
+	c->no_new_privs = s->no_new_privs;
+	c->caps = thaw_dump_alloc(sizeof(*c->caps));
+	thaw_state__caps__init(c->caps);
+	c->caps->inheritable = s->cap_inheritable;
+	c->caps->permitted = s->cap_permitted;
+	c->caps->effective = s->cap_effective;
+	c->caps->bounding = s->cap_bounding;
+	c->caps->ambient = s->cap_ambient;
+	return dump_groups(d, tid, s, c);
+}
+
+/* ---- scheduling ------------------------------------------------------------------------------------------------------ */
+static int dump_sched(struct thaw_dumper *d, pid_t tid, ThawState__Thread *t)
+{
+	struct sched_attr a = { .size = sizeof(a) };
+	unsigned char mask[AFFINITY_MAX];
+	long n;
+
+	if (syscall(SYS_sched_getattr, tid, &a, sizeof(a), 0) < 0)
+		return fail(d, tid, "its scheduling", -errno);
+	if (a.sched_policy == 6)
+		return thaw_err_set(-ENOTSUP, "process %d: thread %d has a deadline (SCHED_DEADLINE): not supported", d->pid, tid);
+	t->policy = a.sched_policy;
+	t->nice = a.sched_nice;
+	t->rt_priority = a.sched_priority;
+	if (a.sched_flags & 1) {
+		t->has_sched_flags = 1;
+		t->sched_flags = 1; /* SCHED_FLAG_RESET_ON_FORK */
+	}
+	n = syscall(SYS_sched_getaffinity, tid, sizeof(mask), mask);
+	if (n < 0)
+		return fail(d, tid, "its CPU affinity", -errno);
+	t->affinity = thaw_dump_bytes(mask, (size_t)n);
+	n = syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, tid);
+	if (n > 0) {
+		t->has_io_prio = 1;
+		t->io_prio = (uint32_t)n;
+	}
+	return 0;
+}
+
+/* ---- what the thread has to be asked ---------------------------------------------------------------------------------- */
+struct alt_stack { /* struct stack_t */
+	uint64_t sp;
+	int32_t flags;
+	uint64_t size;
+};
+
+static int ask(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_seized_thread *st, ThawState__Thread *t)
+{
+	uint64_t stack_at, tid_at, death_at, tid_address = 0;
+	struct alt_stack stack;
+	int32_t death = 0;
+	int r;
+
+	r = thaw_seize_borrow(&d->sz, st);
+	if (r < 0)
+		return r;
+	thaw_batch_reset(b);
+	stack_at = thaw_batch_data(b, NULL, sizeof(stack));
+	tid_at = thaw_batch_data(b, NULL, 8);
+	death_at = thaw_batch_data(b, NULL, 8);
+	thaw_batch_call(b, 0, SYS_sigaltstack, 0, stack_at, 0, 0, 0, 0);
+	thaw_batch_call(b, 0, SYS_prctl, PR_GET_TID_ADDRESS, tid_at, 0, 0, 0, 0);
+	thaw_batch_call(b, 0, SYS_prctl, PR_GET_PDEATHSIG, death_at, 0, 0, 0, 0);
+	thaw_batch_call(b, 0, SYS_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0, 0);
+	thaw_batch_call(b, 0, SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0, 0);
+	r = thaw_batch_run(b, st->tid, NULL);
+	if (r == 0)
+		r = thaw_batch_read(b, stack_at, &stack, sizeof(stack));
+	if (r == 0)
+		r = thaw_batch_read(b, tid_at, &tid_address, sizeof(tid_address));
+	if (r == 0)
+		r = thaw_batch_read(b, death_at, &death, sizeof(death));
+	if (r < 0)
+		return r;
+	if (thaw_batch_result(b, 0) < 0)
+		return fail(d, st->tid, "its alternate signal stack", (int)thaw_batch_result(b, 0));
+	if (thaw_batch_result(b, 1) < 0)
+		return fail(d, st->tid, "its clear_child_tid (does the kernel have CONFIG_CHECKPOINT_RESTORE?)",
+			    (int)thaw_batch_result(b, 1));
+	t->altstack_sp = stack.sp;
+	t->altstack_flags = (uint32_t)stack.flags;
+	t->altstack_size = stack.size;
+	t->clear_child_tid = tid_address;
+	t->pdeathsig = (uint32_t)death;
+	t->creds->securebits = (uint32_t)thaw_batch_result(b, 3);
+	t->timer_slack = (uint64_t)thaw_batch_result(b, 4);
+	return 0;
+}
+
+static int dump_thread(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_seized_thread *st, ThawState__Thread *t)
+{
+	struct thaw_proc_status s;
+	struct thaw_proc_stat stat;
+	size_t robust_len = 0;
+	void *robust = NULL;
+	int r;
+
+	r = thaw_procfs_task_status(d->pid, st->tid, &s);
+	if (r == 0)
+		r = thaw_procfs_task_stat(d->pid, st->tid, &stat);
+	if (r < 0)
+		return r == -ENOENT ? thaw_err_set(-ESRCH, "process %d: thread %d has ended meanwhile", d->pid, st->tid) :
+				      fail(d, st->tid, "its status", r);
+	t->tid = st->tid;
+	t->name = thaw_dump_strdup(stat.comm);
+	t->regs = thaw_dump_bytes(&st->saved.regs, sizeof(st->saved.regs));
+	t->sigmask = st->saved.sigmask;
+	if (syscall(SYS_get_robust_list, st->tid, &robust, &robust_len) < 0)
+		return fail(d, st->tid, "its robust list", -errno);
+	t->robust_list = (uint64_t)(uintptr_t)robust;
+	t->robust_len = robust_len;
+	r = dump_xsave(d, st->tid, t);
+	if (r == 0)
+		r = dump_tls(st->tid, t);
+	if (r == 0)
+		r = dump_rseq(st->tid, t);
+	if (r == 0)
+		r = thaw_dump_pending(st->tid, false, &t->n_pending, &t->pending);
+	if (r == 0)
+		r = dump_creds(d, st->tid, &s, t);
+	if (r == 0)
+		r = dump_sched(d, st->tid, t);
+	if (r == 0)
+		r = ask(d, b, st, t);
+	if (r == 0)
+		thaw_dump_sleep_left(d, st, t);
+	return r;
+}
+
+int thaw_dump_threads(struct thaw_dumper *d)
+{
+	struct thaw_batch *b = thaw_batch_new(&d->sz.remote);
+	unsigned i;
+	int r = b ? 0 : -ENOMEM;
+
+	d->p.threads = thaw_dump_alloc(d->sz.n * sizeof(*d->p.threads));
+	for (i = 0; r == 0 && i < d->sz.n; i++) {
+		ThawState__Thread *t = d->p.threads[i] = thaw_dump_alloc(sizeof(*t));
+
+		thaw_state__thread__init(t);
+		d->p.n_threads++;
+		r = dump_thread(d, b, &d->sz.threads[i], t);
+	}
+	thaw_batch_free(b);
+	return r;
+}

@@ -179,6 +179,18 @@ static int open_failed(const struct thaw_fr *r, const File *f)
 	return thaw_err_set(-errno, "fd %d: %s: cannot be opened again: %s", thaw_fr_num(r, f), f->path, strerrordesc_np(errno));
 }
 
+/* Its own files in /proc: the number in the path may be another one in another pid namespace. */
+static const char *path_now(const struct thaw_fr *r, const File *f, char *buf, size_t room)
+{
+	char own[32];
+	size_t n = (size_t)snprintf(own, sizeof(own), "/proc/%d", r->p->pid);
+
+	if (f->file || strncmp(f->path, own, n) || (f->path[n] && f->path[n] != '/'))
+		return f->path;
+	snprintf(buf, room, "/proc/self%s", f->path + n);
+	return buf;
+}
+
 /* Opening the wrong file can hang (FIFO) or do something (device): so look first, through O_PATH. */
 static int look_first(const struct thaw_fr *r, const File *f)
 {
@@ -186,7 +198,7 @@ static int look_first(const struct thaw_fr *r, const File *f)
 
 	if (fd < 0)
 		return open_failed(r, f);
-	if (f->file && thaw_file_id_check(f->file, fd, f->path))
+	if (thaw_file_id_check(f->file, fd, f->path))
 		rc = thaw_err_wrap("fd %d", thaw_fr_num(r, f));
 	close(fd);
 	return rc;
@@ -201,14 +213,16 @@ static int open_flags(const File *f)
 
 int thaw_restore_path(struct thaw_fr *r, const File *f)
 {
-	int fd, rc = look_first(r, f);
+	char own[4096];
+	const char *path = path_now(r, f, own, sizeof(own));
+	int fd, rc = f->file ? look_first(r, f) : 0;
 
 	if (rc)
 		return rc;
 	if (f->kind == KIND(PATH))
-		fd = open(f->path, open_flags(f) | O_NOFOLLOW | O_CLOEXEC);
+		fd = open(path, open_flags(f) | O_NOFOLLOW | O_CLOEXEC);
 	else
-		fd = open(f->path, open_flags(f) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		fd = open(path, open_flags(f) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
 		return open_failed(r, f);
 	if (f->file && thaw_file_id_check(f->file, fd, f->path)) {

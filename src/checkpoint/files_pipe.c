@@ -65,7 +65,7 @@ static bool other_end_is_open(const struct thaw_dt *t, int ends)
 
 static const char *pipe_word(const struct thaw_dt *t)
 {
-	return t->fd->link[0] == '/' ? "FIFO" : "pipe";
+	return t->fd->link[0] == '/' ? "FIFO " : "";  /* the link says pipe:[N] by itself */
 }
 
 static int check_alone(struct thaw_dt *t, int ends)
@@ -73,10 +73,10 @@ static int check_alone(struct thaw_dt *t, int ends)
 	const struct thaw_holder *h = &t->desc->other;
 
 	if (h->pid)
-		return thaw_refuse(t->fd->num, "%s %s that process %d (%s) also has open: not supported; checkpoint the process without it",
+		return thaw_refuse(t->fd->num, "%s%s that process %d (%s) also has open: not supported; checkpoint the process without it",
 				   pipe_word(t), t->fd->link, h->pid, h->comm);
 	if (other_end_is_open(t, ends))
-		return thaw_refuse(t->fd->num, "%s %s whose other end is open in a process that this user may not look into: not supported; close it before the checkpoint",
+		return thaw_refuse(t->fd->num, "%s%s whose other end is open in a process that this user may not look into: not supported; close it before the checkpoint",
 				   pipe_word(t), t->fd->link);
 	return 0;
 }
@@ -145,8 +145,8 @@ int thaw_dump_pipe(struct thaw_dt *t, File *f)
 	thaw_state__pipe__init(f->pipe);
 	size = fcntl(t->dup, F_GETPIPE_SZ);
 	f->pipe->size = size > 0 ? (uint32_t)size : 65536;
-	f->pipe->write_end = ends_of(e->flags) & WRITE_END;
-	f->pipe->packet = e->flags & O_DIRECT;
+	f->pipe->write_end = (ends_of(e->flags) & WRITE_END) != 0;
+	f->pipe->packet = (e->flags & O_DIRECT) != 0;
 	f->pos = 0;
 	f->kind = KIND(PIPE);
 	if (e->link[0] == '/' && e->st.st_nlink) {
@@ -203,13 +203,24 @@ static int open_base(struct thaw_fr *r, const File *f, struct ends *b)
 	return b->r < 0 ? b->r : b->w < 0 ? b->w : 0;
 }
 
+/* Packet mode is a flag of the writing descriptions. */
+static bool in_packets(const struct thaw_fr *r, const File *f)
+{
+	if (f->pipe->n_lens != 1 || f->pipe->lens[0] > 4096)
+		return f->pipe->n_lens > 1;
+	for (size_t i = 0; i < r->p->n_files; i++)
+		if (r->p->files[i]->pipe && r->p->files[i]->object == f->object && r->p->files[i]->pipe->packet)
+			return true;
+	return false;
+}
+
 static int put_content(struct thaw_fr *r, const File *f, int w)
 {
 	const ThawState__Pipe *p = f->pipe;
 	size_t done = 0;
 	int flags = fcntl(w, F_GETFL);
 
-	if (p->n_lens > 1 || (p->packet && p->n_lens && p->lens[0] <= 4096))
+	if (in_packets(r, f))
 		fcntl(w, F_SETFL, flags | O_DIRECT);
 	for (size_t i = 0; i < p->n_lens; i++) {
 		ssize_t n = done + p->lens[i] > p->data.len ? -1 : write(w, p->data.data + done, p->lens[i]);

@@ -4,6 +4,7 @@
 #include "checkpoint/restore.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -184,9 +185,8 @@ static int let_go(struct thaw_restore *r)
 	return err < 0 ? err : 0;
 }
 
-int thaw_restore_resume(struct thaw_restored *out)
+static int resume(struct thaw_restore *r)
 {
-	struct thaw_restore *r = out->impl;
 	int err = thaw_restore_oom_score(r);
 
 	if (!err)
@@ -195,8 +195,25 @@ int thaw_restore_resume(struct thaw_restored *out)
 		err = thaw_restore_registers(r);
 	if (!err)
 		err = thaw_restore_release_init(r);
-	if (!err)
-		err = let_go(r);
+	return err ? err : let_go(r);
+}
+
+/* We and the process take turns in small steps: on one CPU that costs a switch each, on two the waking of a halted CPU,
+ * which is several times as much. Its threads get their own affinity back one by one. */
+int thaw_restore_resume(struct thaw_restored *out)
+{
+	struct thaw_restore *r = out->impl;
+	cpu_set_t mine[8], here[8];
+	int cpu = sched_getcpu(), err;
+	bool pinned;
+
+	memset(here, 0, sizeof(here));
+	CPU_SET_S((size_t)(cpu < 0 ? 0 : cpu), sizeof(here), here);
+	pinned = cpu >= 0 && sched_getaffinity(0, sizeof(mine), mine) >= 0 && !sched_setaffinity(r->pid, sizeof(here), here) &&
+		 !sched_setaffinity(0, sizeof(here), here);
+	err = resume(r);
+	if (pinned)
+		sched_setaffinity(0, sizeof(mine), mine); /* cannot fail: it was so */
 	if (err)
 		thaw_restore_abort(out);
 	return err;

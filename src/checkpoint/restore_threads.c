@@ -57,14 +57,9 @@ static int make_thread(struct thaw_restore *r, size_t i)
 	return err < 0 ? err : 0;
 }
 
+/* Always, as all threads are on one CPU while they are made (restore.c). */
 static void affinity_steps(struct thaw_script *s, const ThawState__Thread *t)
 {
-	cpu_set_t now[8]; /* 8192 CPUs */
-
-	memset(now, 0, sizeof(now));
-	sched_getaffinity(0, sizeof(now), now);
-	if (t->affinity.len <= sizeof(now) && !memcmp(now, t->affinity.data, t->affinity.len))
-		return;
 	THAW_STEP(s, .what = "CPU affinity (does this machine have the CPUs that the thread was bound to?)",
 		  .nr = SYS_sched_setaffinity, .args = { 0, t->affinity.len }, .data = t->affinity.data,
 		  .len = t->affinity.len, .data_args = 1u << 2);

@@ -73,26 +73,6 @@ static int dump_paths(struct thaw_dumper *d)
 	return 0;
 }
 
-static int dump_limits(struct thaw_dumper *d)
-{
-	struct rlimit l;
-	unsigned i;
-
-	d->p.limits = thaw_dump_alloc(RLIM_NLIMITS * sizeof(*d->p.limits));
-	for (i = 0; i < RLIM_NLIMITS; i++) {
-		ThawState__Rlimit *m = thaw_dump_alloc(sizeof(*m));
-
-		if (prlimit(d->pid, i, NULL, &l) < 0)
-			return fail(d, "its resource limits", -errno);
-		thaw_state__rlimit__init(m);
-		m->resource = i;
-		m->soft = l.rlim_cur;
-		m->hard = l.rlim_max;
-		d->p.limits[d->p.n_limits++] = m;
-	}
-	return 0;
-}
-
 static int dump_mm(struct thaw_dumper *d)
 {
 	ThawState__Process *p = &d->p;
@@ -152,8 +132,6 @@ int thaw_dump_process_early(struct thaw_dumper *d)
 	p->umask = d->status.umask;
 	r = dump_paths(d);
 	if (r == 0)
-		r = dump_limits(d);
-	if (r == 0)
 		r = dump_mm(d);
 	if (r < 0)
 		return r;
@@ -175,8 +153,9 @@ struct kernel_sigaction {
 
 struct questions {
 	int actions[SIGNALS + 1];
+	int limits[RLIM_NLIMITS]; /* from outside they take CAP_SYS_RESOURCE when the user is another */
 	int brk, dumpable, subreaper, thp, mce, tsc, membarrier, xcomp;
-	uint64_t actions_at, subreaper_at, tsc_at, xcomp_at;
+	uint64_t actions_at, limits_at, subreaper_at, tsc_at, xcomp_at;
 };
 
 static int ask(struct thaw_batch *b, struct questions *q)
@@ -188,6 +167,10 @@ static int ask(struct thaw_batch *b, struct questions *q)
 	for (i = 1; i <= SIGNALS; i++)
 		q->actions[i] = thaw_batch_call(b, 0, SYS_rt_sigaction, (uint64_t)i, 0,
 						at + (uint64_t)i * sizeof(struct kernel_sigaction), 8, 0, 0);
+	q->limits_at = thaw_batch_data(b, NULL, RLIM_NLIMITS * sizeof(struct rlimit));
+	for (i = 0; i < RLIM_NLIMITS; i++)
+		q->limits[i] = thaw_batch_call(b, 0, SYS_prlimit64, 0, (uint64_t)i, 0,
+					       q->limits_at + (uint64_t)i * sizeof(struct rlimit), 0, 0);
 	q->subreaper_at = thaw_batch_data(b, NULL, 8);
 	q->tsc_at = thaw_batch_data(b, NULL, 8);
 	q->xcomp_at = thaw_batch_data(b, NULL, 8);
@@ -228,6 +211,28 @@ static int take_actions(struct thaw_dumper *d, struct thaw_batch *b, const struc
 		d->p.actions[d->p.n_actions++] = m;
 	}
 	return 0;
+}
+
+static int take_limits(struct thaw_dumper *d, struct thaw_batch *b, const struct questions *q)
+{
+	struct rlimit limits[RLIM_NLIMITS];
+	unsigned i;
+	int r;
+
+	r = thaw_batch_read(b, q->limits_at, limits, sizeof(limits));
+	d->p.limits = thaw_dump_alloc(RLIM_NLIMITS * sizeof(*d->p.limits));
+	for (i = 0; r == 0 && i < RLIM_NLIMITS; i++) {
+		ThawState__Rlimit *m;
+
+		if (thaw_batch_result(b, q->limits[i]) < 0)
+			return fail(d, "asking for its resource limits", (int)thaw_batch_result(b, q->limits[i]));
+		m = d->p.limits[d->p.n_limits++] = thaw_dump_alloc(sizeof(*m));
+		thaw_state__rlimit__init(m);
+		m->resource = i;
+		m->soft = limits[i].rlim_cur;
+		m->hard = limits[i].rlim_max;
+	}
+	return r;
 }
 
 static int take_rest(struct thaw_dumper *d, struct thaw_batch *b, const struct questions *q)
@@ -283,6 +288,8 @@ int thaw_dump_process_remote(struct thaw_dumper *d)
 		r = thaw_batch_run(b, leader->tid, NULL);
 	if (r == 0)
 		r = take_actions(d, b, &q);
+	if (r == 0)
+		r = take_limits(d, b, &q);
 	if (r == 0)
 		r = take_rest(d, b, &q);
 	if (r == 0) {

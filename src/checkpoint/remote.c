@@ -106,18 +106,40 @@ int thaw_remote_one(struct thaw_remote *r, pid_t tid, long nr, const uint64_t ar
 	return rc < 0 ? rc : 0;
 }
 
+static int map_area(struct thaw_remote *r, pid_t tid, uint64_t hint, size_t len, int prot, int64_t *res)
+{
+	uint64_t args[6] = { hint, len, (uint64_t)prot, MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0 };
+
+	if (hint)
+		args[3] |= MAP_FIXED_NOREPLACE;
+	return thaw_remote_one(r, tid, SYS_mmap, args, res);
+}
+
+static int protect_code(struct thaw_remote *r, pid_t tid)
+{
+	uint64_t args[6] = { r->area, PAGE, PROT_READ | PROT_EXEC };
+	int64_t res;
+	int rc = thaw_remote_one(r, tid, SYS_mprotect, args, &res);
+
+	if (rc == 0 && res)
+		rc = thaw_err_set((int)res, "process %d: mprotect of a code page in it: %s", r->pid, strerror((int)-res));
+	return rc;
+}
+
+/* All in one where that is allowed: while single calls are made in a thread, our death would be its death. */
 int thaw_remote_map(struct thaw_remote *r, pid_t tid, uint64_t hint, size_t len)
 {
-	uint64_t args[6] = { hint, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0 };
-	uint64_t prot[6] = { 0, PAGE, PROT_READ | PROT_EXEC };
+	bool split = false;
 	int64_t res;
 	int rc;
 
 	if (len < THAW_REMOTE_AREA_MIN || len % PAGE)
 		return thaw_err_set(-EINVAL, "work area of %zu bytes", len);
-	if (hint)
-		args[3] |= MAP_FIXED_NOREPLACE;
-	rc = thaw_remote_one(r, tid, SYS_mmap, args, &res);
+	rc = map_area(r, tid, hint, len, PROT_READ | PROT_WRITE | PROT_EXEC, &res);
+	if (rc == 0 && (res == -EACCES || res == -EPERM)) { /* a security module that forbids writable code */
+		split = true;
+		rc = map_area(r, tid, hint, len, PROT_READ | PROT_WRITE, &res);
+	}
 	if (rc < 0)
 		return rc;
 	if (res < 0 && res >= -4095)
@@ -126,12 +148,8 @@ int thaw_remote_map(struct thaw_remote *r, pid_t tid, uint64_t hint, size_t len)
 	r->area = (uint64_t)res;
 	r->area_len = len;
 	rc = thaw_tracee_write(tid, r->area, thaw_remote_code, thaw_remote_code_len());
-	prot[0] = r->area;
-	if (rc == 0)
-		rc = thaw_remote_one(r, tid, SYS_mprotect, prot, &res);
-	if (rc == 0 && res)
-		rc = thaw_err_set((int)res, "process %d: mprotect of a code page in it: %s", r->pid,
-				  strerror((int)-res));
+	if (rc == 0 && split)
+		rc = protect_code(r, tid);
 	if (rc < 0 && rc != -ESRCH)
 		thaw_remote_unmap(r, tid);
 	return rc;

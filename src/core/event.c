@@ -11,7 +11,7 @@
 /* How much of an unsettled stretch is remembered. More than that is unheard of (each open pair is a thread inside
  * mremap(), or a MREMAP_DONTUNMAP since the last fill); then every further change counts as dubious, so that its
  * result is taken from the process and not from us. */
-enum { PAIRS = 512, RANGES = 512 };
+enum { PAIRS = 128, RANGES = 256 };
 
 struct range {
 	uint64_t start, end; /* end is the last byte + 1; 0: the end of the address space */

@@ -86,6 +86,17 @@ static int take_entries(struct thaw_image_file *f, struct thaw_image_pagemap *pm
 	return ret;
 }
 
+/* The runs may live as long as the restored process; what doubling has left over does not. */
+static void trim(struct thaw_image_pagemap *pm)
+{
+	struct thaw_image_run *exact = pm->n ? realloc(pm->run, pm->n * sizeof(*exact)) : NULL;
+
+	if (exact) {
+		pm->run = exact;
+		pm->room = pm->n;
+	}
+}
+
 int thaw_image_pagemap_parse(struct thaw_image_file *f, struct thaw_image_pagemap *pm)
 {
 	ProtobufCMessage *m;
@@ -102,6 +113,8 @@ int thaw_image_pagemap_parse(struct thaw_image_file *f, struct thaw_image_pagema
 	ret = take_entries(f, pm);
 	if (ret)
 		thaw_image_pagemap_free(pm);
+	else
+		trim(pm);
 	return ret;
 }
 

@@ -15,6 +15,7 @@
 #include "util/err.h"
 
 #define CHUNK_PAGES 512u            /* of one process_vm_writev */
+#define ARGUMENTS_MAX (256u << 10)
 #define TWO_THREADS_PAGES 16384u    /* below 64 MiB a second thread does not pay */
 
 bool thaw_restore_is_lazy(const struct thaw_restore *r, const ThawState__Mapping *m)
@@ -46,6 +47,22 @@ static int keep_run(struct sorter *s, const struct thaw_extent *e, uint64_t star
 	return 0;
 }
 
+/* Arguments and environment lie in lazy memory but are read through /proc by others, which does not wait for missing
+ * pages: the process would have no name until they arrive. Cut to what of them is in [start, end). */
+static int keep_arguments(struct sorter *s, const struct thaw_extent *e, uint64_t start, uint64_t end)
+{
+	const ThawState__Process *p = s->r->p;
+	uint64_t from = p->arg_start & ~(THAW_PAGE_SIZE - 1), to = (p->env_end + THAW_PAGE_SIZE - 1) & ~(THAW_PAGE_SIZE - 1);
+
+	if (to <= from || to - from > ARGUMENTS_MAX)
+		to = from + THAW_PAGE_SIZE;
+	if (from < start)
+		from = start;
+	if (to > end)
+		to = end;
+	return from < to ? keep_run(s, e, from, to) : 0;
+}
+
 /* One run of content, cut at the mappings that it lies in. */
 static int sort_extent(void *opaque, const struct thaw_extent *e)
 {
@@ -69,8 +86,7 @@ static int sort_extent(void *opaque, const struct thaw_extent *e)
 			return thaw_err_set(-EBADMSG, "pagemap-%d.img: pages at 0x%llx are in no private mapping of thaw.img",
 					    p->pid, (unsigned long long)at);
 		stop = end < m->end ? end : m->end;
-		if (!thaw_restore_is_lazy(s->r, m))
-			err = keep_run(s, e, at, stop);
+		err = thaw_restore_is_lazy(s->r, m) ? keep_arguments(s, e, at, stop) : keep_run(s, e, at, stop);
 		at = stop;
 	}
 	return err;

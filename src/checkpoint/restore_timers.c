@@ -81,6 +81,10 @@ void thaw_restore_timer_arm_steps(struct thaw_script *s, const ThawState__Proces
 		const ThawState__Itimer *t = p->itimers[i];
 		struct itimerval v = { { t->interval->sec, t->interval->usec }, { t->value->sec, t->value->usec } };
 
+		/* A real timer that has expired is started again by the kernel when its SIGALRM is taken, which still waits
+		 * in the queue; that cannot be set up, so the next one comes an interval from now. */
+		if (!v.it_value.tv_sec && !v.it_value.tv_usec)
+			v.it_value = v.it_interval;
 		if (!v.it_value.tv_sec && !v.it_value.tv_usec)
 			continue;
 		THAW_STEP(s, .what = "interval timer %ld", .at = t->which, .nr = SYS_setitimer, .args = { t->which, 0, 0 },

@@ -81,22 +81,35 @@ static void link_space(struct thaw_mm *mm)
 	m->n_all++;
 }
 
+/* Until then nobody serves it or copies into it, so that it cannot end under the feet of who sets it up. */
+static void let_go(struct thaw_mm *mm)
+{
+	struct thaw *m = mm->m;
+
+	thaw_mm_get(mm);
+	arm(mm, EPOLL_CTL_ADD);
+	atomic_store(&mm->held, false);
+	/* An event that epoll told of while it was held was passed by; and it may have nothing absent at all. */
+	thaw_mm_kick(mm);
+	thaw_monitor_work(m);
+	thaw_mm_put(mm);
+}
+
 void thaw_mm_publish(struct thaw_mm *mm)
 {
 	struct thaw *m = mm->m;
 
+	mm->held = true;
 	link_space(mm);
 	if (m->holder && mm->pid > 0)
 		mm->holder_slot = thaw_holder_add_pid(m->holder, mm->pid, mm->pidfd);
-	arm(mm, EPOLL_CTL_ADD);
 	if (mm->pidfd >= 0) {
 		struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = (uintptr_t)mm | 1 };
 
 		/* Without it the end is seen a quarter of a second later, by the probe. */
 		(void)epoll_ctl(m->epoll, EPOLL_CTL_ADD, mm->pidfd, &ev);
 	}
-	thaw_mm_kick(mm); /* it may have nothing absent at all */
-	thaw_monitor_work(m);
+	let_go(mm);
 }
 
 struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
@@ -125,11 +138,7 @@ struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
 
 void thaw_mm_release(struct thaw_mm *child)
 {
-	atomic_store(&child->held, false);
-	arm(child, EPOLL_CTL_ADD);
-	if (!thaw_pagemap_absent(child->pm))
-		thaw_mm_kick(child);
-	thaw_monitor_work(child->m);
+	let_go(child);
 }
 
 bool thaw_mm_own(struct thaw_mm *mm)

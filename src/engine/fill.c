@@ -33,6 +33,33 @@ void thaw_fill_first(struct thaw *m)
 		atomic_compare_exchange_strong(&m->first_ns, &none, thaw_sys_now_ns());
 }
 
+/* In S: one page is in no registered mapping. That alone does not say that it is gone: from Linux 6.9 on COPY looks the
+ * mapping up before it compares mmap_changing under its lock, so a move that came in between is answered with ENOENT at the old
+ * address, while its message waits for our S to end. Hence the probe behind: a change that our look-up did not know
+ * keeps mmap_changing up until it is read, which takes an X, which waits for us. Only if nothing is changing now, nothing
+ * was: the page is unmapped unseen by a message (a child's MADV_DONTFORK), or not registered. A sleeper has to see. */
+static void gone(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_step *s)
+{
+	switch (thaw_uffd_probe(mm->uffd)) {
+	case THAW_NO_VMA:
+		thaw_events_settled(mm->ev);
+		atomic_fetch_add_explicit(&mm->tally.gone, thaw_pagemap_mark_done(mm->pm, s->e.addr, 1),
+					  memory_order_relaxed);
+		thaw_count(&mm->counters, w->number, THAW_COUNT_PAGES_GONE, 1);
+		thaw_uffd_wake(mm->uffd, s->e.addr, THAW_PAGE_SIZE);
+		s->next = s->e.addr + THAW_PAGE_SIZE;
+		break;
+	case THAW_DEAD:
+		atomic_store(&mm->dead, true);
+		s->kind = THAW_STEP_ENDED;
+		break;
+	default:
+		thaw_count(&mm->counters, w->number, THAW_COUNT_EAGAIN, 1);
+		s->kind = THAW_STEP_CHANGING;
+		break;
+	}
+}
+
 /* In S: what the ioctl's answer means for the map. */
 static void record(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_fill f, enum thaw_count cause,
 		   struct thaw_step *s)
@@ -40,7 +67,8 @@ static void record(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_fill f
 	struct thaw_counters *c = &mm->counters;
 	uint64_t pages = f.done >> THAW_PAGE_SHIFT;
 
-	if (f.outcome != THAW_CHANGING && f.outcome != THAW_DEAD)
+	/* ENOENT is an answer given before mmap_changing was compared: see gone(). */
+	if (f.outcome != THAW_CHANGING && f.outcome != THAW_DEAD && f.outcome != THAW_NO_VMA)
 		thaw_events_settled(mm->ev);
 	s->kind = THAW_STEP_PLACED;
 	s->next = s->e.addr + (pages << THAW_PAGE_SHIFT);
@@ -64,13 +92,7 @@ static void record(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_fill f
 			s->kind = THAW_STEP_SMALLER;
 			break;
 		}
-		/* No event is pending (that would be EAGAIN), so the map is up to date and the page is not ours any more:
-		 * unmapped unseen by a message (a child's MADV_DONTFORK), or unregistered. A sleeper there has to see. */
-		atomic_fetch_add_explicit(&mm->tally.gone, thaw_pagemap_mark_done(mm->pm, s->e.addr, 1),
-					  memory_order_relaxed);
-		thaw_count(c, w->number, THAW_COUNT_PAGES_GONE, 1);
-		thaw_uffd_wake(mm->uffd, s->e.addr, THAW_PAGE_SIZE);
-		s->next = s->e.addr + THAW_PAGE_SIZE;
+		gone(w, mm, s);
 		break;
 	case THAW_CHANGING:
 		thaw_count(c, w->number, THAW_COUNT_EAGAIN, 1);
@@ -130,7 +152,9 @@ struct thaw_step thaw_fill_step(struct thaw_worker *w, struct thaw_mm *mm, bool 
 
 struct thaw_fill thaw_fill_zero(struct thaw_worker *w, struct thaw_mm *mm, uint64_t addr, uint64_t pages, bool write)
 {
-	static unsigned char zeros[THAW_MAX_AROUND << THAW_PAGE_SHIFT]; /* never written: the zero page, once touched */
+	/* Never written. Not resident at its first use, so that COPY drops its locks for it: that is safe in the owner's
+	 * turn, where nobody can consume an event. */
+	static unsigned char zeros[THAW_MAX_AROUND << THAW_PAGE_SHIFT];
 	struct thaw_fill f;
 
 	/* A write to a page that ZEROPAGE has mapped faults once more, inside the kernel; a zero-filled copy does not. */
@@ -138,7 +162,7 @@ struct thaw_fill thaw_fill_zero(struct thaw_worker *w, struct thaw_mm *mm, uint6
 		f = thaw_uffd_copy(mm->uffd, addr, zeros, pages << THAW_PAGE_SHIFT, true);
 	else
 		f = thaw_uffd_zero(mm->uffd, addr, pages << THAW_PAGE_SHIFT);
-	if (f.outcome != THAW_CHANGING && f.outcome != THAW_DEAD)
+	if (f.outcome == THAW_PLACED || f.outcome == THAW_PARTIAL || f.outcome == THAW_PRESENT)
 		thaw_events_settled(mm->ev);
 	thaw_count(&mm->counters, w->number, THAW_COUNT_PAGES_ZERO, f.done >> THAW_PAGE_SHIFT);
 	if (f.outcome == THAW_PARTIAL)

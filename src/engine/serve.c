@@ -86,6 +86,10 @@ static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
 			tell_read_error(mm, n);
 		if (!thaw_mm_is_live(mm))
 			return false;
+		/* Ask whether all is quiet, when nothing that follows will: else two changes of one thread, one after the
+		 * other, would pass for two at once. */
+		if (!mm->n_parked && thaw_events_unsettled(mm->ev) && thaw_uffd_probe(mm->uffd) == THAW_NO_VMA)
+			thaw_events_settled(mm->ev);
 		changing = thaw_serve_faults(w, mm);
 		if (n == THAW_BATCH || atomic_load(&mm->dead) || (n >= 0 && !thaw_pagemap_absent(mm->pm)))
 			continue;

@@ -49,6 +49,7 @@ enum when {
 	ALWAYS,
 	UFFD_IOCTL,  /* an establishing or waking call of userfaultfd */
 	READ_ONLY,   /* open: O_RDONLY */
+	REFUSED,     /* open: O_RDONLY is answered with EACCES instead of the end */
 	NOT_EXEC,    /* mmap, mprotect: without PROT_EXEC */
 	ONLY_ABORT,  /* tgkill: abort(3) of a failed assertion */
 };
@@ -87,6 +88,8 @@ static const struct {
 
 	/* looking into /proc */
 	{ SCMP_SYS(openat), CONTROL | HOLDER, READ_ONLY },
+	/* free() that shrinks a thread's heap asks /proc/sys/vm/overcommit_memory, and does without the answer. */
+	{ SCMP_SYS(openat), READER | COPIER | IO, REFUSED },
 	{ SCMP_SYS(getdents64), CONTROL | HOLDER },
 	{ SCMP_SYS(lseek), CONTROL | HOLDER },
 	{ SCMP_SYS(newfstatat), CONTROL },
@@ -188,6 +191,9 @@ static int allow(scmp_filter_ctx ctx, int nr, enum when when)
 		return err;
 	case READ_ONLY:
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A2_32(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, 0));
+	case REFUSED:
+		return seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), nr, 1,
+					SCMP_A2_32(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, 0));
 	case NOT_EXEC:
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A2_32(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	case ONLY_ABORT:

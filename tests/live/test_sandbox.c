@@ -130,6 +130,13 @@ static void work(void)
 	close(nothing);
 }
 
+/* The others are told that they may not: the allocator asks for a setting now and then, and does without. */
+static void open_is_refused(void)
+{
+	if (open("/dev/null", O_RDONLY) != -1 || errno != EACCES)
+		_exit(97);
+}
+
 static void work_without_open(void)
 {
 	struct uffdio_range range = { 0, 0 };
@@ -244,7 +251,7 @@ int main(void)
 	}
 	allowed(THAW_ROLE_CONTROL, work);
 	if (!SANITIZED)
-		forbidden(THAW_ROLE_READER, work, "openat (257)");
+		allowed(THAW_ROLE_READER, open_is_refused);
 	test_own_handler();
 	test_default_action();
 	return failures ? 1 : 0;

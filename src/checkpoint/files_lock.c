@@ -66,6 +66,15 @@ static bool is_thread(pid_t pid, pid_t tid)
 	return !access(path, F_OK);
 }
 
+static bool is_own(pid_t pid, const struct f_owner_ex *o)
+{
+	switch (o->type) {
+	case F_OWNER_TID: return is_thread(pid, o->pid);
+	case F_OWNER_PID: return o->pid == pid;
+	default: return o->pid == getpgid(pid);
+	}
+}
+
 int thaw_dump_owner(struct thaw_dt *t, File *f)
 {
 	struct f_owner_ex o = { 0 };
@@ -77,10 +86,11 @@ int thaw_dump_owner(struct thaw_dt *t, File *f)
 	}
 	if (fcntl(t->dup, F_GETOWN_EX, &o) || o.pid == 0)
 		return 0;
-	if (o.type == F_OWNER_TID ? !is_thread(t->d->pid, o.pid) :
-	    o.type == F_OWNER_PID ? o.pid != t->d->pid : o.pid != getpgid(t->d->pid)) {
-		if (f->kind == KIND(INHERITED) || f->kind == KIND(TTY) || (kill(o.type == F_OWNER_PGRP ? -o.pid : o.pid, 0) && errno == ESRCH))
-			return 0;  /* not this process's doing; or nobody is left */
+	if (!is_own(t->d->pid, &o)) {
+		if (f->kind == KIND(INHERITED) || f->kind == KIND(TTY))
+			return 0;  /* not this process's doing */
+		if (kill(o.type == F_OWNER_PGRP ? -o.pid : o.pid, 0) && errno == ESRCH)
+			return 0;  /* nobody is left */
 		return thaw_refuse(t->fd->num, "signals for %s %d (F_SETOWN): not supported; set another owner before the checkpoint",
 				   o.type == F_OWNER_PGRP ? "process group" : "process", o.pid);
 	}
@@ -94,7 +104,8 @@ int thaw_dump_owner(struct thaw_dt *t, File *f)
 
 static struct flock lock_of(const ThawState__Lock *l)
 {
-	return (struct flock){ .l_type = (short)l->type, .l_whence = SEEK_SET, .l_start = (off_t)l->start, .l_len = (off_t)l->len };
+	return (struct flock){ .l_type = (short)l->type, .l_whence = SEEK_SET, .l_start = (off_t)l->start,
+			       .l_len = (off_t)l->len };
 }
 
 static const char *lock_word(const ThawState__Lock *l)

@@ -207,7 +207,7 @@ int thaw_restore_stored(struct thaw_fr *r, const File *f)
 	if (f->kind == KIND(PATH))
 		fd = thaw_reopen(object, O_PATH);
 	else
-		fd = thaw_reopen(object, ((int)f->flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_ASYNC | O_TMPFILE)) | O_NOCTTY);
+		fd = thaw_reopen(object, (int)f->flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_ASYNC | O_TMPFILE));
 	if (fd < 0)
 		return thaw_err_set(fd, "fd %d: %s (deleted): cannot be opened again: %s", thaw_fr_num(r, f), what, strerrordesc_np(-fd));
 	if (f->kind == KIND(PATH))

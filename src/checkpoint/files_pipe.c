@@ -73,8 +73,9 @@ static int check_alone(struct thaw_dt *t, int ends)
 	const struct thaw_holder *h = &t->desc->other;
 
 	if (h->pid)
-		return thaw_refuse(t->fd->num, "%s%s that process %d (%s) also has open: not supported; checkpoint the process without it",
-				   pipe_word(t), t->fd->link, h->pid, h->comm);
+		return thaw_refuse(t->fd->num,
+				   "%s%s that process %d (%s) also has open: not supported; end that process, or if this one only inherited it start it with %d>&-",
+				   pipe_word(t), t->fd->link, h->pid, h->comm, t->fd->num);
 	if (other_end_is_open(t, ends))
 		return thaw_refuse(t->fd->num, "%s%s whose other end is open in a process that this user may not look into: not supported; close it before the checkpoint",
 				   pipe_word(t), t->fd->link);

@@ -60,8 +60,8 @@ static const struct option options[] = {
 	{ SOL_SOCKET, SO_SNDTIMEO, 0, 0 }, { SOL_SOCKET, SO_PRIORITY, 0, 0 }, { SOL_SOCKET, SO_MARK, 0, 0 },
 	{ SOL_SOCKET, SO_BINDTODEVICE, 0, IPPROTO_TCP }, { SOL_SOCKET, SO_DONTROUTE, 0, 0 },
 	{ SOL_SOCKET, SO_PASSCRED, AF_UNIX, 0 }, { SOL_SOCKET, SO_PASSSEC, AF_UNIX, 0 }, { SOL_SOCKET, SO_TIMESTAMP, 0, 0 },
-	{ SOL_SOCKET, SO_BUSY_POLL, 0, 0 }, { SOL_SOCKET, SO_PREFER_BUSY_POLL, 0, 0 }, { SOL_SOCKET, SO_INCOMING_CPU, 0, IPPROTO_TCP },
-	{ SOL_SOCKET, SO_MAX_PACING_RATE, 0, 0 }, { SOL_SOCKET, SO_PEEK_OFF, AF_UNIX, 0 },
+	{ SOL_SOCKET, SO_BUSY_POLL, 0, 0 }, { SOL_SOCKET, SO_PREFER_BUSY_POLL, 0, 0 },
+	{ SOL_SOCKET, SO_INCOMING_CPU, 0, IPPROTO_TCP }, { SOL_SOCKET, SO_MAX_PACING_RATE, 0, 0 }, { SOL_SOCKET, SO_PEEK_OFF, AF_UNIX, 0 },
 	{ IPPROTO_IPV6, IPV6_V6ONLY, AF_INET6, 0 }, { IPPROTO_IPV6, IPV6_TCLASS, AF_INET6, 0 },
 	{ IPPROTO_IPV6, IPV6_UNICAST_HOPS, AF_INET6, 0 }, { IPPROTO_IPV6, IPV6_FREEBIND, AF_INET6, 0 },
 	{ IPPROTO_IPV6, IPV6_TRANSPARENT, AF_INET6, 0 }, { IPPROTO_IPV6, IPV6_RECVPKTINFO, AF_INET6, 0 },
@@ -177,7 +177,8 @@ int thaw_sock_new(struct thaw_dt *t, File *f)
 	thaw_state__socket__init(s);
 	f->socket = s;
 	f->pos = 0;
-	if (getsockopt(t->dup, SOL_SOCKET, SO_DOMAIN, &s->domain, &len) || getsockopt(t->dup, SOL_SOCKET, SO_TYPE, &s->type, &len) ||
+	if (getsockopt(t->dup, SOL_SOCKET, SO_DOMAIN, &s->domain, &len) ||
+	    getsockopt(t->dup, SOL_SOCKET, SO_TYPE, &s->type, &len) ||
 	    getsockopt(t->dup, SOL_SOCKET, SO_PROTOCOL, &s->protocol, &len) ||
 	    getsockname(t->dup, (struct sockaddr *)&addr, &alen))
 		return thaw_err_set(-errno, "fd %d: socket cannot be looked at: %s", t->fd->num, strerrordesc_np(errno));

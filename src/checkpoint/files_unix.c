@@ -194,10 +194,12 @@ static int clear_name(struct thaw_fr *r, const File *f, const char *path)
 	const ThawState__Socket *s = f->socket;
 	int num = thaw_fr_num(r, f);
 	struct stat st;
+	bool old;
 
 	if (lstat(path, &st))
 		return errno == ENOENT ? 0 : thaw_err_set(-errno, "fd %d: UNIX socket %s: %s", num, path, strerrordesc_np(errno));
-	if (!S_ISSOCK(st.st_mode) || (s->bound && (st.st_ino != s->bound->ino || st.st_dev != s->bound->dev) && st.st_uid != s->uid))
+	old = s->bound && st.st_ino == s->bound->ino && st.st_dev == s->bound->dev;
+	if (!S_ISSOCK(st.st_mode) || (s->bound && !old && st.st_uid != s->uid))
 		return thaw_err_set(-EADDRINUSE, "fd %d: UNIX socket %s: is not the socket file that was checkpointed; move it away", num, path);
 	if (somebody_listens(path, strlen(path), s->type))
 		return thaw_err_set(-EADDRINUSE, "fd %d: UNIX socket %s: is in use by another program; end it first", num, path);
@@ -222,7 +224,8 @@ static int bind_path(struct thaw_fr *r, const File *f, int fd, const char *path)
 	if (s->has_uid && (s->uid != geteuid() || s->gid != getegid()) && lchown(path, s->uid, s->gid) && geteuid() == 0)
 		return thaw_err_set(-errno, "fd %d: UNIX socket %s: owner cannot be set: %s", thaw_fr_num(r, f), path, strerrordesc_np(errno));
 	if (s->has_mode && chmod(path, s->mode))
-		return thaw_err_set(-errno, "fd %d: UNIX socket %s: mode cannot be set: %s", thaw_fr_num(r, f), path, strerrordesc_np(errno));
+		return thaw_err_set(-errno, "fd %d: UNIX socket %s: mode cannot be set: %s", thaw_fr_num(r, f), path,
+				    strerrordesc_np(errno));
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -29,6 +30,11 @@ void scope_point(void)
 	close(ready);
 	while (faccessat(dir, "go", F_OK, 0))
 		usleep(2000);
+}
+
+void scope_enter(void)
+{
+	CHECK(!mkdirat(dir, "files", 0700) && !fchdir(dir) && !chdir("files"));
 }
 
 static uint64_t mix(uint64_t x)
@@ -167,11 +173,11 @@ bool scope_faults(volatile char *p, bool write)
 }
 
 static const struct scope_item *const tables[] = { scope_memory, scope_events, scope_signals, scope_calls, scope_timers,
-						   scope_threads, scope_process };
+						   scope_threads, scope_process, scope_files };
 
 int main(int argc, char **argv)
 {
-	const char *table_names[] = { "memory", "events", "signals", "calls", "timers", "threads", "process" };
+	const char *table_names[] = { "memory", "events", "signals", "calls", "timers", "threads", "process", "files" };
 
 	if (argc == 3 && !strcmp(argv[1], "list")) {
 		for (size_t t = 0; t < sizeof(tables) / sizeof(tables[0]); t++)

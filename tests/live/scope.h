@@ -21,10 +21,12 @@ struct scope_item {
 	void (*run)(void);
 };
 extern const struct scope_item scope_memory[], scope_events[], scope_signals[], scope_calls[], scope_timers[],
-	scope_threads[], scope_process[];
+	scope_threads[], scope_process[], scope_files[];
 
 /* Says that all is set up, and returns when the restored program may go on. */
 void scope_point(void);
+/* Into a directory for the item's own files. They are still there when the image is restored another time. */
+void scope_enter(void);
 
 #define CHECK(cond) \
 	do { \

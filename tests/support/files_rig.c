@@ -190,7 +190,8 @@ static int late(const ThawState__Process *p)
 	int n = thaw_files_late(p, &calls), rc = 0;
 
 	for (int i = 0; i < n && !rc; i++)
-		if (syscall(calls[i].nr, calls[i].fd, calls[i].cmd, calls[i].len ? (uint64_t)(uintptr_t)calls[i].data : calls[i].value) < 0)
+		if (syscall(calls[i].nr, calls[i].fd, calls[i].cmd,
+			    calls[i].len ? (uint64_t)(uintptr_t)calls[i].data : calls[i].value) < 0)
 			rc = thaw_err_set(-errno, "%s: %s", calls[i].what, strerror(errno));
 	if (n >= 0)
 		free(calls);

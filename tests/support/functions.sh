@@ -17,6 +17,16 @@
 set -u -o pipefail
 export LC_ALL=C
 
+# What make (its job pipe) or a shell has left open to us would be open in the processes that are checkpointed too, and
+# they would be refused for it. 255 is bash's own, of this script.
+for fd in /proc/$BASHPID/fd/*; do
+	fd=${fd##*/}
+	if [ "$fd" -gt 2 ] && [ "$fd" != 255 ]; then
+		eval "exec $fd>&-"
+	fi
+done
+unset fd
+
 : "${THAW_SRCDIR:=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}"
 : "${THAW_BUILDDIR:=$PWD}"
 export THAW_SRCDIR THAW_BUILDDIR

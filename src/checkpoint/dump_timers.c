@@ -150,6 +150,11 @@ static int ask_timer(struct thaw_dumper *d, struct thaw_batch *b, ThawState__Pos
 	return 0;
 }
 
+static bool is_set(const struct timeval *tv)
+{
+	return tv->tv_sec || tv->tv_usec;
+}
+
 static int ask_itimers(struct thaw_dumper *d, struct thaw_batch *b)
 {
 	struct itimerval v[ITIMERS];
@@ -165,7 +170,12 @@ static int ask_itimers(struct thaw_dumper *d, struct thaw_batch *b)
 	for (i = 0; r == 0 && i < ITIMERS; i++) {
 		ThawState__Itimer *t;
 
-		if (thaw_batch_result(b, (int)i) < 0 || (!v[i].it_value.tv_sec && !v[i].it_value.tv_usec))
+		if (thaw_batch_result(b, (int)i) < 0)
+			continue;
+		/* It has expired and starts again when its signal, pending now, is delivered. Expiring at once is the same. */
+		if (!is_set(&v[i].it_value) && is_set(&v[i].it_interval))
+			v[i].it_value.tv_usec = 1;
+		if (!is_set(&v[i].it_value))
 			continue;
 		t = thaw_dump_alloc(sizeof(*t));
 		thaw_state__itimer__init(t);

@@ -159,6 +159,9 @@ static int dump_desc(struct thaw_dump_files *d, struct thaw_desc *s, uint32_t id
 
 static File *file_by_id(ThawState__Process *p, uint32_t id)
 {
+	/* mostly the id is the place */
+	if (id && id <= p->n_files && p->files[id - 1]->id == id)
+		return p->files[id - 1];
 	for (size_t i = 0; i < p->n_files; i++)
 		if (p->files[i]->id == id)
 			return p->files[i];

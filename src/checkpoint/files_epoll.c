@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// epoll descriptors with their interest lists. The kernel keys an entry by (description, number at the time), and keeps it
+// epoll descriptors with their interest lists. The kernel keys an entry by (description, number at the time), and keeps
+// it while the description lives, whatever the number is now: kcmp tells which description an entry means.
 #include "config.h"
 
-// while the description lives, whatever the number is now: kcmp tells which description an entry means.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
@@ -130,8 +130,8 @@ static int number_of(struct thaw_fr *r, const ThawState__EpollItem *it)
 {
 	ssize_t i = thaw_fr_index(r, it->file);
 
-	for (size_t k = 0; k < r->p->n_fds; k++)
-		if (r->p->fds[k]->fd == it->fd && r->p->fds[k]->file == it->file)
+	for (int k = i < 0 ? -1 : r->first[i]; k >= 0; k = r->next[k])
+		if (r->p->fds[k]->fd == it->fd)
 			return it->fd;
 	return i < 0 ? -1 : r->at[i];
 }
@@ -139,13 +139,17 @@ static int number_of(struct thaw_fr *r, const ThawState__EpollItem *it)
 static int add(struct thaw_fr *r, const File *f, int ep, const ThawState__EpollItem *it)
 {
 	struct epoll_event ev = { .events = it->events, .data.u64 = it->data }, out;
-	int at = number_of(r, it);
+	int at = number_of(r, it), rc;
 
 	if (at < 0)
 		return thaw_err_set(-EINVAL, "fd %d: epoll: entry for fd %d has no file; the image is damaged", thaw_fr_num(r, f), it->fd);
 	if (is_asleep(it))  /* fires at once if there is anything at all, and sleeps then */
 		ev.events |= EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP;
-	if (add_as(r, ep, at, it->fd, &ev))
+	rc = add_as(r, ep, at, it->fd, &ev);
+	if (rc && errno == EPERM)
+		return thaw_err_set(-EPERM, "fd %d: epoll watches fd %d, which is now a file that cannot be watched; restore with a terminal or pipe as standard I/O",
+				    thaw_fr_num(r, f), it->fd);
+	if (rc)
 		return thaw_err_set(-errno, "fd %d: epoll: fd %d cannot be added again: %s", thaw_fr_num(r, f), it->fd,
 				    strerrordesc_np(errno));
 	if (is_asleep(it) && epoll_wait(ep, &out, 1, 0) == 0 && at == it->fd) {

@@ -26,13 +26,19 @@ static int differs(const char *path, const char *what, unsigned long long was, u
 			    what, was, now);
 }
 
+static bool same_time(const ThawState__FileId *id, const struct stat *s)
+{
+	return s->st_mtim.tv_sec == id->mtime_sec && s->st_mtim.tv_nsec == id->mtime_nsec;
+}
+
 static int check(const ThawState__FileId *id, int fd, const char *path, bool exact)
 {
 	struct stat s;
 
 	if (fstat(fd, &s))
 		return thaw_err_set(-errno, "%s: fstat failed: %s", path, strerrordesc_np(errno));
-	if (s.st_dev != id->dev)
+	/* many file systems get another device number with every mount: then the file must not have been touched since */
+	if (s.st_dev != id->dev && (s.st_ino != id->ino || !same_time(id, &s)))
 		return differs(path, "device", id->dev, s.st_dev);
 	if (s.st_ino != id->ino)
 		return differs(path, "inode", id->ino, s.st_ino);
@@ -42,7 +48,7 @@ static int check(const ThawState__FileId *id, int fd, const char *path, bool exa
 		return 0;
 	if ((uint64_t)s.st_size < id->size || (exact && (uint64_t)s.st_size != id->size))
 		return differs(path, "size", id->size, (unsigned long long)s.st_size);
-	if (exact && (s.st_mtim.tv_sec != id->mtime_sec || s.st_mtim.tv_nsec != id->mtime_nsec))
+	if (exact && !same_time(id, &s))
 		return thaw_err_set(-ESTALE,
 				    "%s: is not the file that was checkpointed (modified at %lld.%09lld, now %lld.%09ld); put the old one back",
 				    path, (long long)id->mtime_sec, (long long)id->mtime_nsec, (long long)s.st_mtim.tv_sec,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// inotify descriptors: the watches, each with its number. The kernel names a watched inode by a file handle; the path that is
+// inotify descriptors: the watches, each with its number. The kernel names a watched inode by a file handle; the path
+// to watch it again comes from opening that handle, or from places that a process is likely to watch.
 #include "config.h"
 
-// needed to watch it again comes from opening that handle, or from places that a process is likely to watch.
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The calls that wait until all mappings and threads exist: POSIX locks, seals of mapped memfds, signal owners that are threads.
+// What waits until all mappings and threads exist: POSIX locks, seals of mapped memfds, owners that are threads.
 #include "config.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Who else holds what the process holds: pipes, sockets, memfds and event descriptors that other processes have open too.
+// Who else holds what the process holds: pipes, sockets, memfds and event descriptors open in other processes too.
 #include "config.h"
 
 #include <ctype.h>

@@ -148,6 +148,9 @@ int thaw_dump_pipe(struct thaw_dt *t, File *f)
 	f->pipe->size = size > 0 ? (uint32_t)size : 65536;
 	f->pipe->write_end = (ends_of(e->flags) & WRITE_END) != 0;
 	f->pipe->packet = (e->flags & O_DIRECT) != 0;
+	f->has_uid = f->has_gid = true;
+	f->uid = e->st.st_uid;
+	f->gid = e->st.st_gid;
 	f->pos = 0;
 	f->kind = KIND(PIPE);
 	if (e->link[0] == '/' && e->st.st_nlink) {
@@ -180,6 +183,9 @@ static int open_base(struct thaw_fr *r, const File *f, struct ends *b)
 	if (f->kind == KIND(PIPE)) {
 		if (pipe2(fd, O_CLOEXEC | O_NONBLOCK))
 			return thaw_err_set(-errno, "fd %d: no pipe: %s", num, strerrordesc_np(errno));
+		/* or the process, as another user, could not open it through /proc; without the right to it, it stays ours */
+		if (f->has_uid && f->has_gid && (f->uid != geteuid() || f->gid != getegid()))
+			(void)!fchown(fd[0], f->uid, f->gid);
 		*b = (struct ends){ thaw_fr_out(r, fd[0]), thaw_fr_out(r, fd[1]), false, false };
 		return b->r < 0 ? b->r : b->w < 0 ? b->w : 0;
 	}

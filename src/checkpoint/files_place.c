@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Numbers during a restore: which belong to the checkpoint, where ours may stand meanwhile, and names to remove after a failure.
+// Numbers during a restore: which belong to the checkpoint, where ours stand meanwhile; names that a failure removes.
 #include "config.h"
 
 #include <errno.h>
@@ -46,10 +46,9 @@ int thaw_fr_out(const struct thaw_fr *r, int fd)
 
 int thaw_fr_num(const struct thaw_fr *r, const File *f)
 {
-	for (size_t i = 0; i < r->p->n_fds; i++)
-		if (r->p->fds[i]->file == f->id)
-			return r->p->fds[i]->fd;
-	return -1;
+	ssize_t i = thaw_fr_index(r, f->id);
+
+	return i < 0 || r->first[i] < 0 ? -1 : r->p->fds[r->first[i]]->fd;
 }
 
 ssize_t thaw_fr_index(const struct thaw_fr *r, uint32_t id)
@@ -66,15 +65,12 @@ ssize_t thaw_fr_index(const struct thaw_fr *r, uint32_t id)
 /* Numbers come from an array that a caller never sees half done: a failure ends the process. */
 int thaw_fr_place(struct thaw_fr *r, size_t i, int fd)
 {
-	const File *f = r->p->files[i];
 	bool own = false;
 
-	for (size_t k = 0; k < r->p->n_fds; k++) {
+	for (int k = r->first[i]; k >= 0; k = r->next[k]) {
 		const ThawState__Fd *d = r->p->fds[k];
 		int rc;
 
-		if (d->file != f->id)
-			continue;
 		own |= d->fd == fd;
 		rc = d->fd == fd ? fcntl(fd, F_SETFD, d->cloexec ? FD_CLOEXEC : 0) : dup3(fd, d->fd, d->cloexec ? O_CLOEXEC : 0);
 		if (rc < 0) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* checkpoint/files_priv.h - what the files_*.c share: the table of a dump, the state of a restore, one pair of functions a kind.
- * Rule      a dump function looks at one description through its duplicate t->dup and fills f; it never changes what the
- *           process can see. A restore function returns a descriptor for f; the caller puts it at its numbers
+/* checkpoint/files_priv.h - what the files_*.c share: the table of a dump, the state of a restore, functions by kind.
+ * Rule      a dump function looks at one description through its duplicate t->dup and fills f; it never changes what
+ *           the process can see. A restore function returns a descriptor for f; the caller puts it at its numbers
  * Threads   one
  * Errors    -errno with a sentence that starts with "fd N: " */
 #ifndef THAW_CHECKPOINT_FILES_PRIV_H
@@ -128,6 +128,7 @@ struct thaw_fr {
 	int dirfd;
 	int stdio[3];          /* thaw's own 0, 1, 2 out of the way */
 	int *at;               /* where File i is now (one of its own numbers), -1: not yet */
+	int *first, *next;     /* first[i]: index in p->fds of the lowest number of File i; next[k]: of the next one; -1: end */
 	unsigned char *taken;  /* bit map of the numbers that belong to the checkpoint */
 	unsigned n_taken;
 	struct thaw_undo *undo; /* names made in the file system */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The descriptor table of the new process: everything old out of the way, every description made once and put at its numbers.
+// The descriptor table of the new process: the old out of the way, every description made once, put at its numbers.
 #include "config.h"
 
 #include <errno.h>
@@ -63,12 +63,20 @@ static int mark_numbers(struct thaw_fr *r)
 	}
 	r->taken = calloc(r->n_taken / 8 + 1, 1);
 	r->at = malloc((r->p->n_files + 1) * sizeof(*r->at));
-	if (!r->taken || !r->at)
+	r->first = malloc((r->p->n_files + 1) * sizeof(*r->first));
+	r->next = malloc((r->p->n_fds + 1) * sizeof(*r->next));
+	if (!r->taken || !r->at || !r->first || !r->next)
 		return thaw_nomem();
 	for (size_t i = 0; i < r->p->n_fds; i++)
 		r->taken[r->p->fds[i]->fd / 8] |= (unsigned char)(1 << r->p->fds[i]->fd % 8);
 	for (size_t i = 0; i < r->p->n_files; i++)
-		r->at[i] = -1;
+		r->at[i] = r->first[i] = -1;
+	for (size_t k = r->p->n_fds; k-- > 0;) {  /* they come in order, so that the lowest ends up first */
+		ssize_t i = thaw_fr_index(r, r->p->fds[k]->file);
+
+		r->next[k] = r->first[i];
+		r->first[i] = (int)k;
+	}
 	return 0;
 }
 
@@ -232,5 +240,7 @@ int thaw_files_restore(const ThawState__Process *p, int dirfd, int *keep[], unsi
 		setrlimit(RLIMIT_NOFILE, &limit);
 	free(r.taken);
 	free(r.at);
+	free(r.first);
+	free(r.next);
 	return rc;
 }

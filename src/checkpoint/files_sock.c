@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Sockets: which kind one is, TCP sockets that listen or are fresh, and the options that were changed from their defaults.
+// Sockets: which kind one is, TCP sockets that listen or are fresh, and options changed from their defaults.
 #include "config.h"
 
 #include <arpa/inet.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Standard input, output and error that lead out of the process (terminal, pipe, socket), and further descriptors of a terminal:
+// Standard input, output and error that lead out of the process (terminal, pipe, socket), and further descriptors of
+// a terminal: the restored process gets those of the program that restores it.
 #include "config.h"
 
-// the restored process gets those of the program that restores it.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -84,33 +84,35 @@ static int dev_null(void)
 	return open("/dev/null", O_RDWR | O_CLOEXEC);
 }
 
-/* The flags belong to the description that others (the shell) see too: only a real difference is written. */
+/* O_NONBLOCK belongs to the description, which others (the shell) have too. A terminal gives a description of our own
+ * then; a pipe or socket is changed as the process had changed its own. */
 static int adopt_flags(const struct thaw_fr *r, const File *f, int fd)
 {
-	const int mask = O_NONBLOCK | O_APPEND;
-	int now = fcntl(fd, F_GETFL);
+	int now = fcntl(fd, F_GETFL), want, own;
 
-	if (now < 0 || !((now ^ (int)f->flags) & mask & ~O_APPEND))
-		return 0;
-	if (fcntl(fd, F_SETFL, (now & ~O_NONBLOCK) | ((int)f->flags & O_NONBLOCK)))
-		return thaw_err_set(-errno, "fd %d: flags of inherited standard I/O cannot be set: %s", thaw_fr_num(r, f),
-				    strerrordesc_np(errno));
-	return 0;
+	if (now < 0 || !((now ^ (int)f->flags) & O_NONBLOCK))
+		return fd;
+	want = (now & ~O_NONBLOCK) | ((int)f->flags & O_NONBLOCK);
+	own = isatty(fd) ? thaw_reopen(fd, (want & (O_ACCMODE | O_NONBLOCK | O_APPEND)) | O_NOCTTY) : -1;
+	if (own >= 0) {
+		close(fd);
+		return own;
+	}
+	if (!fcntl(fd, F_SETFL, want))
+		return fd;
+	own = thaw_err_set(-errno, "fd %d: flags of inherited standard I/O cannot be set: %s", thaw_fr_num(r, f), strerrordesc_np(errno));
+	close(fd);
+	return own;
 }
 
 static int restore_inherited(struct thaw_fr *r, const File *f)
 {
 	int from = f->inherit >= 0 && f->inherit <= 2 ? r->stdio[f->inherit] : -1;
 	int fd = from < 0 ? dev_null() : fcntl(from, F_DUPFD_CLOEXEC, 0);
-	int rc;
 
 	if (fd < 0)
 		return thaw_err_set(-errno, "fd %d: standard I/O cannot be taken over: %s", thaw_fr_num(r, f), strerrordesc_np(errno));
-	rc = from < 0 ? 0 : adopt_flags(r, f, fd);
-	if (!rc)
-		return fd;
-	close(fd);
-	return rc;
+	return from < 0 ? fd : adopt_flags(r, f, fd);
 }
 
 static int open_flags(const File *f)

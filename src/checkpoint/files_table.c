@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The descriptor table of a stopped process: every number with its link, fdinfo and stat, grouped by open file description.
+// The descriptor table of a stopped process: every number with its link, fdinfo and stat, grouped by description.
 #include "config.h"
 
 #include <dirent.h>

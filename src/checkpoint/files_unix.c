@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// UNIX sockets: listening ones with their socket file, fresh ones, and pairs within the process with what is on its way.
+// UNIX sockets: listening ones with their socket file, fresh ones, pairs within the process with what is on its way.
 #include "config.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Stored objects of a dump: content that has no name any more (deleted files, memfds) goes to file-N.raw, each inode once.
+// Stored objects of a dump: content without a name (deleted files, memfds) goes to file-N.raw, each inode once.
 #include "config.h"
 
 #include <errno.h>

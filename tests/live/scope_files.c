@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* tests/live/scope_files.c - open files of every kind, whole programs: what waits in them, wakes them and is mapped from them */
+/* tests/live/scope_files.c - open files of every kind: what waits in them, wakes a program and is mapped from them */
 #include "config.h" /* _GNU_SOURCE */
 #include "scope.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Descriptors with a path: regular files, directories, O_PATH, devices, deleted files, memfds, locks; and what is refused.
+// Descriptors with a path: regular files, directories, O_PATH, devices, deleted files, memfds, locks; refusals.
 #include "config.h"
 
 #include <dirent.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Pipes and FIFOs within the process with their content, standard I/O taken from the restoring program, and what is refused.
+// Pipes and FIFOs within the process with their content, standard I/O of the restoring program, refusals.
 #include "config.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Sockets: listening TCP and UNIX ones with their options, pairs with what is on its way, fresh ones; every other kind is refused.
+// Sockets: listening TCP and UNIX ones with options, pairs with what is on its way, fresh ones; the rest is refused.
 #include "config.h"
 
 #include <arpa/inet.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* support/files_rig.h - takes the open files of one process to another: make() in a child that stops, dump, the child dies,
- * restore in a second child, which compares numbers, flags, positions and sharing and then runs verify().
+/* support/files_rig.h - takes the open files of one process to another: make() in a child that stops, dump, the child
+ * dies, restore in a second child, which compares numbers, flags, positions and sharing and then runs verify().
  * Rule      every case runs in a directory of its own (the current one), removed afterwards */
 #ifndef THAW_TESTS_FILES_RIG_H
 #define THAW_TESTS_FILES_RIG_H

@@ -22,7 +22,7 @@ static const struct {
 	{ "anon_inode:", "not supported; unmap it before the checkpoint" },
 	{ "socket:", "not supported; unmap it before the checkpoint" },
 	{ "/SYSV", "System V shared memory: not supported; detach it (shmdt) before the checkpoint" },
-	{ "/anon_hugepage", "huge page: not supported; run the program without huge page mappings" },
+	{ "/anon_hugepage", "hugetlb: not supported; run the program without huge page mappings" },
 	{ "/secretmem", "secret memory (memfd_secret): nobody but the process can read it" },
 	{ "[uprobes]", "breakpoints of uprobes: not supported; remove them before the checkpoint" },
 };

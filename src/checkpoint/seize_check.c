@@ -15,7 +15,7 @@
 
 #define PF_KTHREAD 0x00200000
 
-static int check_ancestors(pid_t pid)
+static int check_ancestors(pid_t pid, const char *name)
 {
 	struct thaw_proc_stat st;
 	pid_t up = getpid();
@@ -26,7 +26,7 @@ static int check_ancestors(pid_t pid)
 		up = st.ppid;
 		if (up == pid)
 			return thaw_err_set(-EBUSY, "process %d (%s) is waiting for this thaw, which is its child: "
-					    "run thaw from somewhere else", pid, st.comm);
+					    "run thaw from somewhere else", pid, name);
 	}
 	return 0;
 }
@@ -96,6 +96,6 @@ int thaw_seize_check(pid_t pid)
 		return thaw_err_set(r, "process %d: /proc/%d/status: %s", pid, pid, strerror(-r));
 	r = check_state(pid, &s, &st);
 	if (r == 0)
-		r = check_ancestors(pid);
+		r = check_ancestors(pid, s.name);
 	return r < 0 ? r : check_class(pid);
 }

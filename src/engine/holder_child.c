@@ -103,7 +103,7 @@ int thaw_holder_each_number(const char *path, int (*fn)(void *opaque, int number
 	return stop;
 }
 
-static bool is_uffd(int fd)
+bool thaw_holder_is_uffd(int fd)
 {
 	static const char want[] = "anon_inode:[userfaultfd]";
 	char path[40], link[64];
@@ -116,7 +116,7 @@ static bool is_uffd(int fd)
 
 static int drop_other(void *opaque, int fd)
 {
-	if (!is_uffd(fd))
+	if (!thaw_holder_is_uffd(fd))
 		syscall(SYS_close, fd);
 	return 0;
 }

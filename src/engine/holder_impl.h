@@ -6,6 +6,7 @@
 #ifndef THAW_ENGINE_HOLDER_IMPL_H
 #define THAW_ENGINE_HOLDER_IMPL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -41,6 +42,7 @@ void thaw_holder_run(const struct thaw_holder_args *a) __attribute__((noreturn))
 /* Writes the line for the processes that wait, if there are any. */
 void thaw_holder_report(const struct thaw_holder_args *a);
 
+bool thaw_holder_is_uffd(int fd);
 /* Directory entries of `path` whose names are numbers, without an allocator. fn's nonzero result ends the walk. */
 int thaw_holder_each_number(const char *path, int (*fn)(void *opaque, int number), void *opaque);
 /* "/proc/" number tail; size must do. */

@@ -4,9 +4,11 @@
 #include "engine/holder_impl.h"
 
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -18,13 +20,48 @@ static struct {
 	uint64_t born; /* our own start time: whoever was forked off since is younger */
 	int pids[MOST];
 	unsigned n;
+	int fds[MOST]; /* our userfaultfds */
+	unsigned n_fds;
 	char text[65536];
 	size_t at;
 	char smaps[65536];
 } r;
 
-/* Does the process have memory whose missing pages a userfaultfd serves? False also when it cannot be seen. */
-static bool has_missing(int pid)
+struct range {
+	uint64_t start, end;
+};
+
+static uint64_t hex(const char **at)
+{
+	uint64_t value = 0;
+
+	for (;; ++*at) {
+		char c = **at;
+
+		if (c >= '0' && c <= '9')
+			value = value << 4 | (uint64_t)(c - '0');
+		else if (c >= 'a' && c <= 'f')
+			value = value << 4 | (uint64_t)(c - 'a' + 10);
+		else
+			return value;
+	}
+}
+
+/* One line of smaps: a mapping begins, or its flags end it. True: it begins at or behind *v and has the flag. */
+static bool flagged_line(const char *line, size_t len, const char *flag, uint64_t from, struct range *v)
+{
+	if (len > 8 && !memcmp(line, "VmFlags:", 8))
+		return v->start >= from && memmem(line, len, flag, 3);
+	if ((*line >= '0' && *line <= '9') || (*line >= 'a' && *line <= 'f')) {
+		v->start = hex(&line);
+		line++;
+		v->end = hex(&line);
+	}
+	return false;
+}
+
+/* The first mapping of the process at or behind `from` that has a flag of VmFlags, as " um". */
+static bool find_flagged(int pid, const char *flag, uint64_t from, struct range *v)
 {
 	char path[40];
 	size_t have = 0;
@@ -36,11 +73,12 @@ static bool has_missing(int pid)
 	fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
+	v->start = 0;
 	while (!found && (n = syscall(SYS_read, fd, r.smaps + have, sizeof(r.smaps) - have)) > 0) {
 		char *line = r.smaps, *end = r.smaps + have + n, *nl;
 
 		for (; !found && (nl = memchr(line, '\n', end - line)); line = nl + 1)
-			found = nl - line > 8 && !memcmp(line, "VmFlags:", 8) && memmem(line, nl - line, " um", 3);
+			found = flagged_line(line, nl - line, flag, from, v);
 		have = end - line;
 		memmove(r.smaps, line, have);
 		if (have == sizeof(r.smaps))
@@ -48,6 +86,48 @@ static bool has_missing(int pid)
 	}
 	syscall(SYS_close, fd);
 	return found;
+}
+
+/* Does the process have memory whose missing pages a userfaultfd serves? False also when it cannot be seen. */
+static bool has_missing(int pid)
+{
+	struct range v;
+
+	return find_flagged(pid, " um", 0, &v);
+}
+
+static bool register_range(int fd, const struct range *v, uint64_t mode)
+{
+	struct uffdio_register reg = { .range = { v->start, v->end - v->start }, .mode = mode };
+
+	return syscall(SYS_ioctl, fd, UFFDIO_REGISTER, &reg) == 0;
+}
+
+static int note_fd(void *opaque, int fd)
+{
+	if (r.n_fds < MOST && thaw_holder_is_uffd(fd))
+		r.fds[r.n_fds++] = fd;
+	return 0;
+}
+
+/* Nothing tells which process a userfaultfd is for. So each of ours is asked to watch writes too, to the process's own
+ * mapping: when the process then shows it, it is this one. Taken back at once; no write is held up by it, since no
+ * page is write-protected. */
+static bool is_ours(int pid)
+{
+	struct range v, seen;
+	bool ours = false;
+	unsigned i;
+
+	if (!find_flagged(pid, " um", 0, &v))
+		return false;
+	for (i = 0; i < r.n_fds && !ours; i++) {
+		if (!register_range(r.fds[i], &v, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP))
+			continue;
+		ours = find_flagged(pid, " uw", v.start, &seen) && seen.start == v.start;
+		register_range(r.fds[i], &v, UFFDIO_REGISTER_MODE_MISSING);
+	}
+	return ours;
 }
 
 /* Field 22 of stat, in clock ticks since boot; 0: the process is gone. */
@@ -111,7 +191,7 @@ static int consider(void *opaque, int pid)
 	if (is_root(pid))
 		waits = has_missing(pid) || !readable(pid);
 	else
-		waits = start_time(pid) >= r.born && has_missing(pid);
+		waits = start_time(pid) >= r.born && is_ours(pid);
 	if (waits && r.n < MOST)
 		r.pids[r.n++] = pid;
 	return 0;
@@ -164,13 +244,28 @@ static void write_out(int fd)
 	}
 }
 
+/* A fork whose message the monitor had read goes on by itself, and its child comes into sight a moment later: until two
+ * looks, some time apart, find the same. */
+static void find_waiting(void)
+{
+	unsigned before, tries = 0;
+
+	do {
+		before = r.n;
+		syscall(SYS_poll, NULL, 0, 30);
+		r.n = 0;
+		thaw_holder_each_number("/proc", consider, NULL);
+	} while ((r.n != before || !tries) && ++tries < 30);
+}
+
 void thaw_holder_report(const struct thaw_holder_args *a)
 {
 	bool one;
 
 	r.args = a;
 	r.born = start_time((int)syscall(SYS_getpid));
-	thaw_holder_each_number("/proc", consider, NULL);
+	thaw_holder_each_number("/proc/self/fd", note_fd, NULL);
+	find_waiting();
 	if (!r.n)
 		return;
 	one = r.n == 1;

@@ -78,14 +78,17 @@ step "The job, uninterrupted: $mib MiB of data in 4 threads"
 echo "$(lines "$tmp/whole.out") lines; the last: $(tail -n 1 "$tmp/whole.out")"
 
 step "The job again, checkpointed in the middle of its work"
-mkfifo "$tmp/pipe"
-cat <"$tmp/pipe" >"$tmp/first.out" &
-"$PYTHON" "$here/job.py" "$mib" >"$tmp/pipe" </dev/null &
-job=$!
+{
+	"$PYTHON" "$here/job.py" "$mib" </dev/null &
+	echo $! >"$tmp/job.pid"
+	wait $!
+} 2>/dev/null | cat >"$tmp/first.out" &
+wait_for 10 test -s "$tmp/job.pid" || die "the job was not started"
+job=$(cat "$tmp/job.pid")
 wait_for 120 has_lines "$tmp/first.out" 400 || die "the job has not come to its middle"
-ps -o pid,nlwp,rss,args -p "$job"
+echo "process $job: $(sed -n 's/^Threads:\t//p' "/proc/$job/status") threads," \
+	"$(($(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$job/status") / 1024)) MiB of memory"
 "$thaw" checkpoint -t "$job" -D "$tmp/image" || die "thaw checkpoint"
-wait "$job" 2>/dev/null
 job=
 wait
 echo "It had printed $(lines "$tmp/first.out") of $(lines "$tmp/whole.out") lines, and is gone."

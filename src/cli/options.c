@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "cli/cli.h"
-#include "thaw.h"
 
 #define MAX_OPTIONS 32
 #define FIRST_VALUE 256 /* option i of the joint table is FIRST_VALUE + i to getopt_long, its letter only an alias */
@@ -58,7 +57,7 @@ static struct thaw_option *lookup(const struct table *t, int value)
 
 void thaw_options_version(void)
 {
-	printf("thaw %s\n", thaw_get_version());
+	printf("thaw %s\n", PACKAGE_VERSION);
 }
 
 /* ---- help ------------------------------------------------------------------------------------------------- */

@@ -32,7 +32,7 @@ static void put_restore(struct json_object *o, const struct thaw_arrival *a)
 {
 	const struct thaw_progress *p = &a->final_progress;
 
-	json_object_object_add(o, "thaw", json_object_new_string(thaw_get_version()));
+	json_object_object_add(o, "thaw", json_object_new_string(PACKAGE_VERSION));
 	put(o, "pid", a->process.pid);
 	json_object_object_add(o, "mode", json_object_new_string(mode(a->cmd)));
 	json_object_object_add(o, "process", json_object_new_string(state(a)));

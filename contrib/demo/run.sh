@@ -64,6 +64,18 @@ has_lines()
 	[ "$(lines "$1")" -ge "$2" ]
 }
 
+# Becomes the command, without the descriptors that this script's caller may have beside the standard three: a pipe shared
+# with a stranger would be refused.
+bare()
+{
+	local path fd
+	for path in "/proc/$BASHPID/fd"/*; do
+		fd=${path##*/}
+		[ "$fd" -gt 2 ] && eval "exec $fd>&-"
+	done
+	exec "$@"
+}
+
 # The median of the numbers on standard input
 median()
 {
@@ -79,7 +91,7 @@ echo "$(lines "$tmp/whole.out") lines; the last: $(tail -n 1 "$tmp/whole.out")"
 
 step "The job again, checkpointed in the middle of its work"
 {
-	"$PYTHON" "$here/job.py" "$mib" </dev/null &
+	bare "$PYTHON" "$here/job.py" "$mib" </dev/null &
 	echo $! >"$tmp/job.pid"
 	wait $!
 } 2>/dev/null | cat >"$tmp/first.out" &

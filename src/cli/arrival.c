@@ -115,8 +115,11 @@ void thaw_arrival_reap(struct thaw_arrival *a)
 
 bool thaw_arrival_ended(struct thaw_arrival *a)
 {
-	if (!a->monitor)
+	if (!a->monitor) {
+		if (!a->end_ns)
+			a->end_ns = a->running_ns; /* eager: all was in before it ran */
 		return true;
+	}
 	if (thaw_wait(a->monitor, 0, 0) < 0)
 		return false;
 	a->final.size = sizeof(a->final);
@@ -133,8 +136,6 @@ int thaw_arrival_report(struct thaw_arrival *a)
 {
 	if (!a->stats.path || a->stats.committed)
 		return 0;
-	if (!a->end_ns)
-		a->end_ns = a->running_ns; /* eager: all was in before it ran */
 	char *text = thaw_stats_json(a);
 	int r = text ? thaw_outfile_commit(&a->stats, text, strlen(text)) :
 		       thaw_err_set(-ENOMEM, "statistics file %s: no memory", a->stats.path);

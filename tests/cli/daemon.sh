@@ -38,7 +38,7 @@ told()
 while True:
     time.sleep(1)
 END
-"$PYTHON" "$TMP/daemon.py" "$TMP" || fail "the daemon does not start"
+(bare "$PYTHON" "$TMP/daemon.py" "$TMP") || fail "the daemon does not start"
 eventually 20 test -s "$TMP/daemon.log" || fail "the daemon does not come up"
 pid=$(cat "$TMP/daemon.pid")
 remember "$pid"

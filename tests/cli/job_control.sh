@@ -104,5 +104,5 @@ for how in sys.argv[2:]:
 send("exit\n")
 os.waitpid(pid, 0)
 END
-timeout "$LIMIT" "$PYTHON" "$TMP/drive.py" "$PYTHON" eager lazy stay-lazy >"$TMP/drive.log" 2>&1 || fail "on the terminal"
+(bare timeout "$LIMIT" "$PYTHON" "$TMP/drive.py" "$PYTHON" eager lazy stay-lazy) >"$TMP/drive.log" 2>&1 || fail "on the terminal"
 cat "$TMP/drive.log"

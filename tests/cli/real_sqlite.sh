@@ -27,7 +27,7 @@ whole=$(dump_of "$TMP/whole.db")
 
 cd "$TMP/db" || exit 1
 {
-	setsid sqlite3 "$TMP/db/job.db" <"$TMP/fill.sql" 2>>"$TMP/program.err" &
+	bare setsid sqlite3 "$TMP/db/job.db" <"$TMP/fill.sql" 2>>"$TMP/program.err" &
 	echo $! >"$TMP/pid"
 	wait $!
 } 2>/dev/null | cat >"$TMP/first.out" &

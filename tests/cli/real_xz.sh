@@ -17,7 +17,7 @@ END
 xz -6 -T1 -c <"$TMP/in" >"$TMP/whole.xz" || fail "xz itself"
 
 # A file in, a file out: both with an offset of their own in the middle.
-setsid xz -6 -T1 -c <"$TMP/in" >"$TMP/out.xz" 2>>"$TMP/program.err" &
+bare setsid xz -6 -T1 -c <"$TMP/in" >"$TMP/out.xz" 2>>"$TMP/program.err" &
 pid=$!
 remember $pid
 is_in_the_middle() { [ "$(stat -c %s "$TMP/out.xz")" -gt $(($(stat -c %s "$TMP/whole.xz") / 4)) ]; }

@@ -89,10 +89,22 @@ remember()
 	REMEMBERED+=("$@")
 }
 
+# bare COMMAND ARG...: becomes it, without the descriptors that a shell or make has beside the standard three: a process
+# that shares a pipe with make cannot be checkpointed
+bare()
+{
+	local path fd
+	for path in "/proc/$BASHPID/fd"/*; do
+		fd=${path##*/}
+		[ "$fd" -gt 2 ] && eval "exec $fd>&-"
+	done
+	exec "$@"
+}
+
 # spawn COMMAND ARG...: run in the background in a session of its own; SPAWNED is its pid
 spawn()
 {
-	setsid "$@" &
+	bare setsid "$@" &
 	SPAWNED=$!
 	remember "$SPAWNED"
 }

@@ -27,6 +27,8 @@
 
 #define CHILD_POLL_NS 20000000
 #define SEIZE_TIMEOUT_MS 10000
+#define ZOMBIE_WAIT_MS 3000
+#define ZOMBIE_TICK_MS 10
 
 static int taken(pid_t tid)
 {
@@ -45,18 +47,30 @@ static int taken(pid_t tid)
 			    st.state);
 }
 
+/* The checkpointed process itself may be it: ended, and not yet waited for by a parent (some inits take a second). */
+static bool is_free(pid_t tid)
+{
+	const struct timespec tick = { 0, ZOMBIE_TICK_MS * 1000000L };
+	struct thaw_proc_status st;
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/%d", tid);
+	for (int waited = 0; !access(path, F_OK); waited += ZOMBIE_TICK_MS) {
+		if (waited >= ZOMBIE_WAIT_MS || thaw_procfs_status(tid, &st) < 0 || st.state != 'Z')
+			return access(path, F_OK);
+		nanosleep(&tick, NULL);
+	}
+	return true;
+}
+
 /* Not a reservation: the clone of each thread is what decides. But most collisions are seen before anything is made. */
 static int check_free(const struct thaw_restore *r)
 {
-	char path[40];
-
 	if (r->o.pidns)
 		return 0;
-	for (size_t i = 0; i < r->p->n_threads; i++) {
-		snprintf(path, sizeof(path), "/proc/%d", r->p->threads[i]->tid);
-		if (!access(path, F_OK))
+	for (size_t i = 0; i < r->p->n_threads; i++)
+		if (!is_free(r->p->threads[i]->tid))
 			return taken(r->p->threads[i]->tid);
-	}
 	return 0;
 }
 

@@ -39,29 +39,31 @@ static int open_unnamed(const char *path)
 	return fd;
 }
 
+/* What must not be replaced by a new file: devices and pipes, and the links in /dev and /proc that stand for a descriptor. */
+static bool is_direct(const char *path)
+{
+	struct stat st;
+
+	if (!stat(path, &st) && !S_ISREG(st.st_mode))
+		return true;
+	return !lstat(path, &st) && S_ISLNK(st.st_mode) && (!strncmp(path, "/dev/", 5) || !strncmp(path, "/proc/", 6));
+}
+
+static int open_direct(struct thaw_outfile *f)
+{
+	f->direct = true;
+	f->fd = open(f->path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY);
+	return f->fd < 0 ? fail(f, errno) : 0;
+}
+
 static bool has_no_tmpfile(int error)
 {
 	return error == EOPNOTSUPP || error == EISDIR || error == ENOENT || error == EINVAL;
 }
 
-int thaw_outfile_open(struct thaw_outfile *f, const char *what, const char *path)
+static int open_named(struct thaw_outfile *f)
 {
-	struct stat st;
-
-	*f = (struct thaw_outfile){ .path = path, .what = what, .fd = -1 };
-	if (!path)
-		return 0;
-	if (!stat(path, &st) && !S_ISREG(st.st_mode)) {
-		f->direct = true;
-		f->fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-		return f->fd < 0 ? fail(f, errno) : 0;
-	}
-	f->fd = open_unnamed(path);
-	if (f->fd >= 0)
-		return 0;
-	if (!has_no_tmpfile(errno))
-		return fail(f, errno);
-	f->temp = sibling(path);
+	f->temp = sibling(f->target);
 	if (!f->temp)
 		return fail(f, ENOMEM);
 	f->fd = open(f->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
@@ -73,6 +75,24 @@ int thaw_outfile_open(struct thaw_outfile *f, const char *what, const char *path
 		return fail(f, error);
 	}
 	return 0;
+}
+
+int thaw_outfile_open(struct thaw_outfile *f, const char *what, const char *path)
+{
+	*f = (struct thaw_outfile){ .path = path, .what = what, .fd = -1 };
+	if (!path)
+		return 0;
+	if (is_direct(path))
+		return open_direct(f);
+	f->target = realpath(path, NULL); /* a link stays a link; none if there is no such file yet */
+	if (!f->target)
+		f->target = strdup(path);
+	if (!f->target)
+		return fail(f, ENOMEM);
+	f->fd = open_unnamed(f->target);
+	if (f->fd >= 0)
+		return 0;
+	return has_no_tmpfile(errno) ? open_named(f) : fail(f, errno);
 }
 
 static int write_all(int fd, const char *data, size_t len)
@@ -97,7 +117,7 @@ static int name_it(struct thaw_outfile *f)
 
 	if (f->temp)
 		return 0;
-	f->temp = sibling(f->path);
+	f->temp = sibling(f->target);
 	if (!f->temp)
 		return ENOMEM;
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", f->fd);
@@ -116,7 +136,7 @@ int thaw_outfile_commit(struct thaw_outfile *f, const char *data, size_t len)
 	int error = write_all(f->fd, data, len);
 	if (!error && !f->direct) {
 		error = name_it(f);
-		if (!error && rename(f->temp, f->path))
+		if (!error && rename(f->temp, f->target))
 			error = errno;
 		if (!error) {
 			free(f->temp);
@@ -130,7 +150,7 @@ int thaw_outfile_commit(struct thaw_outfile *f, const char *data, size_t len)
 void thaw_outfile_remove(struct thaw_outfile *f)
 {
 	if (f->committed && !f->direct)
-		unlink(f->path);
+		unlink(f->target);
 	f->committed = false;
 }
 
@@ -139,7 +159,8 @@ void thaw_outfile_close(struct thaw_outfile *f)
 	if (f->temp)
 		unlink(f->temp);
 	free(f->temp);
-	f->temp = NULL;
+	free(f->target);
+	f->temp = f->target = NULL;
 	if (f->fd >= 0)
 		close(f->fd);
 	f->fd = -1;

@@ -15,8 +15,9 @@ struct thaw_outfile {
 	const char *path; /* NULL: none was asked for, and every call does nothing */
 	const char *what; /* "pidfile" */
 	int fd;
+	char *target;     /* where path leads to */
 	char *temp;       /* its name while it has one */
-	bool direct;      /* a device or a pipe: written as it is */
+	bool direct;      /* a device, a pipe, /dev/stdout: written as it is */
 	bool committed;
 };
 

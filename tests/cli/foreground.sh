@@ -92,14 +92,27 @@ kill -USR2 $FRONT
 wait $FRONT
 
 # Statistics into something that is no file; progress in plain lines on standard error only.
-"$THAW" restore -D "$IMAGE" --stats /dev/stdout --progress always </dev/null >"$TMP/second.out" 2>"$TMP/restore.err" &
+mkfifo "$TMP/fifo"
+cat "$TMP/fifo" >"$TMP/stats.json" &
+"$THAW" restore -D "$IMAGE" --stats "$TMP/fifo" --progress always </dev/null >"$TMP/second.out" 2>"$TMP/restore.err" &
 FRONT=$!
 remember $FRONT
-eventually 10 grep -q '"complete": true' "$TMP/second.out" || fail "no statistics on /dev/stdout"
+eventually 10 grep -q '"staging_bytes"' "$TMP/stats.json" || fail "no statistics in the pipe"
+expect_key complete true
 kill -USR2 $FRONT
 wait $FRONT
 grep -q '^thaw: .* in ' "$TMP/restore.err" || fail "no progress on standard error"
-grep -q '^thaw: ' "$TMP/second.out" && fail "thaw speaks on standard output"
+grep -q 'thaw: ' "$TMP/second.out" && fail "thaw speaks on standard output"
+# A link is followed, not replaced.
+ln -s stats.real "$TMP/link.json"
+: >"$TMP/stats.real"
+"$THAW" restore -D "$IMAGE" --stats "$TMP/link.json" --pidfile "$TMP/pid" </dev/null >"$TMP/second.out" 2>"$TMP/restore.err" &
+FRONT=$!
+remember $FRONT
+eventually 10 test -s "$TMP/stats.real" || fail "no statistics behind a link"
+[ -L "$TMP/link.json" ] || fail "the link was replaced"
+kill -USR2 $FRONT
+wait $FRONT
 # A stopped process (out of job control's sight) and its continuation leave thaw alone.
 front
 kill -STOP "$(cat "$TMP/pid")"

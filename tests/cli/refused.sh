@@ -32,7 +32,7 @@ END
 	[ "$(wc -l <"$TMP/said.err")" = 1 ] || fail "$name: not one sentence: $(cat "$TMP/said.err")"
 	grep -qiE -e "$words" "$TMP/said.err" || fail "$name: it says '$(cat "$TMP/said.err")' without '$words'"
 	[ ! -e "$TMP/refused" ] || fail "$name: the directory appeared"
-	[ -z "$(find "$TMP" -maxdepth 1 -name '*refused*')" ] || fail "$name: left behind: $(find "$TMP" -maxdepth 1 -name '*refused*')"
+	[ -z "$(find "$TMP" -mindepth 1 -maxdepth 1 -name '*refused*')" ] || fail "$name: left behind: $(find "$TMP" -mindepth 1 -maxdepth 1 -name '*refused*')"
 	is_alive "$pid" || fail "$name: the process ended"
 	before=$(cat "$TMP/$name.count")
 	goes_on() { [ "$(cat "$TMP/$name.count")" -gt $((before + 5)) ]; }

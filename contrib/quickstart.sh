@@ -1,9 +1,14 @@
-#!/bin/sh
+#!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # contrib/quickstart.sh - from a fresh clone to a process restored behind its memory: installs the packages of the
 # build, builds in build-quickstart, and runs the demonstration (contrib/demo/run.sh).
 set -eu
 umask 022
+# A stranger's pipe that the demonstration's process would inherit is a reason to refuse its checkpoint.
+for fd in /proc/self/fd/*; do
+	fd=${fd##*/}
+	[ "$fd" -le 2 ] || [ "$fd" = 255 ] || eval "exec $fd>&-"
+done
 src=$(cd "$(dirname "$0")/.." && pwd)
 build=$src/build-quickstart
 

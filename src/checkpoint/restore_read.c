@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,6 +15,7 @@
 
 #include "checkpoint/files.h"
 #include "checkpoint/state.h"
+#include "checkpoint/whole.h"
 #include "kern/procfs.h"
 #include "util/err.h"
 
@@ -153,6 +155,18 @@ static int by_timer_id(const void *a, const void *b)
 	return ((*x)->id > (*y)->id) - ((*x)->id < (*y)->id);
 }
 
+/* The user did not call thaw_source_images(): the directory is what tells the reader where. */
+static int source_failed(const struct thaw_restore *r)
+{
+	static const char call[] = "thaw_source_images: ";
+	const char *text = thaw_err_text();
+	int code = thaw_err_code() ? thaw_err_code() : -EIO;
+	char sentence[512];
+
+	snprintf(sentence, sizeof(sentence), "%s", strncmp(text, call, strlen(call)) ? text : text + strlen(call));
+	return thaw_err_set(code, "%s: %s", r->o.dir, sentence);
+}
+
 int thaw_restore_read(struct thaw_restore *r)
 {
 	int err;
@@ -172,12 +186,14 @@ int thaw_restore_read(struct thaw_restore *r)
 		err = check_kernel(r);
 	if (!err)
 		err = thaw_restore_check(r);
+	if (!err && (err = thaw_whole_check(r->dirfd, r->head, r->p)))
+		thaw_err_wrap("%s", r->o.dir);
 	if (err)
 		return err;
 	raise_file_limit();
 	r->source = thaw_source_images(r->dirfd, r->p->pid);
 	if (!r->source)
-		return thaw_err_code() ? thaw_err_code() : -EIO;
+		return source_failed(r);
 	err = thaw_restore_sort_content(r);
 	if (!err)
 		err = open_exe(r);

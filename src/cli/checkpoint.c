@@ -46,5 +46,7 @@ int thaw_cmd_checkpoint(const struct thaw_command *c, int argc, char **argv)
 	if (thaw_dump(&o, &r) < 0)
 		return thaw_say_failure();
 	summary(&o, &r);
+	if (r.zombie)
+		thaw_say(0, "process %ld has ended, but its parent has not waited for it: until then its number is taken", pid);
 	return THAW_EXIT_OK;
 }

@@ -8,31 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "checkpoint/whole.h"
 #include "cli/cli.h"
 #include "cli/show.h"
 #include "util/err.h"
 
 /* ---- reading ---------------------------------------------------------------------------------------------- */
-static int check_stored(int dirfd, const ThawState__Head *head)
-{
-	for (size_t i = 0; i < head->n_stored_sizes; i++) {
-		char name[32];
-		struct stat st;
-
-		snprintf(name, sizeof(name), "file-%zu.raw", i);
-		if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			return thaw_err_set(-errno, "%s: %s: the checkpoint is not whole", name, strerror(errno));
-		if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != head->stored_sizes[i])
-			return thaw_err_set(-EINVAL, "%s: has %jd bytes instead of %" PRIu64 ": the checkpoint is not whole",
-					    name, (intmax_t)st.st_size, head->stored_sizes[i]);
-	}
-	return 0;
-}
-
 static void count_mappings(struct thaw_show *s)
 {
 	for (size_t i = 0; i < s->process->n_mappings; i++)
@@ -47,7 +31,7 @@ static int load(struct thaw_show *s)
 		return thaw_err_set(-errno, "%s: cannot be opened: %s", s->dir, strerror(errno));
 	int r = thaw_state_load(dirfd, &s->head, &s->process);
 	if (!r)
-		r = check_stored(dirfd, s->head);
+		r = thaw_whole_check(dirfd, s->head, s->process);
 	if (!r)
 		r = thaw_show_memory(s, dirfd);
 	if (!r)

@@ -4,25 +4,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli/show.h"
 #include "image/image.h"
 #include "util/err.h"
-
-static int check_index(int dirfd, int pid)
-{
-	struct thaw_image_index index;
-	bool found = false;
-	int r = thaw_image_index_load(dirfd, &index);
-
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < index.n; i++)
-		found |= index.task[i].pid == pid;
-	thaw_image_index_free(&index);
-	return found ? 0 : thaw_err_set(-EBADMSG, "pstree.img: process %d of thaw.img is not in it", pid);
-}
 
 /* Mappings and runs are both in address order: one walk. */
 static int sum(struct thaw_show *s, const struct thaw_image_pagemap *pm)
@@ -50,27 +39,35 @@ static int sum(struct thaw_show *s, const struct thaw_image_pagemap *pm)
 	return 0;
 }
 
+static int check_pages(const struct thaw_image_pagemap *pm, int dirfd, uint64_t page)
+{
+	char name[32];
+	struct stat st;
+	int r = 0;
+
+	snprintf(name, sizeof(name), "pages-%u.img", pm->pages_id);
+	int fd = thaw_image_open_file(dirfd, name);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		r = thaw_err_set(-errno, "%s: %s", name, strerror(errno));
+	else if ((uint64_t)st.st_size != pm->file_pages * page)
+		r = thaw_err_set(-EBADMSG, "%s: ends at byte %jd instead of %" PRIu64, name, (intmax_t)st.st_size,
+				 pm->file_pages * page);
+	close(fd);
+	return r;
+}
+
 int thaw_show_memory(struct thaw_show *s, int dirfd)
 {
 	struct thaw_image_pagemap pm;
-	ThawImage__Mm *mm;
-	int pid = s->process->pid;
-	int r = check_index(dirfd, pid);
+	int r = thaw_image_pagemap_load(dirfd, s->process->pid, &pm);
 
 	if (r < 0)
 		return r;
-	r = thaw_image_mm_load(dirfd, pid, &mm);
-	if (r < 0)
-		return r;
-	if (mm->n_vmas != s->process->n_mappings)
-		r = thaw_err_set(-EBADMSG, "mm-%d.img: has %zu mappings, thaw.img %zu", pid, mm->n_vmas, s->process->n_mappings);
-	thaw_image__mm__free_unpacked(mm, NULL);
-	if (r < 0)
-		return r;
-	r = thaw_image_pagemap_load(dirfd, pid, &pm);
-	if (r < 0)
-		return r;
-	r = sum(s, &pm);
+	r = check_pages(&pm, dirfd, s->head->page_size);
+	if (!r)
+		r = sum(s, &pm);
 	thaw_image_pagemap_free(&pm);
 	return r;
 }

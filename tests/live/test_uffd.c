@@ -93,6 +93,7 @@ static void agent(int sock)
 	char *p;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGBUS, SIG_DFL); /* a sanitizer's handler would end us another way */
 	p = mmap(NULL, 4 * LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	madvise(p, 4 * LEN, MADV_NOHUGEPAGE);
 	munmap(p + 2 * LEN, 2 * LEN); /* [base, 2 LEN) is there, what follows is free */

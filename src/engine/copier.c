@@ -66,6 +66,8 @@ static uint64_t elsewhere(struct thaw_worker *w, struct thaw_mm *mm, uint64_t to
 		return e.addr;
 	if (limit == UINT64_MAX)
 		lengthen(w, mm, to, &e);
+	if ((!o || o->fd < 0) && e.pages > atomic_load(&mm->ahead_pages))
+		e.pages = atomic_load(&mm->ahead_pages);
 	return read_ahead(w, mm, e);
 }
 

@@ -246,7 +246,31 @@ static int fail_demand(struct thaw_worker *w, struct thaw_read *r, bool owner, i
 	return 0;
 }
 
-/* A copier has it: the pages of a run that could not be read at once are tried one by one. */
+/* The pages of a run that could not be read at once. Those that cannot be read alone either are reported by runs. */
+static void one_by_one(struct thaw_worker *w, struct thaw_read *r, const struct thaw_object *file)
+{
+	struct thaw_extent bad = { 0 };
+	int error = 0;
+
+	for (uint64_t i = 0; i <= r->e.pages && !atomic_load(&w->m->stopping); i++) {
+		struct thaw_object o = { .number = r->e.object };
+		uint64_t addr = r->e.addr + (i << THAW_PAGE_SHIFT), off = r->e.off + (i << THAW_PAGE_SHIFT);
+		struct thaw_window win = { &o, off, off + THAW_PAGE_SIZE, r->buf };
+		int err = i < r->e.pages ? thaw_object_read(file, off, THAW_PAGE_SIZE, r->buf) : 0;
+
+		if (bad.pages && err != error) { /* the run of bad pages ends */
+			thaw_bad_report(w, r->mm, false, &bad, -error, false);
+			bad.pages = 0;
+		}
+		error = err;
+		if (err && !bad.pages++)
+			bad = (struct thaw_extent){ .addr = addr, .pages = 1, .off = off, .object = r->e.object };
+		if (!err && i < r->e.pages)
+			thaw_fill_run(w, r->mm, addr, addr + THAW_PAGE_SIZE, &win, THAW_COUNT_PAGES_BACKGROUND);
+	}
+}
+
+/* A copier has it. */
 static void place_ahead(struct thaw_worker *w, struct thaw_read *r)
 {
 	const struct thaw_object *file = thaw_content_object(r->mm->content, r->e.object);
@@ -255,25 +279,18 @@ static void place_ahead(struct thaw_worker *w, struct thaw_read *r)
 	struct thaw_window win = window_of(r, &o);
 
 	if (!r->error) {
+		unsigned most = atomic_load(&r->mm->ahead_pages);
+
 		thaw_count(&r->mm->counters, w->number, THAW_COUNT_BYTES_READ, end - r->e.addr);
 		thaw_fill_run(w, r->mm, r->e.addr, end, &win, THAW_COUNT_PAGES_BACKGROUND);
-	} else if (!file || file->fd < 0) {
+		if (most < THAW_AHEAD_PAGES)
+			atomic_store(&r->mm->ahead_pages, most * 2);
+	} else if (file && file->fd >= 0) {
+		one_by_one(w, r, file);
+	} else if (r->e.pages == 1) {
 		thaw_bad_report(w, r->mm, false, &r->e, r->error, false);
-	} else {
-		for (uint64_t i = 0; i < r->e.pages && !atomic_load(&w->m->stopping); i++) {
-			struct thaw_extent page = r->e;
-			int err = thaw_object_read(file, r->e.off + (i << THAW_PAGE_SHIFT), THAW_PAGE_SIZE, r->buf);
-
-			page.addr += i << THAW_PAGE_SHIFT;
-			page.off += i << THAW_PAGE_SHIFT;
-			page.pages = 1;
-			if (err) {
-				thaw_bad_report(w, r->mm, false, &page, -err, false);
-				continue;
-			}
-			win = (struct thaw_window){ &o, page.off, page.off + THAW_PAGE_SIZE, r->buf };
-			thaw_fill_run(w, r->mm, page.addr, page.addr + THAW_PAGE_SIZE, &win, THAW_COUNT_PAGES_BACKGROUND);
-		}
+	} else { /* which of its pages it was, the next pass finds out */
+		atomic_store(&r->mm->ahead_pages, 1);
 	}
 	thaw_plan_done(w, r->mm);
 	give_back(r);

@@ -67,8 +67,8 @@ static void record(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_fill f
 	struct thaw_counters *c = &mm->counters;
 	uint64_t pages = f.done >> THAW_PAGE_SHIFT;
 
-	/* ENOENT is an answer given before mmap_changing was compared: see gone(). */
-	if (f.outcome != THAW_CHANGING && f.outcome != THAW_DEAD && f.outcome != THAW_NO_VMA)
+	/* Other answers may be given before the kernel compares mmap_changing: see gone(). */
+	if (f.outcome == THAW_PLACED || f.outcome == THAW_PARTIAL || f.outcome == THAW_PRESENT)
 		thaw_events_settled(mm->ev);
 	s->kind = THAW_STEP_PLACED;
 	s->next = s->e.addr + (pages << THAW_PAGE_SHIFT);

@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "engine/fetch.h"
 #include "engine/holder.h"
 #include "engine/monitor.h"
 #include "kern/sys.h"
@@ -23,6 +24,7 @@ struct thaw_mm *thaw_mm_new(struct thaw *m)
 	thaw_lock_init(&mm->plan_lock, THAW_RANK_PLAN);
 	thaw_lock_init(&mm->bad_lock, THAW_RANK_SPACE);
 	mm->born_ns = thaw_sys_now_ns();
+	mm->ahead_pages = THAW_AHEAD_PAGES;
 	return mm;
 }
 

@@ -96,6 +96,8 @@ struct thaw_mm {
 	uint64_t pass_absent;       /* plan_lock: absent pages when the pass began */
 	uint64_t pass_backoff_ns, next_pass_ns; /* plan_lock */
 
+	_Atomic unsigned ahead_pages; /* most that a callback is asked for ahead: one behind a failure, then more again */
+
 	/* content that could not be had */
 	struct thaw_lock bad_lock;  /* THAW_RANK_SPACE */
 	struct thaw_bad *bad;       /* bad_lock: sorted, disjoint; THAW_MAX_BAD of them, made when the first comes */

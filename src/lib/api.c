@@ -150,7 +150,7 @@ THAW_PUBLIC int thaw_set_sandbox(struct thaw *h, int on)
 
 THAW_PUBLIC int thaw_set_holder(struct thaw *h, int on, int log_fd)
 {
-	int own = -1, old = -1;
+	int own = -1, drop, ret = 0;
 
 	if (!h)
 		return refuse(__func__, -EINVAL, NO_HANDLE);
@@ -162,19 +162,18 @@ THAW_PUBLIC int thaw_set_holder(struct thaw *h, int on, int log_fd)
 	}
 	{
 		THAW_SCOPED_LOCK(&h->lock);
+		drop = h->set.holder_log_fd;
 		if (h->phase == THAW_PHASE_SETUP) {
-			old = h->set.holder_log_fd;
 			h->set.holder = on;
 			h->set.holder_log_fd = own;
-			own = -1;
 		} else {
-			refuse(__func__, -EBUSY, STARTED);
-			old = own;
+			drop = own;
+			ret = refuse(__func__, -EBUSY, STARTED);
 		}
 	}
-	if (old >= 0)
-		close(old);
-	return own < 0 ? 0 : -1;
+	if (drop >= 0)
+		close(drop);
+	return ret;
 }
 
 THAW_PUBLIC int thaw_set_log(struct thaw *h, thaw_log_fn *fn, void *opaque, enum thaw_log_level most)

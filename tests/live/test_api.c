@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* tests/live/test_api.c - every wrong argument is refused with the call's name, a reason and the errno that thaw.h names */
+#include "config.h"
+#include "support/live.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static const struct thaw_range good = { LIVE_BASE, 16 * LIVE_PAGE, THAW_KIND_ANON, PROT_READ | PROT_WRITE, 0 };
+
+/* The call must fail with this errno and a sentence that begins with its name and says this. */
+#define REFUSED(call, code, says) \
+	do { \
+		if ((call) != -1) \
+			LIVE_DIE("%s: did not fail", #call); \
+		if (thaw_get_errno() != (code) || strncmp(thaw_get_error(), #call, strcspn(#call, "(")) || \
+		    !strstr(thaw_get_error(), says)) \
+			LIVE_DIE("%s: errno %d, \"%s\"", #call, thaw_get_errno(), thaw_get_error()); \
+	} while (0)
+
+static void test_settings(void)
+{
+	struct thaw *h = thaw_create();
+
+	REFUSED(thaw_set_copiers(NULL, 1), EINVAL, "NULL");
+	REFUSED(thaw_set_copiers(h, 0), EINVAL, "1 to 64");
+	REFUSED(thaw_set_copiers(h, 65), EINVAL, "1 to 64");
+	LIVE_OK(thaw_set_copiers(h, 64));
+	REFUSED(thaw_set_readers(h, 17), EINVAL, "1 to 16");
+	REFUSED(thaw_set_chunk(h, 4095), EINVAL, "whole pages");
+	REFUSED(thaw_set_chunk(h, 4096 * 65), EINVAL, "256 KiB");
+	LIVE_OK(thaw_set_chunk(h, 4096));
+	REFUSED(thaw_set_background(h, 7, 0), EINVAL, "policy");
+	REFUSED(thaw_set_read_around(h, 65), EINVAL, "0 to 64");
+	REFUSED(thaw_set_spin(h, 201), EINVAL, "0 to 200");
+	REFUSED(thaw_set_io(h, 9), EINVAL, "I/O");
+	REFUSED(thaw_set_failure(h, 9), EINVAL, "policy");
+	REFUSED(thaw_set_log(h, NULL, NULL, 9), EINVAL, "level");
+	REFUSED(thaw_set_holder(h, 1, 9999), EBADF, "9999");
+	REFUSED(thaw_set_holder(h, 1, -7), EBADF, "log_fd");
+	REFUSED(thaw_wait(h, 3, 0), ENOENT, "no space 3");
+	REFUSED(thaw_wait(h, -3, 0), EINVAL, "id");
+	REFUSED(thaw_stop(h), EINVAL, "not been started");
+	LIVE_OK(thaw_wait(h, 0, 0)); /* nothing to wait for */
+	thaw_close(h);
+	thaw_close(NULL);
+	thaw_source_close(NULL);
+}
+
+static int nothing(void *arg, int sock)
+{
+	return 0;
+}
+
+static int read_zero(void *opaque, uint64_t address, size_t length, void *buf, struct thaw_request *request)
+{
+	memset(buf, 0, length);
+	return 0;
+}
+
+/* One field wrong at a time. */
+static void test_add(void)
+{
+	struct thaw *h = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_RUN);
+	struct thaw_source *s = thaw_source_callback(read_zero, NULL);
+	struct thaw_space d = { .size = sizeof(d), .pidfd = -1, .source = s, .ranges = &good, .n_ranges = 1 }, x;
+	struct thaw_range r[2] = { good, good };
+	struct live l;
+	int null = open("/dev/null", O_RDWR), flags;
+
+	live_start(&l, &good, 1, nothing, NULL);
+	d.uffd = l.uffd;
+	d.pidfd = l.pidfd;
+	REFUSED(thaw_add_space(NULL, &d), EINVAL, "NULL");
+	REFUSED(thaw_add_space(h, NULL), EINVAL, "size");
+#define WITH(field, value, code, says) (x = d, x.field = (value), ({ REFUSED(thaw_add_space(h, &x), code, says); }))
+	WITH(size, 3, EINVAL, "size");
+	WITH(uffd, -1, EBADF, "not an open descriptor");
+	WITH(uffd, null, EINVAL, "not a userfaultfd");
+	WITH(pidfd, null, EINVAL, "not a pidfd");
+	WITH(pidfd, 9999, EBADF, "9999");
+	WITH(source, NULL, EINVAL, "source");
+	WITH(ranges, NULL, EINVAL, "range");
+	WITH(n_ranges, 0, EINVAL, "range");
+	x = d;
+	x.ranges = r;
+#define WITH_RANGE(field, value, code, says) \
+	(r[0] = good, r[0].field = (value), ({ REFUSED(thaw_add_space(h, &x), code, says); }))
+	WITH_RANGE(address, LIVE_BASE + 1, EINVAL, "whole pages");
+	WITH_RANGE(length, 0, EINVAL, "whole pages");
+	WITH_RANGE(length, 77, EINVAL, "whole pages");
+	WITH_RANGE(address, 1ULL << 60, EINVAL, "user memory");
+	WITH_RANGE(length, 1ULL << 62, EINVAL, "user memory");
+	WITH_RANGE(kind, THAW_KIND_SHMEM, ENOTSUP, "eagerly");
+	WITH_RANGE(kind, THAW_KIND_HUGETLB, ENOTSUP, "eagerly");
+	WITH_RANGE(kind, 9, EINVAL, "kind");
+	WITH_RANGE(prot, 0x100, EINVAL, "protection");
+	WITH_RANGE(flags, 0x80, EINVAL, "flags");
+	r[0] = good;
+	x.n_ranges = 2;
+	REFUSED(thaw_add_space(h, &x), EINVAL, "overlap");
+	x = d;
+	x.register_ranges = 1;
+	x.ranges = r;
+	r[0].address += 1ULL << 40; /* nothing is mapped there */
+	REFUSED(thaw_add_space(h, &x), EINVAL, "registered");
+	flags = fcntl(l.uffd, F_GETFL);
+	fcntl(l.uffd, F_SETFL, flags & ~O_NONBLOCK);
+	REFUSED(thaw_add_space(h, &d), EINVAL, "O_NONBLOCK");
+	fcntl(l.uffd, F_SETFL, flags);
+
+	/* After all of that the good one works, and the refused ones have taken nothing. */
+	LIVE_OK(thaw_add_space(h, &d));
+	LIVE_OK(thaw_start(h));
+	REFUSED(thaw_start(h), EBUSY, "before");
+	REFUSED(thaw_set_copiers(h, 1), EBUSY, "started");
+	REFUSED(thaw_set_holder(h, 0, -1), EBUSY, "started");
+	live_go(&l);
+	LIVE_CHECK(live_end(&l) == 0);
+	LIVE_OK(thaw_wait(h, 0, 5000));
+	LIVE_OK(thaw_stop(h));
+	LIVE_OK(thaw_stop(h));
+	x = d;
+	REFUSED(thaw_add_space(h, &x), ECANCELED, "stopped");
+	thaw_source_close(s);
+	thaw_close(h);
+	close(null);
+}
+
+static void test_reports(void)
+{
+	struct thaw *h = thaw_create();
+	struct thaw_progress p = { .size = sizeof(p) };
+	struct thaw_stats st = { .size = sizeof(st) };
+
+	REFUSED(thaw_get_progress(NULL, 0, &p), EINVAL, "NULL");
+	REFUSED(thaw_get_progress(h, 0, NULL), EINVAL, "size");
+	REFUSED(thaw_get_progress(h, 5, &p), ENOENT, "no space 5");
+	REFUSED(thaw_get_stats(h, 5, &st), ENOENT, "no space 5");
+	REFUSED(thaw_get_stats(h, -5, &st), EINVAL, "id");
+	st.size = 4;
+	REFUSED(thaw_get_stats(h, 0, &st), EINVAL, "size");
+	LIVE_OK(thaw_get_progress(h, 0, &p));
+	LIVE_CHECK(p.bytes_total == 0 && p.left_ns == 0);
+	thaw_close(h);
+}
+
+/* A monitor that is stopped and closed with memory absent does not let its process read zeros. */
+static int touch(void *arg, int sock)
+{
+	return live_is(LIVE_BASE, 1, 1, 0) ? 0 : 1;
+}
+
+static int read_never(void *opaque, uint64_t address, size_t length, void *buf, struct thaw_request *request)
+{
+	return -EIO;
+}
+
+static _Atomic unsigned said;
+
+static void hear(void *opaque, enum thaw_log_level level, const char *line)
+{
+	said += strstr(line, "closed while") != NULL;
+}
+
+static void test_close_with_absent(void)
+{
+	struct thaw *h = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_STAY_LAZY);
+	struct thaw_source *s = thaw_source_callback(read_never, NULL);
+	struct live l;
+
+	LIVE_OK(thaw_set_log(h, hear, NULL, THAW_LOG_ERROR));
+	LIVE_OK(thaw_set_holder(h, 0, -1));
+	live_start(&l, &good, 1, touch, NULL);
+	live_add(h, &l, s, &good, 1);
+	thaw_source_close(s);
+	LIVE_OK(thaw_start(h));
+	live_go(&l);
+	usleep(100000);
+	REFUSED(thaw_wait(h, 0, 1), ETIMEDOUT, "1 ms");
+	LIVE_OK(thaw_stop(h));
+	REFUSED(thaw_wait(h, 0, -1), ECANCELED, "stopped");
+	thaw_close(h);
+	LIVE_CHECK(said == 1);
+	usleep(100000);
+	live_kill(&l);
+	LIVE_CHECK(live_end(&l) == 128 + 9); /* it was still waiting: not 1 for a page of zeros */
+	close(l.uffd);
+}
+
+int main(void)
+{
+	alarm(60);
+	LIVE_CHECK(thaw_probe() == 0);
+	test_settings();
+	test_add();
+	test_reports();
+	test_close_with_absent();
+	return 0;
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* tests/live/test_failures.c - content that cannot be read: its readers wait or get SIGBUS, never a zero; all else goes on */
+#include "config.h"
+#include "support/live.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#define SEED 31
+#define PAGES 2000
+#define BAD 777 /* this page, and 40 from here on when a file is cut */
+
+static const struct thaw_range range = { LIVE_BASE, PAGES * LIVE_PAGE, THAW_KIND_ANON, PROT_READ | PROT_WRITE, 0 };
+static _Atomic bool broken;
+static _Atomic unsigned told;
+static _Atomic int told_error;
+
+static int read_some(void *opaque, uint64_t address, size_t length, void *buf, struct thaw_request *request)
+{
+	uint64_t bad = LIVE_BASE + BAD * LIVE_PAGE;
+
+	if (broken && address <= bad && bad < address + length)
+		return -EIO;
+	for (size_t i = 0; i < length; i += LIVE_PAGE)
+		live_fill((char *)buf + i, SEED, address + i, 0);
+	return 0;
+}
+
+static void on_event(void *opaque, const struct thaw_event_info *info)
+{
+	if (info->event != THAW_EVENT_UNAVAILABLE)
+		return;
+	told_error = info->error;
+	told++;
+}
+
+static void quiet(void *opaque, enum thaw_log_level level, const char *line)
+{
+	if (getenv("LIVE_VERBOSE"))
+		fprintf(stderr, "%s\n", line);
+}
+
+/* ---- the worker ------------------------------------------------------------------------------------------- */
+static _Thread_local sigjmp_buf jump;
+
+static void on_sigbus(int sig)
+{
+	siglongjmp(jump, 1);
+}
+
+/* 'b' SIGBUS, 'y' the right content, 'n' the wrong one */
+static char try_bad(void)
+{
+	if (sigsetjmp(jump, 1))
+		return 'b';
+	return live_is(LIVE_BASE + BAD * LIVE_PAGE, 1, SEED, 0) ? 'y' : 'n';
+}
+
+static void *reader(void *arg)
+{
+	char c = try_bad();
+
+	if (write((int)(intptr_t)arg, &c, 1) != 1)
+		_exit(3);
+	return NULL;
+}
+
+static int work(void *arg, int sock)
+{
+	uint64_t end = *(uint64_t *)arg; /* content is whole up to here, but for the bad page */
+	pthread_t t;
+	bool good;
+
+	signal(SIGBUS, on_sigbus);
+	pthread_create(&t, NULL, reader, (void *)(intptr_t)sock);
+	good = live_is(LIVE_BASE, BAD, SEED, 0);
+	if (end > BAD + 1)
+		good = good && live_is(LIVE_BASE + (BAD + 1) * LIVE_PAGE, end - BAD - 1, SEED, 0);
+	if (write(sock, good ? "G" : "B", 1) != 1)
+		return 3;
+	pthread_join(t, NULL);
+	return !good;
+}
+
+static char next(const struct live *l, int timeout_ms)
+{
+	struct timeval tv = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
+	char c = 0;
+
+	setsockopt(l->sock, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+	while (read(l->sock, &c, 1) < 0 && errno == EINTR)
+		;
+	return c;
+}
+
+static struct thaw *monitor(enum thaw_background policy, enum thaw_failure failure, enum thaw_io io)
+{
+	struct thaw *h = live_monitor(io, 2, policy);
+
+	LIVE_OK(thaw_set_failure(h, failure));
+	LIVE_OK(thaw_set_event(h, on_event, NULL));
+	LIVE_OK(thaw_set_log(h, quiet, NULL, THAW_LOG_ERROR));
+	broken = true;
+	told = 0;
+	return h;
+}
+
+static void test_wait(enum thaw_background policy)
+{
+	struct thaw *h = monitor(policy, THAW_FAILURE_WAIT, THAW_IO_AUTO);
+	struct thaw_source *s = thaw_source_callback(read_some, NULL);
+	uint64_t end = PAGES;
+	struct live l;
+	char c;
+
+	live_start(&l, &range, 1, work, &end);
+	live_add(h, &l, s, &range, 1);
+	thaw_source_close(s);
+	LIVE_OK(thaw_start(h));
+	live_go(&l);
+	LIVE_CHECK(next(&l, 5000) == 'G');       /* everything else is there */
+	LIVE_CHECK((c = next(&l, 300)) == 0);    /* the bad page's reader waits */
+	LIVE_CHECK(told >= 1 && told <= 4 && told_error == EIO);
+	LIVE_CHECK(thaw_wait(h, 0, 50) == -1 && thaw_get_errno() == ETIMEDOUT);
+	broken = false;                          /* the disk is back */
+	LIVE_CHECK(next(&l, 8000) == 'y');
+	LIVE_CHECK(live_end(&l) == 0);
+	LIVE_OK(thaw_wait(h, 0, 20000));
+	LIVE_CHECK(live_stats(h, 0).io_errors > 0);
+	thaw_close(h);
+}
+
+static void test_sigbus(enum thaw_background policy)
+{
+	struct thaw *h = monitor(policy, THAW_FAILURE_SIGBUS, THAW_IO_AUTO);
+	struct thaw_source *s = thaw_source_callback(read_some, NULL);
+	uint64_t end = PAGES;
+	struct live l;
+	char a, b;
+
+	live_start(&l, &range, 1, work, &end);
+	live_add(h, &l, s, &range, 1);
+	thaw_source_close(s);
+	LIVE_OK(thaw_start(h));
+	live_go(&l);
+	a = next(&l, 5000);
+	b = next(&l, 5000);
+	if (!((a == 'G' && b == 'b') || (a == 'b' && b == 'G')))
+		LIVE_DIE("policy %d: the worker said %d and %d", policy, a, b);
+	LIVE_CHECK(live_end(&l) == 0);
+	LIVE_CHECK(told >= 1 && told_error == EIO);
+	LIVE_OK(thaw_wait(h, 0, 5000));
+	thaw_close(h);
+}
+
+/* A file that ends too early, found out when it is too late to refuse. */
+static void test_cut_file(enum thaw_background policy, enum thaw_io io)
+{
+	struct thaw *h = monitor(policy, THAW_FAILURE_WAIT, io);
+	struct thaw_memfile_range at;
+	struct thaw_source *s;
+	uint64_t end = BAD;
+	struct live l;
+	int fd;
+
+	live_start(&l, &range, 1, work, &end);
+	fd = live_file(true, SEED, &range, 1, &at);
+	s = thaw_source_memfile(fd, &at, 1);
+	live_add(h, &l, s, &range, 1);
+	thaw_source_close(s);
+	LIVE_CHECK(!ftruncate(fd, BAD * LIVE_PAGE + 100));
+	LIVE_OK(thaw_start(h));
+	live_go(&l);
+	LIVE_CHECK(next(&l, 5000) == 'G');
+	LIVE_CHECK(next(&l, 300) == 0);
+	LIVE_CHECK(told >= 1);
+	live_kill(&l);
+	LIVE_CHECK(live_end(&l) == 128 + SIGKILL);
+	LIVE_OK(thaw_wait(h, 0, 3000));
+	thaw_close(h);
+	close(fd);
+}
+
+int main(void)
+{
+	struct thaw *h = thaw_create();
+
+	alarm(100);
+	test_wait(THAW_BACKGROUND_RUN);
+	test_wait(THAW_BACKGROUND_STAY_LAZY);
+	for (unsigned i = 0; i < 2; i++) {
+		test_cut_file(THAW_BACKGROUND_RUN, i ? THAW_IO_POOL : THAW_IO_AUTO);
+		test_cut_file(THAW_BACKGROUND_STAY_LAZY, i ? THAW_IO_POOL : THAW_IO_AUTO);
+	}
+	if (thaw_set_failure(h, THAW_FAILURE_SIGBUS) == 0) {
+		test_sigbus(THAW_BACKGROUND_RUN);
+		test_sigbus(THAW_BACKGROUND_STAY_LAZY);
+	} else {
+		LIVE_CHECK(thaw_get_errno() == ENOTSUP);
+		printf("no SIGBUS here: %s\n", thaw_get_error());
+	}
+	thaw_close(h);
+	return 0;
+}

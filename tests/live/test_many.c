@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* tests/live/test_many.c - 64 processes at once, half of them added while the monitor runs; threads that wait and ask meanwhile */
+#include "config.h"
+#include "support/live.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SPACES 64
+#define PAGES 700
+#define SEED 41
+
+static const struct thaw_range range = { LIVE_BASE, PAGES * LIVE_PAGE, THAW_KIND_ANON, PROT_READ | PROT_WRITE, 0 };
+static struct thaw *h;
+static _Atomic bool stop;
+
+static int work(void *arg, int sock)
+{
+	uint32_t order[PAGES];
+	pid_t pid;
+	int status = 0;
+
+	live_shuffle(order, PAGES, (uintptr_t)arg);
+	for (unsigned i = 0; i < PAGES / 2; i++)
+		if (!live_is(LIVE_BASE + order[i] * LIVE_PAGE, 1, SEED, 0))
+			return 1;
+	pid = (uintptr_t)arg % 4 ? -1 : fork();
+	if (pid == 0)
+		_exit(!live_is(LIVE_BASE, PAGES, SEED, 0));
+	if (!live_is(LIVE_BASE, PAGES, SEED, 0))
+		return 1;
+	return pid > 0 && (waitpid(pid, &status, 0) != pid || status);
+}
+
+static void *waiter(void *arg)
+{
+	return (void *)(intptr_t)thaw_wait(h, (intptr_t)arg, 30000);
+}
+
+/* Sums never run backwards, and never beyond the whole. */
+static void *asker(void *arg)
+{
+	uint64_t before = 0;
+
+	while (!stop) {
+		struct thaw_progress p = { .size = sizeof(p) };
+
+		LIVE_OK(thaw_get_progress(h, 0, &p));
+		LIVE_CHECK(p.bytes_placed >= before && p.bytes_placed + p.bytes_gone <= p.bytes_total);
+		before = p.bytes_placed;
+		usleep(1000);
+	}
+	return NULL;
+}
+
+int main(void)
+{
+	struct thaw_memfile_range at;
+	struct live l[SPACES];
+	int64_t id[SPACES];
+	pthread_t t[SPACES], ask;
+	struct thaw_source *s;
+	struct thaw_stats st;
+	void *ret;
+	int fd = live_file(false, SEED, &range, 1, &at);
+
+	alarm(60);
+	for (uintptr_t i = 0; i < SPACES; i++)
+		live_start(&l[i], &range, 1, work, (void *)i);
+	h = live_monitor(THAW_IO_AUTO, 3, THAW_BACKGROUND_RUN);
+	LIVE_OK(thaw_set_readers(h, 2));
+	s = thaw_source_memfile(fd, &at, 1);
+	for (unsigned i = 0; i < SPACES / 2; i++)
+		id[i] = live_add(h, &l[i], s, &range, 1);
+	LIVE_OK(thaw_start(h));
+	pthread_create(&ask, NULL, asker, NULL);
+	for (unsigned i = 0; i < SPACES; i++) {
+		if (i >= SPACES / 2)
+			id[i] = live_add(h, &l[i], s, &range, 1);
+		pthread_create(&t[i], NULL, waiter, (void *)(intptr_t)id[i]);
+		live_go(&l[i]);
+	}
+	thaw_source_close(s);
+	for (unsigned i = 0; i < SPACES; i++) {
+		int status = live_end(&l[i]);
+
+		if (status)
+			LIVE_DIE("worker %u ended with %d", i, status);
+		pthread_join(t[i], &ret);
+		LIVE_CHECK(!ret);
+	}
+	LIVE_OK(thaw_wait(h, 0, 5000));
+	stop = true;
+	pthread_join(ask, NULL);
+	st = live_stats(h, 0);
+	printf("%llu faults, %llu forks, %llu pages in the background, %llu KiB of state\n", (unsigned long long)st.faults,
+	       (unsigned long long)st.events_fork, (unsigned long long)st.pages_background,
+	       (unsigned long long)st.state_bytes >> 10);
+	/* A space that was complete before its process forked hears nothing of it. */
+	LIVE_CHECK(st.events_fork > 0 && st.events_fork <= SPACES / 4);
+	thaw_close(h);
+	close(fd);
+	return 0;
+}

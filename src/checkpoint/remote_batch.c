@@ -170,6 +170,7 @@ static bool dying(pid_t tid)
 static int wait_done(struct thaw_batch *b, pid_t tid, struct thaw_remote_control *ctl)
 {
 	struct timespec nap = { 0, 10000 };
+	bool quick = true;
 	unsigned turn;
 	int rc, status;
 
@@ -182,8 +183,8 @@ static int wait_done(struct thaw_batch *b, pid_t tid, struct thaw_remote_control
 			rc = go_on(b->r, tid, status);
 		if (rc < 0)
 			return rc;
-		if (turn < 300) {
-			sched_yield();
+		if (turn < 300 && quick) {
+			quick = thaw_tracee_yield();
 			continue;
 		}
 		if (turn % 32 == 0 && dying(tid))

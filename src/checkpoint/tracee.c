@@ -17,6 +17,8 @@
 
 #include "util/err.h"
 
+#define YIELD_LONG_NS 100000
+
 #ifndef PTRACE_EVENT_STOP
 #define PTRACE_EVENT_STOP 128
 #endif
@@ -78,10 +80,19 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
+bool thaw_tracee_yield(void)
+{
+	uint64_t start = now_ns();
+
+	sched_yield();
+	return now_ns() - start < YIELD_LONG_NS;
+}
+
 int thaw_tracee_wait(pid_t tid, int *status, int timeout_ms)
 {
 	uint64_t start = now_ns(), looked = start;
 	struct timespec nap = { 0, 10000 };
+	bool quick = true;
 	unsigned turn;
 	int r;
 
@@ -92,8 +103,8 @@ int thaw_tracee_wait(pid_t tid, int *status, int timeout_ms)
 		r = thaw_tracee_poll(tid, status);
 		if (r)
 			return r < 0 ? r : 0;
-		if (turn < 200) {
-			sched_yield();
+		if (turn < 200 && quick) {
+			quick = thaw_tracee_yield();
 			continue;
 		}
 		now = now_ns();

@@ -19,6 +19,10 @@
 int thaw_tracee_wait(pid_t tid, int *status, int timeout_ms);
 int thaw_tracee_poll(pid_t tid, int *status); /* 1: a stop, 0: none yet, or -errno */
 
+/* Gives the CPU away for a moment. False: others had it for long, so that sleeping, which is rewarded with being woken soon,
+ * is better than to go on yielding. */
+bool thaw_tracee_yield(void);
+
 /* Is the status a PTRACE_EVENT_STOP (PTRACE_INTERRUPT, group stop, new thread)? */
 bool thaw_tracee_is_event_stop(int status);
 /* Is the thread, in a ptrace stop now, in a PTRACE_EVENT_STOP? 1, 0 or -errno. */

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,8 @@
 #include "cli/cli.h"
 #include "cli/restore.h"
 #include "util/err.h"
+
+#define END_WAIT_MS 1000
 
 uint64_t thaw_now_ns(void)
 {
@@ -113,6 +116,15 @@ void thaw_arrival_reap(struct thaw_arrival *a)
 	a->reaped = true;
 }
 
+/* The monitor may learn that the process is gone before it can be waited for. */
+static void await_end(const struct thaw_arrival *a)
+{
+	struct pollfd p = { .fd = a->process.pidfd, .events = POLLIN };
+
+	if (!a->final.complete_ns && !a->reaped)
+		poll(&p, 1, END_WAIT_MS);
+}
+
 bool thaw_arrival_ended(struct thaw_arrival *a)
 {
 	if (!a->monitor) {
@@ -129,6 +141,7 @@ bool thaw_arrival_ended(struct thaw_arrival *a)
 	a->end_ns = thaw_now_ns();
 	thaw_close(a->monitor);
 	a->monitor = NULL;
+	await_end(a);
 	return true;
 }
 

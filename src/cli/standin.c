@@ -138,6 +138,7 @@ static void loop(struct standin *s)
 			continue;
 		if (thaw_arrival_ended(&s->arrival)) {
 			arriving = false;
+			child(s);
 			arrived(s);
 		} else {
 			progress(s);

@@ -44,6 +44,9 @@ struct thaw_restored {
 int thaw_restore_prepare(const struct thaw_restore_options *o, struct thaw_restored *r);
 int thaw_restore_add_space(struct thaw_restored *r, struct thaw *monitor); /* hands over uffd, ranges, source */
 int thaw_restore_resume(struct thaw_restored *r);
+/* The terminal's modes as the process had set them (from prepare on); false: its standard I/O was no terminal. */
+struct termios;
+bool thaw_restore_modes(const struct thaw_restored *r, struct termios *modes);
 void thaw_restore_abort(struct thaw_restored *r); /* kills and reaps it; harmless after a failed call */
 void thaw_restore_free(struct thaw_restored *r);
 

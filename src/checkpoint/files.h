@@ -12,6 +12,7 @@
 #ifndef THAW_CHECKPOINT_FILES_H
 #define THAW_CHECKPOINT_FILES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -63,5 +64,10 @@ struct thaw_late {
 };
 /* Returns their number (>= 0) and a malloc'ed array, or -errno. pid: the new process's (its own view). */
 int thaw_files_late(const ThawState__Process *p, struct thaw_late **calls);
+
+/* The modes of the terminal that was its standard I/O; false: it had none. Whoever owns the terminal now sets them: the
+ * process itself may be in the background. */
+struct termios;
+bool thaw_files_modes(const ThawState__Process *p, struct termios *modes);
 
 #endif

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/sysmacros.h>
+#include <termios.h>
 
 #include "checkpoint/files_priv.h"
 
@@ -25,6 +26,30 @@ static void inherit(File *f, int from)
 	f->has_inherit = true;
 	f->inherit = from;
 	f->pos = 0;
+}
+
+/* Raw or not, echo or not: as the process had set it. A terminal that has hung up has none. */
+static int keep_modes(struct thaw_dt *t, File *f)
+{
+	struct termios m;
+
+	if (tcgetattr(t->dup, &m))
+		return 0;
+	f->has_modes = true;
+	return thaw_bytes(&f->modes, &m, sizeof(m)) ? 0 : thaw_nomem();
+}
+
+bool thaw_files_modes(const ThawState__Process *p, struct termios *m)
+{
+	for (size_t i = 0; i < p->n_files; i++) {
+		const File *f = p->files[i];
+
+		if (f->kind == KIND(INHERITED) && f->has_modes && f->modes.len == sizeof(*m)) {
+			memcpy(m, f->modes.data, sizeof(*m));
+			return true;
+		}
+	}
+	return false;
 }
 
 /* A pipe of stdio of which the process has one end only. A standard input that nobody can write to any more is kept
@@ -63,7 +88,7 @@ int thaw_dump_stdio(struct thaw_dt *t, File *f)
 		return 1;
 	if ((thaw_is_tty(st) && t->desc->stdio >= 0) || (S_ISFIFO(st->st_mode) && pipe_leads_out(t, std))) {
 		inherit(f, std->stdio);
-		return 0;
+		return thaw_is_tty(st) ? keep_modes(t, f) : 0;
 	}
 	if (S_ISSOCK(st->st_mode)) {
 		int rc = thaw_socket_leads_out(t);

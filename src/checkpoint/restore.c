@@ -11,6 +11,7 @@
 #include <sys/ptrace.h>
 #include <unistd.h>
 
+#include "checkpoint/files.h"
 #include "checkpoint/state.h"
 #include "checkpoint/tracee.h"
 #include "kern/sys.h"
@@ -225,6 +226,13 @@ void thaw_restore_abort(struct thaw_restored *out)
 
 	if (r)
 		thaw_restore_kill(r);
+}
+
+bool thaw_restore_modes(const struct thaw_restored *out, struct termios *modes)
+{
+	const struct thaw_restore *r = out->impl;
+
+	return r && r->p && thaw_files_modes(r->p, modes);
 }
 
 void thaw_restore_free(struct thaw_restored *out)

@@ -33,9 +33,35 @@ bool thaw_job_is_front(const struct thaw_job *j)
 	return front > 0 && (front == getpgrp() || front == other_group(j));
 }
 
+void thaw_job_modes(struct thaw_job *j, const struct thaw_restored *r)
+{
+	j->has_modes = j->tty >= 0 && isatty(STDIN_FILENO) && thaw_restore_modes(r, &j->theirs);
+}
+
+/* An editor had the terminal in raw mode. Only the job in front sets modes, as under a shell. */
+static void modes_in(struct thaw_job *j)
+{
+	if (!j->has_modes || j->modes_set || !thaw_job_is_front(j) || tcgetattr(j->tty, &j->ours))
+		return;
+	j->modes_set = !tcsetattr(j->tty, TCSADRAIN, &j->theirs);
+}
+
+static void modes_out(struct thaw_job *j)
+{
+	pid_t front = j->modes_set ? tcgetpgrp(j->tty) : -1;
+
+	/* another job that is in front by now has its own; a group that has died out has none */
+	if (front > 0 && (thaw_job_is_front(j) || kill(-front, 0))) {
+		tcgetattr(j->tty, &j->theirs);
+		tcsetattr(j->tty, TCSADRAIN, &j->ours);
+	}
+	j->modes_set = false;
+}
+
 /* SIGTTOU is blocked here, so a background group may do this. */
 bool thaw_job_give(struct thaw_job *j)
 {
+	modes_in(j);
 	if (j->tty < 0 || tcgetpgrp(j->tty) != getpgrp())
 		return false;
 	pid_t group = other_group(j);
@@ -48,6 +74,7 @@ bool thaw_job_give(struct thaw_job *j)
 /* Back to us when it is (or was, for the group may have died out) the process's; another's is left alone. */
 void thaw_job_take(struct thaw_job *j)
 {
+	modes_out(j);
 	if (!j->given)
 		return;
 	pid_t front = tcgetpgrp(j->tty);

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <termios.h>
 
 #include "checkpoint/checkpoint.h"
 #include "cli/outfile.h"
@@ -74,8 +75,11 @@ struct thaw_job {
 	int tty;      /* our controlling terminal; -1: none */
 	pid_t pid;    /* the process; its group may change */
 	bool given;   /* its group got the terminal from us */
+	bool has_modes, modes_set;     /* the process's standard I/O was a terminal; its modes are in force */
+	struct termios ours, theirs;
 };
 void thaw_job_open(struct thaw_job *j, pid_t pid);
+void thaw_job_modes(struct thaw_job *j, const struct thaw_restored *r); /* of the terminal: with give and take they come and go */
 bool thaw_job_is_front(const struct thaw_job *j); /* our group, or the process's, has the terminal */
 bool thaw_job_give(struct thaw_job *j); /* as a shell does for fg; false: not ours to give */
 void thaw_job_take(struct thaw_job *j);

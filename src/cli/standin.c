@@ -174,6 +174,7 @@ int thaw_standin_run(const struct thaw_restore_command *cmd)
 		return give_up(&s);
 	}
 	thaw_job_open(&s.job, s.arrival.process.pid);
+	thaw_job_modes(&s.job, &s.arrival.process);
 	thaw_job_give(&s.job);
 	if (thaw_arrival_resume(&s.arrival) < 0) {
 		thaw_job_close(&s.job);

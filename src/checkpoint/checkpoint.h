@@ -21,7 +21,8 @@ struct thaw_dump_result {
 	unsigned threads, files, mappings;
 	bool zombie;          /* it has ended, but its parent does not wait for it: the pid stays taken */
 };
-/* SIGINT, SIGTERM and SIGHUP that arrive meanwhile end it with -EINTR. Checkpoints the process and (unless leave_running) ends it. On failure the process runs on as if nothing had been. */
+/* Checkpoints the process and (unless leave_running) ends it. On failure the process runs on as if nothing had been.
+ * SIGINT, SIGTERM and SIGHUP that arrive meanwhile end it with -EINTR. */
 int thaw_dump(const struct thaw_dump_options *o, struct thaw_dump_result *r);
 
 struct thaw_restore_options {

@@ -11,21 +11,19 @@
 /* How much of an unsettled stretch is remembered. More than that is unheard of (each open pair is a thread inside
  * mremap(), or a MREMAP_DONTUNMAP since the last fill); then every further change counts as dubious, so that its
  * result is taken from the process and not from us. */
-enum { PAIRS = 128, RANGES = 256, DOUBTS = 64 };
+enum { PAIRS = 128, RANGES = 256 };
 
 struct range {
-	uint64_t start, last; /* bytes, both within */
-	bool moved;           /* one end of a REMAP */
-	bool filled;          /* the end that it went to */
+	uint64_t start, end; /* end is the last byte + 1; 0: the end of the address space */
+	bool moved;          /* one end of a REMAP */
 };
 
 struct thaw_events {
 	bool settled; /* atomic: set in the shared section, consumed by the next change */
 	bool overflow;
-	unsigned pairs, ranges, doubts;
+	unsigned pairs, ranges;
 	struct { uint64_t start, len; } pair[PAIRS];
 	struct range range[RANGES];
-	struct { uint64_t start, last; } doubt[DOUBTS];
 };
 
 struct thaw_events *thaw_events_new(void)
@@ -35,7 +33,7 @@ struct thaw_events *thaw_events_new(void)
 	if (!ev)
 		return NULL;
 	ev->settled = ev->overflow = false;
-	ev->pairs = ev->ranges = ev->doubts = 0;
+	ev->pairs = ev->ranges = 0;
 	return ev;
 }
 
@@ -80,18 +78,18 @@ static bool is_dubious(const struct thaw_events *ev, uint64_t start, uint64_t le
 	for (unsigned i = 0; i < ev->ranges; i++) {
 		const struct range *r = &ev->range[i];
 
-		if ((moved || r->moved) && start <= r->last && r->start <= start + (len - 1))
+		if ((moved || r->moved) && start <= r->end - 1 && r->start <= start + (len - 1))
 			return true;
 	}
 	return false;
 }
 
-static void remember(struct thaw_events *ev, uint64_t start, uint64_t len, bool moved, bool filled)
+static void remember(struct thaw_events *ev, uint64_t start, uint64_t len, bool moved)
 {
 	if (ev->ranges == RANGES)
 		ev->overflow = true;
 	else
-		ev->range[ev->ranges++] = (struct range){ start, start + (len - 1), moved, filled };
+		ev->range[ev->ranges++] = (struct range){ start, start + len, moved };
 }
 
 /* ---- pairs ------------------------------------------------------------------------------------------------- */
@@ -137,70 +135,23 @@ static int64_t apply_remap(struct thaw_events *ev, struct thaw_pagemap *pm, cons
 		return gone;
 	*dubious |= overlaps;
 	open_pair(ev, c->start, c->len);
-	remember(ev, c->start, c->len, true, false);
-	remember(ev, c->to, c->len, true, true);
+	remember(ev, c->start, c->len, true);
+	remember(ev, c->to, c->len, true);
 	return gone;
-}
-
-/* What is in doubt stays in the map: kept wrongly it is not mapped, and placing it fails; dropped wrongly it would read as
- * zero. For the same reason a doubt too many may be forgotten. */
-static void note_doubt(struct thaw_events *ev, uint64_t start, uint64_t last)
-{
-	if (ev->doubts == DOUBTS)
-		return;
-	ev->doubt[ev->doubts].start = start;
-	ev->doubt[ev->doubts++].last = last;
-}
-
-/* Removes [start, last] but for what a REMAP of this stretch has moved in: the munmap() may have been before that, and
- * its message late. Ranges before number i have been looked at. */
-static int64_t remove_spared(struct thaw_events *ev, struct thaw_pagemap *pm, uint64_t start, uint64_t last, unsigned i)
-{
-	for (; i < ev->ranges; i++) {
-		const struct range *r = &ev->range[i];
-		int64_t below = 0, above = 0;
-
-		if (!r->filled || r->start > last || r->last < start)
-			continue;
-		note_doubt(ev, r->start > start ? r->start : start, r->last < last ? r->last : last);
-		if (r->start > start)
-			below = remove_spared(ev, pm, start, r->start - 1, i + 1);
-		if (r->last < last && below >= 0)
-			above = remove_spared(ev, pm, r->last + 1, last, i + 1);
-		return below < 0 ? below : above < 0 ? above : below + above;
-	}
-	return thaw_pagemap_remove(pm, start, last - start + 1);
-}
-
-/* The second half of a mremap takes nothing: the move has emptied the range, and what is in it now came later, from another
- * call. If something came, this may as well be a munmap() of that, and the half be still to come. */
-static bool is_second_half(struct thaw_events *ev, const struct thaw_change *c)
-{
-	uint64_t last = c->start + (c->len - 1);
-
-	if (!close_pair(ev, c->start, c->len))
-		return false;
-	for (unsigned i = 0; i < ev->ranges; i++)
-		if (ev->range[i].filled && ev->range[i].start <= last && ev->range[i].last >= c->start)
-			note_doubt(ev, c->start, last);
-	return true;
 }
 
 static int64_t apply_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c, bool *dubious)
 {
 	int64_t gone;
 
-	if (c->kind == THAW_CHANGE_UNMAP && is_second_half(ev, c))
+	/* The second half of a mremap: the move has emptied the range; what is in it now came later, from another call. */
+	if (c->kind == THAW_CHANGE_UNMAP && close_pair(ev, c->start, c->len))
 		return 0;
-	/* A REMOVE takes effect when its message has been read, on what is there then: nothing to spare. */
-	if (c->kind == THAW_CHANGE_UNMAP)
-		gone = remove_spared(ev, pm, c->start, c->start + (c->len - 1), 0);
-	else
-		gone = thaw_pagemap_remove(pm, c->start, c->len);
+	gone = thaw_pagemap_remove(pm, c->start, c->len);
 	if (gone < 0)
 		return gone;
 	*dubious |= is_dubious(ev, c->start, c->len, false);
-	remember(ev, c->start, c->len, false, false);
+	remember(ev, c->start, c->len, false);
 	return gone;
 }
 
@@ -212,49 +163,4 @@ int64_t thaw_events_apply(struct thaw_events *ev, struct thaw_pagemap *pm, const
 	if (c->kind == THAW_CHANGE_REMAP)
 		return apply_remap(ev, pm, c, dubious);
 	return apply_drop(ev, pm, c, dubious);
-}
-
-/* ---- doubts ------------------------------------------------------------------------------------------------ */
-unsigned thaw_events_doubts(const struct thaw_events *ev)
-{
-	return ev->doubts;
-}
-
-/* Removes what of [start, last] is in none of the n mappings. */
-static int64_t remove_uncovered(struct thaw_pagemap *pm, uint64_t start, uint64_t last, const struct thaw_mapped *m, size_t n)
-{
-	int64_t gone = 0, ret;
-
-	for (size_t i = 0; i < n && m[i].start <= last; i++) {
-		if (m[i].end - 1 < start)
-			continue;
-		if (m[i].start > start) {
-			ret = thaw_pagemap_remove(pm, start, m[i].start - start);
-			if (ret < 0)
-				return ret;
-			gone += ret;
-		}
-		if (m[i].end - 1 >= last)
-			return gone;
-		start = m[i].end;
-	}
-	ret = thaw_pagemap_remove(pm, start, last - start + 1);
-	return ret < 0 ? ret : gone + ret;
-}
-
-int64_t thaw_events_resolve(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_mapped *m, size_t n)
-{
-	int64_t gone = 0;
-
-	while (m && ev->doubts) {
-		unsigned i = ev->doubts - 1;
-		int64_t ret = remove_uncovered(pm, ev->doubt[i].start, ev->doubt[i].last, m, n);
-
-		if (ret < 0)
-			return ret;
-		gone += ret;
-		ev->doubts--;
-	}
-	ev->doubts = 0;
-	return gone;
 }

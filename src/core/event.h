@@ -5,9 +5,6 @@
  * particular order (the window: an mremap's UNMAP of its old range is queued only after its REMAP has been read,
  * and another thread's mremap may have moved something there meanwhile). So a REMAP(from, len) is kept as
  * half of a pair until the UNMAP(from, from + len) that ends the same call arrives; that UNMAP then removes nothing.
- * A munmap() has no second message to know it by. If it names what a REMAP of the same unsettled stretch has moved in, the
- * munmap() was either before it (its message late: the content is there) or behind it. That range becomes a doubt: its
- * content stays in the map until the process's mappings can be asked, when nothing is under way.
  * A pair that is still open when the space has settled (a fill got an answer other than EAGAIN) was a
  * MREMAP_DONTUNMAP and is forgotten.
  *
@@ -44,17 +41,6 @@ bool thaw_events_unsettled(const struct thaw_events *ev);
  * A process that makes many changes without a fault should be probed after each batch, else unrelated changes
  * that follow each other look as if they were at the same time. */
 void thaw_events_settled(struct thaw_events *ev);
-
-/* How many ranges are in doubt. They stay so, settled or not, until they are resolved. */
-unsigned thaw_events_doubts(const struct thaw_events *ev);
-
-struct thaw_mapped {
-	uint64_t start, end; /* registered with this userfaultfd; sorted, disjoint */
-};
-/* The process's mappings at a moment when nothing was under way (probed before they were read, and again behind, in this
- * X): doubtful content that is not mapped goes. m NULL: they cannot be had; the content stays. Returns the absent
- * pages dropped; -ENOMEM: try again. */
-int64_t thaw_events_resolve(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_mapped *m, size_t n);
 
 size_t thaw_events_memory(const struct thaw_events *ev);
 

@@ -7,7 +7,6 @@
 #include <sched.h>
 #include <string.h>
 
-#include "engine/resolve.h"
 #include "kern/sys.h"
 #include "kern/uffd.h"
 
@@ -72,7 +71,7 @@ static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
 		struct thaw_mm *born[THAW_BATCH];
 		enum thaw_mm_state ended;
 		unsigned n_born;
-		bool changing, doubts;
+		bool changing;
 		int n;
 
 		if (atomic_exchange(&mm->check, false) && thaw_uffd_probe(mm->uffd) == THAW_DEAD)
@@ -87,11 +86,14 @@ static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
 			tell_read_error(mm, n);
 		if (!thaw_mm_is_live(mm))
 			return false;
-		doubts = thaw_resolve(w, mm);
-		changing = thaw_serve_faults(w, mm) || doubts;
+		/* Ask whether all is quiet, when nothing that follows will: else two changes of one thread, one after the
+		 * other, would pass for two at once. */
+		if (!mm->n_parked && thaw_events_unsettled(mm->ev) && thaw_uffd_probe(mm->uffd) == THAW_NO_VMA)
+			thaw_events_settled(mm->ev);
+		changing = thaw_serve_faults(w, mm);
 		if (n == THAW_BATCH || atomic_load(&mm->dead) || (n >= 0 && !thaw_pagemap_absent(mm->pm)))
 			continue;
-		if (!mm->n_parked && !doubts && n >= 0) {
+		if (!mm->n_parked && n >= 0) {
 			mm->backoff_ns = 0;
 			return false;
 		}

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* fuzz/fuzz_event.c - sequences of messages against a model of the process's memory, an entry a page
  *
- * The input is a program: fills, discards, munmaps (whose messages may come late), mremaps (whose second halves may come late,
- * in any order, or never), forks, settling, messages that make no sense. Whenever nothing is late and no doubt is left, map
- * and model say the same about every page, for parent and children; the count of absent pages is right all the time. */
+ * The input is a program: fills, discards, unmaps, mremaps (whose second halves come later, in any order, or never),
+ * forks, settling, messages that make no sense. After each step map and model say the same about every page, for parent and
+ * children, and the counts of what was discarded agree. */
 #include "config.h"
 
 #include <errno.h>
@@ -16,21 +16,18 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { PAGES = 200, SPACES = 4, LATE = 16, STRETCH = 60, MOST_DOUBTS = 64 };
+enum { PAGES = 200, SPACES = 4, LATE = 16 };
 
-struct late {
+struct half {
 	uint64_t start, len;
-	bool plain; /* a munmap() of its own, not a second half */
 };
 struct space {
 	struct thaw_pagemap *pm;
 	struct thaw_events *ev;
 	struct pagemodel *model;
-	bool mapped[PAGES];
-	struct late late[LATE];
-	unsigned n_late, n_plain, dontunmap, stretch; /* the last two: since it was settled */
-	uint64_t left;                                /* absent pages by our count */
-	bool lost;                                    /* more doubts than are remembered */
+	struct half late[LATE];
+	unsigned n_late, forgotten; /* forgotten: DONTUNMAP since it was settled */
+	struct half dontunmap[LATE];
 };
 
 static const uint8_t *at, *end;
@@ -58,15 +55,9 @@ static uint64_t page(unsigned n)
 	return base + ((uint64_t)n << THAW_PAGE_SHIFT);
 }
 
-static bool is_exact(const struct space *s)
-{
-	return !s->n_plain && !thaw_events_doubts(s->ev) && !s->lost;
-}
-
 static int64_t apply(struct space *s, enum thaw_change_kind kind, uint64_t start, uint64_t len, uint64_t to)
 {
 	struct thaw_change c = { kind, start, len, to };
-	uint64_t before = thaw_pagemap_absent(s->pm);
 	bool dubious = false;
 	int64_t ret;
 
@@ -75,28 +66,10 @@ static int64_t apply(struct space *s, enum thaw_change_kind kind, uint64_t start
 	thaw_core_alloc_left = -1;
 	if (ret == -ENOMEM) {
 		check(thaw_pagemap_is_sound(s->pm), "not sound after a failed allocation");
-		s->left -= before - thaw_pagemap_absent(s->pm); /* a part may have gone */
+		pagemodel_verify(s->model, s->pm);
 		ret = thaw_events_apply(s->ev, s->pm, &c, &dubious);
 	}
-	if (ret > 0)
-		s->left -= (uint64_t)ret;
-	s->lost |= thaw_events_doubts(s->ev) == MOST_DOUBTS;
-	s->stretch++;
 	return ret;
-}
-
-static bool all_mapped(const struct space *s, unsigned first, unsigned n, bool is)
-{
-	for (unsigned i = first; i < first + n; i++)
-		if (s->mapped[i] != is)
-			return false;
-	return true;
-}
-
-static void map_pages(struct space *s, unsigned first, unsigned n, bool is)
-{
-	for (unsigned i = first; i < first + n; i++)
-		s->mapped[i] = is;
 }
 
 static void add(struct space *s)
@@ -105,48 +78,28 @@ static void add(struct space *s)
 	struct thaw_extent e = {
 		.addr = page(first), .pages = n, .object = next(3), .flags = next(4), .off = (uint64_t)next(400) << THAW_PAGE_SHIFT,
 	};
-	int ret;
 
-	/* the monitor adds before the process runs: not while messages are under way */
-	if (!is_exact(s) || s->n_late || s->dontunmap || !all_mapped(s, first, n, true))
-		return;
-	ret = thaw_pagemap_add(s->pm, &e);
-	check(ret == pagemodel_add(s->model, &e), "add");
-	s->left += ret ? 0 : n;
+	check(thaw_pagemap_add(s->pm, &e) == pagemodel_add(s->model, &e), "add");
 }
 
-static void discard(struct space *s)
+static bool is_half(const struct half *h, unsigned n, uint64_t start, uint64_t len)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (h[i].start == start && h[i].len == len)
+			return true;
+	return false;
+}
+
+static void take_away(struct space *s, enum thaw_change_kind kind)
 {
 	unsigned first = next(PAGES), n = 1 + next(PAGES - first);
 	uint64_t start = page(first), len = (uint64_t)n << THAW_PAGE_SHIFT;
-	bool exact = is_exact(s);
-	int64_t gone = apply(s, THAW_CHANGE_REMOVE, start, len, 0), want = pagemodel_remove(s->model, start, len);
 
-	check(gone >= 0 && (!exact || gone == want), "discarded pages");
-}
-
-static void munmap_now(struct space *s, unsigned first, unsigned n)
-{
-	uint64_t start = page(first), len = (uint64_t)n << THAW_PAGE_SHIFT;
-
-	pagemodel_remove(s->model, start, len);
-	map_pages(s, first, n, false);
-	check(apply(s, THAW_CHANGE_UNMAP, start, len, 0) >= 0, "an unmap that fails");
-}
-
-static void take_away(struct space *s)
-{
-	unsigned first = next(PAGES), n = 1 + next(PAGES - first), late = next(2);
-	uint64_t start = page(first), len = (uint64_t)n << THAW_PAGE_SHIFT;
-
-	if (!late || s->n_late == LATE) {
-		munmap_now(s, first, n);
+	/* munmap() of exactly what a mremap has left cannot be told from that mremap's own message */
+	if (kind == THAW_CHANGE_UNMAP && (is_half(s->late, s->n_late, start, len) ||
+					  is_half(s->dontunmap, s->forgotten, start, len)))
 		return;
-	}
-	pagemodel_remove(s->model, start, len);
-	map_pages(s, first, n, false);
-	s->late[s->n_late++] = (struct late){ start, len, true };
-	s->n_plain++;
+	check(apply(s, kind, start, len, 0) == pagemodel_remove(s->model, start, len), "discarded pages");
 }
 
 static void remap(struct space *s)
@@ -154,76 +107,48 @@ static void remap(struct space *s)
 	unsigned from = next(PAGES), to = next(PAGES), n = 1 + next(PAGES), kind = next(4);
 	unsigned gap = from < to ? to - from : from - to, room = PAGES - (from < to ? to : from);
 	uint64_t len;
-	int64_t gone, want;
-	bool exact;
 
 	n = n < gap ? n : gap;
 	n = n < room ? n : room;
-	if (!n || s->n_late == LATE || s->stretch > STRETCH || !all_mapped(s, from, n, true))
+	if (!n || s->n_late == LATE || s->forgotten == LATE)
 		return;
 	len = (uint64_t)n << THAW_PAGE_SHIFT;
-	if (!all_mapped(s, to, n, false))
-		munmap_now(s, to, n); /* MREMAP_FIXED: that comes first */
-	exact = is_exact(s);
-	gone = apply(s, THAW_CHANGE_REMAP, page(from), len, page(to));
-	want = pagemodel_move(s->model, page(from), page(to), len);
-	check(gone >= 0 && (!exact || gone == want), "discarded at the destination");
-	map_pages(s, to, n, true);
-	if (kind == 2) {
-		s->dontunmap++;
-	} else {
-		map_pages(s, from, n, false);
-		s->late[s->n_late++] = (struct late){ page(from), len, false };
-	}
+	if (kind == 1) /* onto something: its UNMAP comes first */
+		if (!is_half(s->late, s->n_late, page(to), len) && !is_half(s->dontunmap, s->forgotten, page(to), len))
+			check(apply(s, THAW_CHANGE_UNMAP, page(to), len, 0) == pagemodel_remove(s->model, page(to), len),
+			      "discarded at a fixed destination");
+	check(apply(s, THAW_CHANGE_REMAP, page(from), len, page(to)) == pagemodel_move(s->model, page(from), page(to), len),
+	      "discarded at the destination");
+	if (kind == 2)
+		s->dontunmap[s->forgotten++] = (struct half){ page(from), len };
+	else
+		s->late[s->n_late++] = (struct half){ page(from), len };
 }
 
-static void deliver(struct space *s)
+static void second_half(struct space *s)
 {
-	struct late l;
 	unsigned i;
 
 	if (!s->n_late)
 		return;
 	i = next(s->n_late);
-	l = s->late[i];
+	check(apply(s, THAW_CHANGE_UNMAP, s->late[i].start, s->late[i].len, 0) == 0, "a second half took something away");
 	s->late[i] = s->late[--s->n_late];
-	s->n_plain -= l.plain;
-	check(apply(s, THAW_CHANGE_UNMAP, l.start, l.len, 0) >= 0, "a late unmap that fails");
 }
 
 static void settle(struct space *s)
 {
-	struct thaw_mapped m[PAGES];
-	size_t n = 0;
-	int64_t gone;
-
 	if (s->n_late)
 		return; /* a fill would be answered with EAGAIN */
-	for (unsigned i = 0; i < PAGES; i++) {
-		if (!s->mapped[i])
-			continue;
-		if (n && m[n - 1].end == page(i))
-			m[n - 1].end += THAW_PAGE_SIZE;
-		else
-			m[n++] = (struct thaw_mapped){ page(i), page(i) + THAW_PAGE_SIZE };
-	}
 	thaw_events_settled(s->ev);
-	gone = thaw_events_resolve(s->ev, s->pm, m, n);
-	check(gone >= 0 && !thaw_events_doubts(s->ev), "doubts that stay");
-	s->left -= (uint64_t)gone;
-	s->dontunmap = s->stretch = 0;
+	s->forgotten = 0;
 }
 
 static void mark(struct space *s)
 {
 	unsigned first = next(PAGES), n = 1 + next(PAGES);
-	uint64_t fresh;
 
-	if (!is_exact(s))
-		return; /* refused with EAGAIN */
-	fresh = thaw_pagemap_mark_done(s->pm, page(first), n);
-	check(fresh == pagemodel_mark(s->model, page(first), n), "marked pages");
-	s->left -= fresh;
+	check(thaw_pagemap_mark_done(s->pm, page(first), n) == pagemodel_mark(s->model, page(first), n), "marked pages");
 }
 
 static void nonsense(struct space *s)
@@ -247,32 +172,20 @@ static void nonsense(struct space *s)
 static void begin(struct space *s)
 {
 	s->ev = thaw_events_new();
-	s->n_late = s->n_plain = s->dontunmap = s->stretch = 0;
-	s->lost = false;
-	s->left = thaw_pagemap_absent(s->pm);
+	s->n_late = s->forgotten = 0;
 }
 
 static unsigned fork_it(struct space *s, struct space *child, unsigned n)
 {
 	unsigned drop = next(4);
 
-	if (n == SPACES || !is_exact(s))
+	if (n == SPACES)
 		return n;
 	child->pm = thaw_pagemap_clone(s->pm, drop);
 	child->model = pagemodel_clone(s->model, drop);
-	for (unsigned i = 0; i < PAGES; i++)
-		child->mapped[i] = s->mapped[i];
 	begin(child);
 	pagemodel_verify(child->model, child->pm);
 	return n + 1;
-}
-
-static void compare(struct space *s)
-{
-	check(thaw_pagemap_is_sound(s->pm), "not sound");
-	check(thaw_pagemap_absent(s->pm) == s->left, "a wrong count of absent pages");
-	if (is_exact(s))
-		pagemodel_verify(s->model, s->pm);
 }
 
 static void drop(struct space *s)
@@ -289,36 +202,31 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	at = data;
 	end = data + size;
-	base = next(2) ? 0x7f0000000000 : -(uint64_t)((uint64_t)(PAGES + 1) << THAW_PAGE_SHIFT);
+	base = next(2) ? 0x7f0000000000 : -(uint64_t)((uint64_t)PAGES << THAW_PAGE_SHIFT);
 	space[0].pm = thaw_pagemap_new();
 	space[0].model = pagemodel_new(base, PAGES);
-	map_pages(&space[0], 0, PAGES, true);
 	begin(&space[0]);
 	while (at < end) {
 		struct space *s = &space[next(n)];
 
 		switch (next(10)) {
 		case 0: add(s); break;
-		case 1: discard(s); break;
-		case 2: take_away(s); break;
+		case 1: take_away(s, THAW_CHANGE_REMOVE); break;
+		case 2: take_away(s, THAW_CHANGE_UNMAP); break;
 		case 3: case 4: remap(s); break;
-		case 5: deliver(s); break;
+		case 5: second_half(s); break;
 		case 6: settle(s); break;
 		case 7: mark(s); break;
 		case 8: n = fork_it(s, &space[n < SPACES ? n : 0], n); break;
 		case 9: nonsense(s); break;
 		}
+		check(thaw_pagemap_is_sound(s->pm), "not sound");
 		if (++step % every == 0)
-			compare(s);
+			pagemodel_verify(s->model, s->pm);
 	}
 	while (n) {
-		struct space *s = &space[--n];
-
-		while (s->n_late)
-			deliver(s);
-		settle(s);
-		compare(s);
-		drop(s);
+		pagemodel_verify(space[n - 1].model, space[n - 1].pm);
+		drop(&space[--n]);
 	}
 	return 0;
 }

@@ -64,15 +64,6 @@ static int64_t unmap(unsigned from, unsigned n)
 	return change(THAW_CHANGE_UNMAP, AT(from), LEN(n), 0);
 }
 
-/* Settled, and pages [from, to) are what is mapped. */
-static int64_t resolve(unsigned from, unsigned to)
-{
-	const struct thaw_mapped m = { AT(from), AT(to) };
-
-	thaw_events_settled(ev);
-	return thaw_events_resolve(ev, pm, &m, from < to);
-}
-
 Test(event, remove_and_unmap_take_away)
 {
 	content(0, 100, 1);
@@ -112,83 +103,6 @@ Test(event, late_unmap_spares_what_was_moved_in)
 	cr_assert_eq(object_at(100), 1);
 }
 
-/* Thread A: munmap(100..120), its message late. Thread B: mremap 0 -> 105. The munmap was first: what B moved stays. */
-Test(event, late_munmap_spares_what_was_moved_in)
-{
-	content(0, 10, 1);
-	content(100, 20, 2);
-	cr_assert_eq(remap(0, 105, 10), 10);
-	cr_assert_eq(unmap(100, 20), 10);
-	cr_assert(dubious);
-	cr_assert_eq(object_at(104), -1);
-	cr_assert_eq(object_at(105), 1);
-	cr_assert_eq(object_at(114), 1);
-	cr_assert_eq(object_at(115), -1);
-	cr_assert_eq(thaw_events_doubts(ev), 1);
-	cr_assert_eq(unmap(0, 10), 0);
-	cr_assert_eq(resolve(105, 115), 0);
-	cr_assert_eq(thaw_events_doubts(ev), 0);
-	cr_assert_eq(object_at(105), 1);
-}
-
-/* The same messages, but the munmap came behind the mremap: the mappings say so. */
-Test(event, munmap_of_what_was_moved_in)
-{
-	content(0, 10, 1);
-	remap(0, 105, 10);
-	thaw_pagemap_mark_done(pm, AT(105), 4);
-	cr_assert_eq(unmap(100, 20), 0);
-	cr_assert_eq(unmap(0, 10), 0);
-	cr_assert_eq(resolve(0, 50), 6);
-	cr_assert_eq(object_at(105), -1);
-	cr_assert_eq(thaw_pagemap_pages(pm), 0);
-}
-
-Test(event, doubts_are_cut_to_what_is_mapped)
-{
-	const struct thaw_mapped m[] = { { AT(0), AT(102) }, { AT(104), AT(105) }, { AT(109), AT(200) } };
-
-	content(0, 10, 1);
-	content(300, 10, 2);
-	remap(0, 100, 10);
-	remap(300, 110, 10);
-	cr_assert_eq(unmap(90, 40), 0);
-	cr_assert_eq(thaw_events_doubts(ev), 2);
-	thaw_events_settled(ev);
-	cr_assert_eq(thaw_events_resolve(ev, pm, m, 3), 6);
-	for (unsigned i = 100; i < 120; i++)
-		cr_assert_eq(object_at(i), i < 102 || i == 104 || i == 109 ? 1 : i < 110 ? -1 : 2, "page %u", i);
-}
-
-/* mremap 0 -> 100 is half told; 200 -> 0; munmap(0), whose message is taken for the other half; then the half comes. */
-Test(event, munmap_taken_for_a_second_half)
-{
-	content(0, 10, 1);
-	content(200, 10, 2);
-	remap(0, 100, 10);
-	remap(200, 0, 10);
-	unmap(0, 10);
-	cr_assert_eq(thaw_events_doubts(ev), 1);
-	unmap(0, 10);
-	unmap(200, 10);
-	cr_assert_eq(object_at(0), 2);
-	cr_assert_eq(resolve(100, 110), 10);
-	cr_assert_eq(object_at(0), -1);
-	cr_assert_eq(object_at(100), 1);
-}
-
-Test(event, unresolvable_doubts_keep_the_content)
-{
-	content(0, 10, 1);
-	remap(0, 100, 10);
-	for (unsigned i = 0; i < 200; i++)
-		unmap(100, 10 + i);
-	cr_assert_leq(thaw_events_doubts(ev), 64);
-	cr_assert_eq(thaw_events_resolve(ev, pm, NULL, 0), 0);
-	cr_assert_eq(thaw_events_doubts(ev), 0);
-	cr_assert_eq(object_at(100), 1);
-}
-
 /* The same range is the old one of two mremaps: each has an UNMAP to come, a third one is real. */
 Test(event, two_open_pairs_of_one_range)
 {
@@ -201,9 +115,7 @@ Test(event, two_open_pairs_of_one_range)
 	cr_assert_eq(unmap(0, 10), 0);
 	cr_assert_eq(unmap(0, 10), 0);
 	cr_assert_eq(object_at(0), 3);
-	cr_assert_eq(unmap(0, 10), 0);
-	cr_assert_eq(object_at(0), 3, "something was moved in there: in doubt");
-	resolve(0, 0);
+	cr_assert_eq(unmap(0, 10), 10);
 	cr_assert_eq(object_at(0), -1);
 }
 

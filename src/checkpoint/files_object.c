@@ -163,7 +163,8 @@ static int remember(uint64_t object, int fd)
 	return fd;
 }
 
-int thaw_object_fd(const ThawState__Process *p, int dirfd, uint64_t object)
+/* r: the table is being made, a low number may be somebody's. NULL: not yet */
+static int object_fd(const ThawState__Process *p, int dirfd, uint64_t object, const struct thaw_fr *r)
 {
 	struct origin o;
 	const char *what;
@@ -178,6 +179,11 @@ int thaw_object_fd(const ThawState__Process *p, int dirfd, uint64_t object)
 	fd = o.memfd ? make_memfd(o.memfd, o.mode) : o.path ? make_deleted(o.path) : make_memfd("shared", 0);
 	if (fd < 0)
 		return thaw_err_set(-errno, "%s: cannot be made again: %s", what, strerrordesc_np(errno));
+	if (r) {
+		fd = thaw_fr_out(r, fd);
+		if (fd < 0)
+			return fd;
+	}
 	rc = fill(dirfd, o.stored, fd, what);
 	if (!rc)
 		rc = remember(object, fd);
@@ -188,7 +194,7 @@ int thaw_object_fd(const ThawState__Process *p, int dirfd, uint64_t object)
 
 int thaw_files_object(const ThawState__Process *p, int dirfd, const ThawState__Mapping *m)
 {
-	int fd = m->has_object ? thaw_object_fd(p, dirfd, m->object) : -EINVAL, dup;
+	int fd = m->has_object ? object_fd(p, dirfd, m->object, NULL) : -EINVAL, dup;
 
 	if (fd < 0)
 		return m->has_object ? fd : thaw_err_set(-EINVAL, "mapping at %#llx has no object; the image is damaged",
@@ -199,7 +205,7 @@ int thaw_files_object(const ThawState__Process *p, int dirfd, const ThawState__M
 
 int thaw_restore_stored(struct thaw_fr *r, const File *f)
 {
-	int object = thaw_object_fd(r->p, r->dirfd, f->object), fd, rc;
+	int object = object_fd(r->p, r->dirfd, f->object, r), fd, rc;
 	const char *what = f->path ? f->path : f->memfd_name;
 
 	if (object < 0)
@@ -247,7 +253,7 @@ bool thaw_seals_wait(const ThawState__Process *p, const File *f)
 
 static int finish_one(struct thaw_fr *r, const File *f)
 {
-	int fd = thaw_object_fd(r->p, r->dirfd, f->object);
+	int fd = object_fd(r->p, r->dirfd, f->object, r);
 	struct stat s;
 
 	if (fd < 0)

@@ -239,6 +239,30 @@ static void make_high(void)
 	rig_put(open("f", O_RDONLY), l.rlim_cur < 5000 ? (int)l.rlim_cur - 1 : 4999);
 }
 
+/* Lowest numbers: what the restore has open for itself in between must not stand in the way, nor be closed in its place. */
+static void make_low(void)
+{
+	rig_put(open("gone", O_RDWR | O_CREAT, 0600), 3);
+	CHECK(write(3, "three", 5) == 5 && !unlink("gone"));
+	rig_put(memfd_create("four", 0), 4);
+	CHECK(write(4, "four", 4) == 4);
+	rig_put(dup(3), 5);
+	CHECK(pipe((int[2]){ 0 }) == 0);  /* 6, 7 */
+	CHECK(write(7, "pipe", 4) == 4);
+	rig_put(open("gone2", O_RDWR | O_CREAT, 0600), 8);
+	CHECK(write(8, "eight", 5) == 5 && !unlink("gone2"));
+	rig_put(open("/proc/self/fd/8", O_RDONLY), 9);
+}
+
+static void verify_low(void)
+{
+	char buf[8];
+
+	CHECK(pread(3, buf, 8, 0) == 5 && !memcmp(buf, "three", 5) && lseek(5, 0, SEEK_CUR) == 5);
+	CHECK(pread(4, buf, 8, 0) == 4 && !memcmp(buf, "four", 4) && read(6, buf, 8) == 4 && !memcmp(buf, "pipe", 4));
+	CHECK(pread(8, buf, 8, 0) == 5 && !memcmp(buf, "eight", 5) && read(9, buf, 8) == 5);
+}
+
 /* ---- refusals ---- */
 
 static void make_linked(void)
@@ -338,6 +362,7 @@ int main(void)
 		{ "memfds", make_memfd, verify_memfd },
 		{ "locks and owners", make_locks, verify_locks },
 		{ "many and high numbers", make_high },
+		{ "lowest numbers", make_low, verify_low },
 		{ "removed under one of its names", make_linked,
 		  .refused = "fd 10: */one (deleted): was removed, but the file lives on under a name that is not known: not supported; close it before the checkpoint" },
 		{ "removed directory", make_rmdir,

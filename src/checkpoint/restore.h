@@ -66,7 +66,7 @@ struct thaw_restore {
 	uint64_t scratch;       /* two pages behind the work area: clone arguments, sleeps */
 };
 
-/* ---- restore_read.c, restore_check.c: before there is a process ---- */
+/* ---- restore_read.c, restore_check.c, restore_sort.c: before there is a process ---- */
 int thaw_restore_read(struct thaw_restore *r);
 int thaw_restore_check(const struct thaw_restore *r);           /* numbers that must make sense */
 int thaw_restore_special(struct thaw_special *s);               /* our own vdso */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* checkpoint/restore_content.c - which content is eager, and writing it into the new process */
+/* checkpoint/restore_content.c - eager content is written into the new process */
 #include "config.h"
 #include "checkpoint/restore.h"
 
@@ -15,91 +15,8 @@
 #include "util/err.h"
 
 #define CHUNK_PAGES 512u            /* of one process_vm_writev */
-#define ARGUMENTS_MAX (256u << 10)
 #define TWO_THREADS_PAGES 16384u    /* below 64 MiB a second thread does not pay */
 
-bool thaw_restore_is_lazy(const struct thaw_restore *r, const ThawState__Mapping *m)
-{
-	return !r->o.eager && m->lazy;
-}
-
-/* ---- sorting ---- */
-struct sorter {
-	struct thaw_restore *r;
-	size_t next, room; /* next: the first mapping that may still hold content; room: of r->eager */
-};
-
-static int keep_run(struct sorter *s, const struct thaw_extent *e, uint64_t start, uint64_t end)
-{
-	struct thaw_restore *r = s->r;
-
-	if (r->n_eager == s->room) {
-		size_t room = s->room ? 2 * s->room : 256;
-		struct thaw_run *bigger = realloc(r->eager, room * sizeof(*bigger));
-
-		if (!bigger)
-			return thaw_err_set(-ENOMEM, "no memory for %zu runs of pages", room);
-		r->eager = bigger;
-		s->room = room;
-	}
-	r->eager[r->n_eager++] = (struct thaw_run){ .addr = start, .pages = (end - start) / THAW_PAGE_SIZE,
-						    .off = e->off + (start - e->addr), .object = e->object };
-	return 0;
-}
-
-/* Arguments and environment lie in lazy memory but are read through /proc by others, which does not wait for missing
- * pages: the process would have no name until they arrive. Cut to what of them is in [start, end). */
-static int keep_arguments(struct sorter *s, const struct thaw_extent *e, uint64_t start, uint64_t end)
-{
-	const ThawState__Process *p = s->r->p;
-	uint64_t from = p->arg_start & ~(THAW_PAGE_SIZE - 1), to = (p->env_end + THAW_PAGE_SIZE - 1) & ~(THAW_PAGE_SIZE - 1);
-
-	if (to <= from || to - from > ARGUMENTS_MAX)
-		to = from + THAW_PAGE_SIZE;
-	if (from < start)
-		from = start;
-	if (to > end)
-		to = end;
-	return from < to ? keep_run(s, e, from, to) : 0;
-}
-
-/* One run of content, cut at the mappings that it lies in. */
-static int sort_extent(void *opaque, const struct thaw_extent *e)
-{
-	struct sorter *s = opaque;
-	const ThawState__Process *p = s->r->p;
-	uint64_t at = e->addr, end = e->addr + e->pages * THAW_PAGE_SIZE;
-	int err = 0;
-
-	if (e->pages > THAW_RESTORE_TASK_SIZE / THAW_PAGE_SIZE || end > THAW_RESTORE_TASK_SIZE)
-		return thaw_err_set(-EBADMSG, "pagemap-%d.img: pages at 0x%llx are outside of a process", p->pid,
-				    (unsigned long long)e->addr);
-	while (at < end && !err) {
-		const ThawState__Mapping *m;
-		uint64_t stop;
-
-		while (s->next < p->n_mappings && p->mappings[s->next]->end <= at)
-			s->next++;
-		m = s->next < p->n_mappings ? p->mappings[s->next] : NULL;
-		if (!m || m->start > at || (m->kind != THAW_STATE__MAPPING__KIND__ANON &&
-					    m->kind != THAW_STATE__MAPPING__KIND__FILE_PRIVATE))
-			return thaw_err_set(-EBADMSG, "pagemap-%d.img: pages at 0x%llx are in no private mapping of thaw.img",
-					    p->pid, (unsigned long long)at);
-		stop = end < m->end ? end : m->end;
-		err = thaw_restore_is_lazy(s->r, m) ? keep_arguments(s, e, at, stop) : keep_run(s, e, at, stop);
-		at = stop;
-	}
-	return err;
-}
-
-int thaw_restore_sort_content(struct thaw_restore *r)
-{
-	struct sorter s = { .r = r };
-
-	return r->source->ops->extents(r->source, sort_extent, &s);
-}
-
-/* ---- writing ---- */
 struct window { const unsigned char *base; size_t len; };
 struct writer {
 	struct thaw_restore *r;

@@ -139,8 +139,10 @@ static void run_robust(void)
 	pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
 	CHECK(!pthread_mutex_init(&robust, &a));
 	CHECK(!pthread_create(&t, NULL, owner, NULL));
-	usleep(20000);
-	CHECK_IS(pthread_mutex_trylock(&robust), EBUSY);
+	while (!pthread_mutex_trylock(&robust)) { /* until the thread has it */
+		pthread_mutex_unlock(&robust);
+		usleep(1000);
+	}
 	scope_point();
 	CHECK_IS(pthread_mutex_trylock(&robust), EBUSY);
 	stop = true;

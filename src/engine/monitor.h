@@ -42,6 +42,12 @@ enum thaw_phase {
 	THAW_PHASE_STOPPED
 };
 
+/* Whether to look for the next fault without sleeping, see engine/reader.c. */
+struct thaw_spin {
+	bool may;             /* nothing else is in this reader's hands */
+	unsigned skip, again; /* turns to come without a spin; the next such number */
+};
+
 struct thaw_worker {
 	struct thaw *m;
 	unsigned number; /* and slot in the gate */
@@ -54,6 +60,7 @@ struct thaw_worker {
 	struct uffd_msg msgs[THAW_BATCH];
 	struct thaw_mm *late[64]; /* spaces with faults to be tried again by time (references) */
 	unsigned n_late;
+	struct thaw_spin spin; /* readers */
 };
 
 struct thaw_settings {

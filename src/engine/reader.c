@@ -4,6 +4,7 @@
 #include "engine/monitor.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/epoll.h>
 
 #include "engine/serve.h"
@@ -63,11 +64,68 @@ static void handle(struct thaw_worker *w, const struct epoll_event *ev)
 	serve(w, mm);
 }
 
+/* Being woken on an idle CPU costs several times what serving a fault does. So for some tens of microseconds after one
+ * the reader keeps the space and looks without sleeping. That does not pay where the faulting thread was woken on this very
+ * CPU and cannot run before we sleep; which shows in that its next fault comes as soon as we do. Then the next faults are
+ * slept for, and more of them each time that it shows again. It sleeps with the space still its own at first: that spares
+ * the next fault two calls of epoll. */
+#define AT_ONCE_NS 30000
+#define FIRST_SKIP 128
+#define LAST_SKIP 8192
+#define KEEP_MS 1 /* also the longest that another would-be owner's note waits for us */
+
+static void learn(struct thaw_spin *s, uint64_t slept_ns)
+{
+	if (thaw_sys_now_ns() - slept_ns >= AT_ONCE_NS)
+		return;
+	s->skip = s->again;
+	if (s->again < LAST_SKIP)
+		s->again *= 2;
+}
+
+/* False: silence for the whole time. */
+static bool look_awake(struct thaw_worker *w, struct pollfd p[2])
+{
+	uint64_t until = thaw_sys_now_ns() + w->m->set.spin_us * 1000ULL;
+	struct thaw_spin *s = &w->spin;
+
+	do {
+		if (poll(p, 2, 0)) {
+			if (s->again > FIRST_SKIP)
+				s->again /= 2;
+			return true;
+		}
+	} while (thaw_sys_now_ns() < until);
+	return false;
+}
+
+bool thaw_reader_linger(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	struct pollfd p[2] = { { .fd = mm->uffd, .events = POLLIN }, { .fd = w->m->epoll, .events = POLLIN } };
+	struct thaw_spin *s = &w->spin;
+	uint64_t slept_ns = 0;
+
+	if (!s->may || !w->m->set.spin_us)
+		return false;
+	if (s->skip) {
+		s->skip--;
+	} else {
+		if (look_awake(w, p))
+			return !p[1].revents; /* another space, or the end: not to be kept waiting for this one */
+		slept_ns = thaw_sys_now_ns();
+	}
+	if (poll(p, 2, KEEP_MS) <= 0)
+		return false;
+	if (slept_ns)
+		learn(s, slept_ns);
+	return !p[1].revents;
+}
+
 void thaw_reader_run(struct thaw_worker *w)
 {
 	struct thaw *m = w->m;
-	uint64_t spin_until = 0;
 
+	w->spin = (struct thaw_spin){ .again = FIRST_SKIP };
 	while (!atomic_load(&m->stopping)) {
 		struct epoll_event ev[EVENTS];
 		uint64_t wait = serve_late(w);
@@ -76,19 +134,12 @@ void thaw_reader_run(struct thaw_worker *w)
 
 		/* Nothing of what epoll gave us is in our hands here. */
 		atomic_fetch_add(&w->rounds, 1);
-		if (spin_until) {
-			/* Being woken on an idle CPU costs several times what serving the fault does. So for some tens of
-			 * microseconds after one we look without sleeping; a second of silence costs nothing. */
-			n = epoll_wait(m->epoll, ev, EVENTS, 0);
-			if (n == 0 && thaw_sys_now_ns() >= spin_until)
-				spin_until = 0;
-		} else {
-			n = epoll_pwait2(m->epoll, ev, EVENTS, &ts, NULL);
-		}
-		for (int i = 0; i < n; i++)
+		n = epoll_pwait2(m->epoll, ev, EVENTS, &ts, NULL);
+		for (int i = 0; i < n; i++) {
+			w->spin.may = i + 1 == n && !w->n_late;
 			handle(w, &ev[i]);
-		if (n > 0 && m->set.spin_us)
-			spin_until = thaw_sys_now_ns() + m->set.spin_us * 1000ULL;
+		}
+		w->spin.may = false;
 	}
 	while (w->n_late)
 		thaw_mm_put(w->late[--w->n_late]);

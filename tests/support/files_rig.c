@@ -24,7 +24,7 @@
 
 static int report = 2;          /* where a child's complaints go */
 static struct {
-	long numbers[16];
+	long numbers[64];
 	pid_t helpers[16];
 	unsigned n_helpers;
 	int helper_runs;

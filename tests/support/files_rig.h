@@ -27,7 +27,7 @@ int rig_put(int fd, int number);             /* moves fd to number (no close-on-
 pid_t rig_helper(void (*fn)(void *), void *arg); /* another process, in make(); killed with the case */
 int rig_same(int a, int b);                  /* one description? */
 void rig_write(const char *path, const char *text);
-long rig_shared(int i);                      /* 16 numbers that make() may leave for verify() */
+long rig_shared(int i);                      /* 64 numbers that make() may leave for verify() */
 void rig_share(int i, long v);
 
 #endif

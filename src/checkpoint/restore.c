@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -183,6 +184,9 @@ static int let_go(struct thaw_restore *r)
 
 	for (size_t i = r->p->n_threads; i-- > 0 && !err;)
 		err = thaw_tracee_ptrace(PTRACE_DETACH, r->tids[i], 0, 0);
+	/* A SIGSTOP that came while it was made has been taken for one of our stops. */
+	if (err >= 0 && r->remote.stop_swallowed)
+		thaw_sys_pidfd_signal(r->pidfd, SIGSTOP);
 	return err < 0 ? err : 0;
 }
 

@@ -28,6 +28,24 @@ static bool is_user_range(uint64_t start, uint64_t end)
 	return start % PAGE == 0 && end % PAGE == 0 && start < end && end <= THAW_RESTORE_TASK_SIZE;
 }
 
+/* Advice that only marks a mapping; others discard its pages or harm the machine's. */
+static bool is_mark(uint32_t advice)
+{
+	switch (advice) {
+	case MADV_RANDOM:
+	case MADV_SEQUENTIAL:
+	case MADV_DONTFORK:
+	case MADV_MERGEABLE:
+	case MADV_HUGEPAGE:
+	case MADV_NOHUGEPAGE:
+	case MADV_DONTDUMP:
+	case MADV_WIPEONFORK:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static int check_mapping(const struct thaw_restore *r, size_t i)
 {
 	const ThawState__Mapping *m = r->p->mappings[i];
@@ -50,6 +68,9 @@ static int check_mapping(const struct thaw_restore *r, size_t i)
 		return BAD("mapping %zu: stored object %d of %zu", i, m->stored, r->head->n_stored_sizes);
 	if (m->lazy && (m->kind != THAW_STATE__MAPPING__KIND__ANON || m->locked))
 		return BAD("mapping %zu: is lazy but not private anonymous memory", i);
+	for (size_t a = 0; a < m->n_madvise; a++)
+		if (!is_mark(m->madvise[a]))
+			return BAD("mapping %zu: advice %u", i, m->madvise[a]);
 	for (size_t g = 0; g < m->n_guards; g++)
 		if (!is_user_range(m->guards[g]->start, m->guards[g]->end) || m->guards[g]->start < m->start ||
 		    m->guards[g]->end > m->end)

@@ -124,7 +124,7 @@ int thaw_ring_new(struct thaw_ring **out, enum thaw_ring_kind kind, unsigned dep
 	thaw_lock_init(&r->lock, THAW_RANK_RING);
 	thaw_cond_init(&r->work);
 	if (kind == THAW_RING_URING)
-		err = thaw_ring_uring_init(r, depth);
+		err = thaw_ring_uring_init(r);
 	if (err) {
 		thaw_cond_destroy(&r->work);
 		thaw_lock_destroy(&r->lock);
@@ -161,9 +161,8 @@ unsigned thaw_ring_threads(const struct thaw_ring *r)
 /* Somebody may sleep although a request can start. */
 static void kick(struct thaw_ring *r, bool wake_uring)
 {
-	if (r->kind == THAW_RING_POOL)
-		thaw_cond_signal(&r->work);
-	else if (wake_uring)
+	thaw_cond_signal(&r->work); /* a ring that could not be made is served as a pool is */
+	if (wake_uring)
 		thaw_ring_uring_wake(r);
 }
 
@@ -213,9 +212,8 @@ void thaw_ring_stop(struct thaw_ring *r)
 		r->stopping = true;
 		r->asleep = false;
 	}
-	if (r->kind == THAW_RING_POOL)
-		thaw_cond_broadcast(&r->work);
-	else
+	thaw_cond_broadcast(&r->work);
+	if (r->kind == THAW_RING_URING)
 		thaw_ring_uring_wake(r);
 }
 
@@ -264,9 +262,8 @@ static void pool_run(struct thaw_ring *r, void *thread)
 
 void thaw_ring_run(struct thaw_ring *r, void *thread)
 {
-	if (r->kind == THAW_RING_URING)
-		thaw_ring_uring_run(r, thread);
-	else
+	/* The probe said that a ring can be had; when it cannot any more (memory), this thread reads one by one. */
+	if (r->kind == THAW_RING_POOL || thaw_ring_uring_run(r, thread))
 		pool_run(r, thread);
 	thaw_ring_cancel_waiting(r, thread);
 }

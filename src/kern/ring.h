@@ -6,7 +6,8 @@
  *
  * Rule      a request belongs to the ring from submit until its done() is called, exactly once
  * Threads   submit, stop: any. No thread is started here: the owner starts thaw_ring_threads() threads that each call
- *           thaw_ring_run(); done() is called in them (io_uring: one thread; pool: several at once)
+ *           thaw_ring_run(); done() is called in them (io_uring: one thread, which also makes the ring; pool: several at
+ *           once). The probe's own thread ends with it
  * Lifetime  free after every run has returned
  * Errors    -errno; new and probe with a sentence */
 #ifndef THAW_KERN_RING_H

@@ -42,9 +42,10 @@ void thaw_ring_cancel_waiting(struct thaw_ring *r, void *thread);
 /* The request is over: gives its place back, calls done(). Not locked. */
 void thaw_ring_finish(struct thaw_ring *r, struct thaw_ring_req *req, int error, void *thread);
 
-int thaw_ring_uring_init(struct thaw_ring *r, unsigned depth);
+int thaw_ring_uring_init(struct thaw_ring *r);
 void thaw_ring_uring_exit(struct thaw_ring *r);
-void thaw_ring_uring_run(struct thaw_ring *r, void *thread);
+/* -errno: there was no ring to be had after all, and nothing has been done. */
+int thaw_ring_uring_run(struct thaw_ring *r, void *thread);
 void thaw_ring_uring_wake(struct thaw_ring *r);
 
 #endif

@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,34 +54,39 @@ static int try_read(struct io_uring *ring)
 	return memcmp(buf, "\177ELF", 4) ? -EIO : 0;
 }
 
-enum thaw_ring_state thaw_ring_probe(const char **why)
+struct probe {
+	enum thaw_ring_state state;
+	const char *why;
+};
+
+static enum thaw_ring_state denied(const char **why)
 {
-	static const char *unused;
+	switch (disabled_by_sysctl()) {
+	case 1:
+		*why = "the sysctl kernel.io_uring_disabled=1 asks for CAP_SYS_ADMIN or the group kernel.io_uring_group";
+		break;
+	case 2:
+		*why = "the sysctl kernel.io_uring_disabled=2 forbids it";
+		break;
+	default:
+		*why = "a filter (seccomp of a container, or a security module) forbids it";
+	}
+	return THAW_RING_DENIED;
+}
+
+static enum thaw_ring_state probe(const char **why)
+{
 	struct io_uring ring;
 	int err = THAW_INJECT("ring.setup");
 
-	if (!why)
-		why = &unused;
-	*why = "";
 	if (!err)
 		err = io_uring_queue_init(4, &ring, 0);
 	if (err == -ENOSYS) {
 		*why = "the kernel has no io_uring, or a container's filter hides it";
 		return THAW_RING_ABSENT;
 	}
-	if (err == -EPERM || err == -EACCES) {
-		switch (disabled_by_sysctl()) {
-		case 1:
-			*why = "the sysctl kernel.io_uring_disabled=1 asks for CAP_SYS_ADMIN or the group kernel.io_uring_group";
-			break;
-		case 2:
-			*why = "the sysctl kernel.io_uring_disabled=2 forbids it";
-			break;
-		default:
-			*why = "a filter (seccomp of a container, or a security module) forbids it";
-		}
-		return THAW_RING_DENIED;
-	}
+	if (err == -EPERM || err == -EACCES)
+		return denied(why);
 	if (err) {
 		*why = err == -ENOMEM ? "making a ring fails for want of memory (RLIMIT_MEMLOCK)" : "making a ring fails";
 		return THAW_RING_BROKEN;
@@ -94,30 +101,69 @@ enum thaw_ring_state thaw_ring_probe(const char **why)
 		*why = "a read through it goes wrong";
 		return THAW_RING_BROKEN;
 	}
+	*why = "";
 	return THAW_RING_OK;
 }
 
-int thaw_ring_uring_init(struct thaw_ring *r, unsigned depth)
+static void *probe_thread(void *arg)
 {
-	int err = THAW_INJECT("ring.setup");
+	struct probe *p = arg;
+
+	p->state = probe(&p->why);
+	return NULL;
+}
+
+/* A ring's end is carried out later, as work of the thread that used it: a system call in which that thread waits by then
+ * fails with EINTR. So no ring is touched in a thread that is not ours. */
+enum thaw_ring_state thaw_ring_probe(const char **why)
+{
+	struct probe p = { THAW_RING_BROKEN, "no thread can be made to try it" };
+	sigset_t all, old;
+	pthread_t thread;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	if (!pthread_create(&thread, NULL, probe_thread, &p))
+		pthread_join(thread, NULL);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (why)
+		*why = p.why;
+	return p.state;
+}
+
+int thaw_ring_uring_init(struct thaw_ring *r)
+{
+	const char *why;
 
 	r->wake_fd = eventfd(0, EFD_CLOEXEC); /* blocking: a read of a non-blocking one would not wait in the ring */
 	if (r->wake_fd < 0)
 		return thaw_err_set(-errno, "i/o ring: eventfd: %s", strerror(errno));
-	if (!err)
-		err = io_uring_queue_init(depth + 1, &r->uring, 0); /* one more: the eventfd's read */
-	if (err) {
-		close(r->wake_fd);
-		return thaw_err_set(err, "io_uring: %s; check the sysctl kernel.io_uring_disabled and the container's seccomp "
-					 "profile, or choose the pool of threads", strerror(-err));
+	switch (thaw_ring_probe(&why)) {
+	case THAW_RING_OK:
+		return 0;
+	case THAW_RING_ABSENT:
+	case THAW_RING_DENIED:
+	case THAW_RING_BROKEN:
+		break;
 	}
-	io_uring_ring_dontfork(&r->uring);
-	return 0;
+	close(r->wake_fd);
+	return thaw_err_set(-EPERM, "io_uring: %s; allow it, or choose the pool of threads", why);
+}
+
+/* By the thread that runs it, see thaw_ring_probe(). */
+static int make_ring(struct thaw_ring *r)
+{
+	int err = THAW_INJECT("ring.make");
+
+	if (!err)
+		err = io_uring_queue_init(r->limit + 1, &r->uring, 0); /* one more: the eventfd's read */
+	if (!err)
+		io_uring_ring_dontfork(&r->uring);
+	return err;
 }
 
 void thaw_ring_uring_exit(struct thaw_ring *r)
 {
-	io_uring_queue_exit(&r->uring);
 	close(r->wake_fd);
 }
 
@@ -205,10 +251,13 @@ static void enter(struct thaw_ring *r, bool wait)
 		nanosleep(&pause, NULL);
 }
 
-void thaw_ring_uring_run(struct thaw_ring *r, void *thread)
+int thaw_ring_uring_run(struct thaw_ring *r, void *thread)
 {
 	bool armed = false, stopping = false, idle = false;
+	int err = make_ring(r);
 
+	if (err)
+		return err;
 	for (;;) {
 		bool any = start_waiting(r, idle, &stopping);
 
@@ -229,4 +278,6 @@ void thaw_ring_uring_run(struct thaw_ring *r, void *thread)
 			reap(r, &armed, thread);
 		}
 	}
+	io_uring_queue_exit(&r->uring);
+	return 0;
 }

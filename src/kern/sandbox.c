@@ -71,6 +71,7 @@ static const struct {
 	{ SCMP_SYS(epoll_ctl), READER | CONTROL },
 	{ SCMP_SYS(poll), ALL },
 	{ SCMP_SYS(ppoll), ALL },
+	{ SCMP_SYS(io_uring_setup), IO },
 	{ SCMP_SYS(io_uring_enter), IO },
 	{ SCMP_SYS(pread64), ALL },
 	{ SCMP_SYS(preadv), THREADS },

@@ -3,6 +3,7 @@
 #include "config.h"
 #include "kern/ring.h"
 #include "util/err.h"
+#include "util/inject.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -221,15 +222,53 @@ static void test_kind(enum thaw_ring_kind kind)
 	stop_while_waiting(kind);
 }
 
+/* The thread that probes and makes rings must be able to wait afterwards: no EINTR comes out of a ring's end. */
+static void no_interruption(void)
+{
+	struct timespec t = { .tv_nsec = 30000000 };
+	struct thaw_ring *ring;
+	pthread_t thread;
+
+	thaw_ring_probe(NULL);
+	if (nanosleep(&t, NULL))
+		fail("a sleep behind the probe was interrupted", 0);
+	if (thaw_ring_new(&ring, THAW_RING_AUTO, 4, 2)) {
+		fail(thaw_err_text(), 0);
+		return;
+	}
+	if (thaw_ring_threads(ring) == 1) {
+		pthread_create(&thread, NULL, run, ring);
+		one(ring, file, 0);
+		thaw_ring_stop(ring);
+		pthread_join(thread, NULL);
+	}
+	thaw_ring_free(ring);
+	if (nanosleep(&t, NULL))
+		fail("a sleep behind a ring was interrupted", 0);
+}
+
+/* Also: a ring that cannot be made after all is served by its thread with preadv. */
+static void test_uring(void)
+{
+	test_kind(THAW_RING_URING);
+#ifdef THAW_DEBUG
+	if (thaw_inject_arm("ring.make:ENOMEM:1+"))
+		fail(thaw_err_text(), 0);
+	test_kind(THAW_RING_URING);
+	thaw_inject_arm(NULL);
+#endif
+}
+
 int main(void)
 {
 	const char *why;
 
 	alarm(120);
 	make_file();
+	no_interruption();
 	test_kind(THAW_RING_POOL);
 	if (thaw_ring_probe(&why) == THAW_RING_OK)
-		test_kind(THAW_RING_URING);
+		test_uring();
 	else
 		fprintf(stderr, "io_uring left out: %s\n", why);
 	return failures ? 1 : 0;

@@ -27,8 +27,8 @@ struct thaw_read {
 	struct thaw_ring_req ring;
 	struct thaw_request request; /* of a callback */
 	struct thaw_fetch *f;
-	struct thaw_mm *mm;          /* a reference while in use */
-	struct thaw_extent e;
+	struct thaw_mm *mm;          /* a reference while in use. Demand: changed under f->lock */
+	struct thaw_extent e;        /* demand: changed under f->lock */
 	struct thaw_fault fault;     /* demand only */
 	bool demand, busy;           /* busy: f->lock */
 	int error;
@@ -148,11 +148,12 @@ static struct thaw_read *take(struct thaw_fetch *f, bool demand)
 static void give_back(struct thaw_read *r)
 {
 	struct thaw_fetch *f = r->f;
-	struct thaw_mm *mm = r->mm;
+	struct thaw_mm *mm;
 
-	r->mm = NULL;
 	{
 		THAW_SCOPED_LOCK(&f->lock);
+		mm = r->mm;
+		r->mm = NULL;
 		r->busy = false;
 		push(r->demand ? &f->free_demand : &f->free_ahead, r);
 	}
@@ -230,9 +231,12 @@ static int fail_demand(struct thaw_worker *w, struct thaw_read *r, bool owner, i
 		struct thaw_mm *mm = r->mm;
 		struct thaw_extent all = r->e;
 
-		r->e.off += r->fault.addr - r->e.addr;
-		r->e.addr = r->fault.addr;
-		r->e.pages = 1;
+		{
+			THAW_SCOPED_LOCK(&mm->m->fetch->lock); /* is_under_way() reads them */
+			r->e.off += r->fault.addr - r->e.addr;
+			r->e.addr = r->fault.addr;
+			r->e.pages = 1;
+		}
 		/* Whoever else waits in the run asks again. */
 		if (all.addr < r->e.addr)
 			thaw_fill_wake(w, mm, owner, all.addr, r->e.addr - all.addr);
@@ -478,8 +482,11 @@ int thaw_fetch_ahead(struct thaw_worker *w, struct thaw_mm *mm, const struct tha
 	if (!r)
 		return -EBUSY;
 	thaw_plan_also(mm);
-	r->mm = thaw_mm_get(mm);
-	r->e = *e;
+	{
+		THAW_SCOPED_LOCK(&w->m->fetch->lock);
+		r->mm = thaw_mm_get(mm);
+		r->e = *e;
+	}
 	return submit(w, r);
 }
 

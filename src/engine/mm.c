@@ -89,6 +89,7 @@ static void let_go(struct thaw_mm *mm)
 	struct thaw *m = mm->m;
 
 	thaw_mm_get(mm);
+	atomic_fetch_add(&m->published, 1); /* what was set up is seen by a reader that epoll gives the address */
 	arm(mm, EPOLL_CTL_ADD);
 	atomic_store(&mm->held, false);
 	/* An event that epoll told of while it was held was passed by; and it may have nothing absent at all. */
@@ -108,6 +109,7 @@ void thaw_mm_publish(struct thaw_mm *mm)
 	if (mm->pidfd >= 0) {
 		struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = (uintptr_t)mm | 1 };
 
+		atomic_fetch_add(&m->published, 1); /* as in let_go() */
 		/* Without it the end is seen a quarter of a second later, by the probe. */
 		(void)epoll_ctl(m->epoll, EPOLL_CTL_ADD, mm->pidfd, &ev);
 	}
@@ -255,5 +257,5 @@ struct thaw_mm *thaw_mm_find(struct thaw *m, int64_t id)
 size_t thaw_mm_memory(const struct thaw_mm *mm)
 {
 	return sizeof(*mm) + (mm->pm ? thaw_pagemap_memory(mm->pm) : 0) + (mm->ev ? thaw_events_memory(mm->ev) : 0) +
-	       mm->room_parked * sizeof(*mm->parked) + (mm->bad ? THAW_MAX_BAD * sizeof(*mm->bad) : 0);
+	       atomic_load(&mm->room_parked) * sizeof(*mm->parked) + (atomic_load(&mm->has_bad) ? THAW_MAX_BAD * sizeof(*mm->bad) : 0);
 }

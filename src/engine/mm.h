@@ -81,7 +81,8 @@ struct thaw_mm {
 
 	/* the owner's */
 	struct thaw_fault *parked; /* faults to be tried again, oldest first */
-	unsigned n_parked, room_parked;
+	unsigned n_parked;
+	_Atomic unsigned room_parked; /* the owner's to change */
 	uint64_t backoff_ns;
 	_Atomic uint64_t late_due_ns; /* when the reader that has it on its late list looks again */
 	uint64_t around_next, zero_next; /* where a sequential user of memory would fault next */

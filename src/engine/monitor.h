@@ -95,6 +95,7 @@ struct thaw {
 	_Atomic bool background_on;
 	_Atomic uint32_t work;       /* a futex: copiers look again */
 	_Atomic uint32_t idlers;     /* copiers asleep on it */
+	_Atomic uint32_t published;  /* handed to epoll; readers load it before they follow an address from there */
 	_Atomic uint32_t chores;     /* a futex: the control thread looks again */
 	_Atomic bool emfile_told;
 	bool attached;               /* the filters' handler: the starter's */

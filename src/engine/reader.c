@@ -135,6 +135,8 @@ void thaw_reader_run(struct thaw_worker *w)
 		/* Nothing of what epoll gave us is in our hands here. */
 		atomic_fetch_add(&w->rounds, 1);
 		n = epoll_pwait2(m->epoll, ev, EVENTS, &ts, NULL);
+		if (n > 0)
+			(void)atomic_load(&m->published); /* behind epoll_ctl()'s side of it: the spaces are whole */
 		for (int i = 0; i < n; i++) {
 			w->spin.may = i + 1 == n && !w->n_late;
 			handle(w, &ev[i]);

@@ -151,7 +151,7 @@ static const int sanitizer_calls[] = {
 	SCMP_SYS(lseek),     SCMP_SYS(getdents64), SCMP_SYS(sched_yield),     SCMP_SYS(munmap),	    SCMP_SYS(madvise),
 	SCMP_SYS(mremap),    SCMP_SYS(brk),	   SCMP_SYS(set_robust_list), SCMP_SYS(rseq),	    SCMP_SYS(process_vm_readv),
 	SCMP_SYS(access),    SCMP_SYS(ftruncate),  SCMP_SYS(unlink),	      SCMP_SYS(kill),	    SCMP_SYS(ioctl),
-	SCMP_SYS(sched_getaffinity),
+	SCMP_SYS(sched_getaffinity), SCMP_SYS(open),
 };
 
 static const uint64_t uffd_ioctls[] = {

@@ -54,6 +54,7 @@ static int do_orphan(void *arg, int sock)
 	_exit(write(sock, &verdict, 1) != 1);
 }
 
+#ifndef __SANITIZE_THREAD__ /* which makes a fork of it */
 /* vfork shares the mm: no FORK message, and the child's exec does not end it. */
 static int do_vfork(void *arg, int sock)
 {
@@ -66,6 +67,7 @@ static int do_vfork(void *arg, int sock)
 	}
 	return pid < 0 || waitpid(pid, &status, 0) != pid || status || !live_is(LIVE_BASE, PAGES, SEED, 0);
 }
+#endif
 
 static _Atomic unsigned finished, gone, forked;
 
@@ -90,7 +92,9 @@ static const struct end ends[] = {
 	{ "exit", do_exit, 0, -1, 0, 1, 0, THAW_BACKGROUND_STAY_LAZY, false },
 	{ "kill, lazy", do_touch_for_ever, 128 + SIGKILL, 3000, 0, 1, 0, THAW_BACKGROUND_STAY_LAZY, false },
 	{ "orphan", do_orphan, 0, -1, 1, 1, 1, THAW_BACKGROUND_STAY_LAZY, true },
+#ifndef __SANITIZE_THREAD__
 	{ "vfork", do_vfork, 0, -1, 1, 0, 0, THAW_BACKGROUND_STAY_LAZY, false },
+#endif
 };
 
 static void run(const struct end *e, bool with_pidfd, int fd, const struct thaw_memfile_range *at)

@@ -19,7 +19,7 @@
 #define THREADS 4
 #define PIECE_PAGES 384
 #define PIECES 24
-#define STEP (1ULL << 33) /* between the threads' memory: room to grow and to move */
+#define STEP (1ULL << 32) /* between the threads' memory: room to grow and to move */
 #define WIPED (LIVE_BASE + 64 * STEP)
 #define UNFORKED (LIVE_BASE + 65 * STEP)
 #define LATE_WIPED (LIVE_BASE + 66 * STEP)

@@ -17,7 +17,12 @@
 #include "thaw.h"
 
 #define LIVE_PAGE 4096UL
-#define LIVE_BASE 0x100000000000ULL
+/* Where the sanitizers leave an application room. */
+#if defined(__SANITIZE_THREAD__)
+#define LIVE_BASE 0x2000000000ULL
+#else
+#define LIVE_BASE 0x200000000000ULL
+#endif
 
 #define LIVE_DIE(...) (fprintf(stderr, "%s:%d: ", __FILE__, __LINE__), fprintf(stderr, __VA_ARGS__), fprintf(stderr, "\n"), exit(1))
 /* A library call that must succeed. */

@@ -39,6 +39,7 @@ static _Noreturn void worker(const struct thaw_dump_options *o, struct thaw_dump
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL); /* SIGXFSZ and SIGPIPE too: their calls fail with an errno */
 	prctl(PR_SET_NAME, "thaw-worker");
+	prctl(PR_SET_TIMERSLACK, 1000); /* it waits for stops in short naps, while the process stands still */
 	prctl(PR_SET_DUMPABLE, 0); /* it holds another's memory */
 	v.code = thaw_dump_work(o, dir, abandon, &v.result);
 	if (v.code < 0) {

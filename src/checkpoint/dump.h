@@ -69,6 +69,7 @@ int thaw_dump_pending(pid_t tid, bool shared, size_t *n, ThawState__Siginfo ***l
 
 /* ---- dump_sleep.c: how much of an interrupted sleep was left ------------------------------------------------------ */
 void thaw_dump_sleep_look(struct thaw_dumper *d);   /* before the stop; failures only cost precision */
+void thaw_dump_sleep_check(struct thaw_dumper *d);  /* stopped, and nothing borrowed yet */
 void thaw_dump_sleep_left(struct thaw_dumper *d, const struct thaw_seized_thread *t, ThawState__Thread *out);
 
 /* ---- dump_memory.c, dump_images.c: the directory ------------------------------------------------------------------- */

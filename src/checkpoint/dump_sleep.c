@@ -4,8 +4,9 @@
  * The kernel knows and tells nobody, unless the program gave nanosleep a place for it. But it tells when a thread last
  * ran (se.exec_start of /proc/PID/task/TID/sched, in a clock of the thread's CPU), and a sleeping thread last ran when
  * it went to sleep. That clock is compared with CLOCK_MONOTONIC by running on the same CPU ourselves. So the threads are
- * looked at before they are stopped, and the look counts only if they slept through until the stop. Without the file
- * (CONFIG_SCHED_DEBUG) a sleep starts anew when it is restored: never too short. */
+ * looked at before they are stopped, and a look counts only if the thread did not run again before it was stopped: it ran
+ * once since, and that began after PTRACE_INTERRUPT. Without the file (CONFIG_SCHED_DEBUG), or in doubt, a sleep starts
+ * anew when it is restored: never too short. */
 #include "config.h"
 #include "checkpoint/dump.h"
 
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "checkpoint/tracee.h"
@@ -27,51 +29,85 @@
 #define SECOND 1000000000LL
 #define SYS_EPOLL_PWAIT2 441
 
+struct sched_facts {
+	int64_t exec_start, runtime; /* nanoseconds */
+	uint64_t voluntary, involuntary;
+};
+
 struct thaw_dump_sleep {
 	pid_t tid;
 	int nr;              /* the system call it sleeps in; SYS_restart_syscall: one that was interrupted before */
-	int64_t began;       /* CLOCK_MONOTONIC, nanoseconds */
-	uint64_t switches;   /* voluntary ones so far */
+	int64_t began;       /* CLOCK_MONOTONIC, nanoseconds; not before */
+	struct sched_facts then;
 	char wchan[64];
 };
 
-struct sched_facts {
-	int64_t exec_start;
-	uint64_t switches;
+/* What is to be added to the clock of a CPU: somewhere between the two. */
+struct offset {
+	bool tried;
+	int64_t low, high;
 };
+static struct offset offsets[MAX_CPUS]; /* the worker is one process with one thread */
+
+static int64_t number_of(const char *text, const char *key, bool *found)
+{
+	long long whole = 0, frac = 0;
+	const char *at = strstr(text, key);
+	int n;
+
+	at = at ? strchr(at, ':') : NULL;
+	n = at ? sscanf(at + 1, "%lld.%lld", &whole, &frac) : 0;
+	*found = *found && n >= 1;
+	return n == 2 ? whole * 1000000 + frac : whole;
+}
 
 static int read_sched(pid_t pid, pid_t tid, struct sched_facts *f)
 {
-	char name[64], buf[8192], *a, *b;
-	long long ms, frac;
+	char name[64], buf[8192];
+	bool found = true;
 	ssize_t n;
 
 	snprintf(name, sizeof(name), "task/%d/sched", tid);
 	n = thaw_procfs_read(pid, name, buf, sizeof(buf));
 	if (n < 0)
 		return (int)n;
-	a = strstr(buf, "se.exec_start");
-	b = strstr(buf, "nr_voluntary_switches");
-	a = a ? strchr(a, ':') : NULL;
-	b = b ? strchr(b, ':') : NULL;
-	if (!a || !b || sscanf(a + 1, "%lld.%lld", &ms, &frac) != 2)
-		return -EPROTO;
-	f->exec_start = ms * 1000000 + frac;
-	f->switches = strtoull(b + 1, NULL, 10);
-	return 0;
+	f->exec_start = number_of(buf, "se.exec_start", &found);
+	f->runtime = number_of(buf, "se.sum_exec_runtime", &found);
+	f->voluntary = (uint64_t)number_of(buf, "nr_voluntary_switches", &found);
+	f->involuntary = (uint64_t)number_of(buf, "nr_involuntary_switches", &found);
+	return found && f->exec_start ? 0 : -EPROTO;
 }
 
-/* What is to be added to the CPU's clock. INT64_MIN: it could not be found. */
-static int64_t calibrate(int cpu)
+/* Our own exec_start is brought up to now when we ask for our CPU time, and perhaps once more by a tick before it is read: a
+ * few turns narrow it down. (sched_yield would do it too, at the price of everybody else's turn.) */
+static const struct offset *calibrate(int cpu)
 {
+	struct offset *o = &offsets[cpu];
 	struct sched_facts f;
+	struct timespec cpu_time;
+	int turn;
 
-	if (thaw_sys_pin_thread(cpu) < 0)
-		return INT64_MIN;
-	sched_yield(); /* brings our own exec_start up to now */
-	if (read_sched(getpid(), thaw_sys_gettid(), &f) < 0)
-		return INT64_MIN;
-	return (int64_t)thaw_sys_now_ns() - f.exec_start;
+	if (o->tried)
+		return o->low <= o->high ? o : NULL;
+	*o = (struct offset){ true, INT64_MIN, INT64_MAX };
+	for (turn = 0; turn < 5; turn++) {
+		int64_t before, after;
+
+		if (thaw_sys_pin_thread(cpu) < 0)
+			break;
+		before = (int64_t)thaw_sys_now_ns();
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu_time);
+		if (read_sched(getpid(), thaw_sys_gettid(), &f) < 0)
+			break;
+		after = (int64_t)thaw_sys_now_ns();
+		if (before - f.exec_start > o->low)
+			o->low = before - f.exec_start;
+		if (after - f.exec_start < o->high)
+			o->high = after - f.exec_start;
+	}
+	if (turn < 5 || o->low > o->high) /* it cannot be known, or the clock was stretched meanwhile */
+		*o = (struct offset){ true, 1, 0 };
+	return o->low <= o->high ? o : NULL;
 }
 
 static bool sleeps_with_timeout(int nr)
@@ -80,37 +116,30 @@ static bool sleeps_with_timeout(int nr)
 	       nr == SYS_epoll_pwait || nr == SYS_restart_syscall;
 }
 
-struct looking {
-	struct thaw_dumper *d;
-	int64_t offset[MAX_CPUS]; /* 0: not yet known */
-};
-
 static int look_at(void *opaque, pid_t tid)
 {
-	struct looking *l = opaque;
-	struct thaw_dumper *d = l->d;
+	struct thaw_dumper *d = opaque;
 	struct thaw_dump_sleep s = { .tid = tid };
+	const struct offset *o;
 	struct thaw_proc_stat stat;
-	struct sched_facts f;
 	char name[64], text[128];
 
 	snprintf(name, sizeof(name), "task/%d/syscall", tid);
 	if (thaw_procfs_read(d->pid, name, text, sizeof(text)) <= 0)
 		return 0;
 	s.nr = atoi(text); /* "running" is 0, which is read(2): without a time-out as well */
-	if (!sleeps_with_timeout(s.nr) || read_sched(d->pid, tid, &f) < 0 || thaw_procfs_task_stat(d->pid, tid, &stat) < 0)
+	if (!sleeps_with_timeout(s.nr) || read_sched(d->pid, tid, &s.then) < 0 ||
+	    thaw_procfs_task_stat(d->pid, tid, &stat) < 0)
 		return 0;
 	if (stat.state != 'S' || stat.cpu < 0 || stat.cpu >= MAX_CPUS)
 		return 0;
 	snprintf(name, sizeof(name), "task/%d/wchan", tid);
 	if (thaw_procfs_read(d->pid, name, s.wchan, sizeof(s.wchan)) < 0)
 		s.wchan[0] = '\0';
-	if (!l->offset[stat.cpu])
-		l->offset[stat.cpu] = calibrate(stat.cpu);
-	if (l->offset[stat.cpu] == INT64_MIN)
+	o = calibrate(stat.cpu);
+	if (!o)
 		return 0;
-	s.began = f.exec_start + l->offset[stat.cpu];
-	s.switches = f.switches;
+	s.began = s.then.exec_start + o->high;
 	d->sleeps = thaw_dump_grow(d->sleeps, d->n_sleeps, sizeof(*d->sleeps));
 	d->sleeps[d->n_sleeps++] = s;
 	return 0;
@@ -118,45 +147,101 @@ static int look_at(void *opaque, pid_t tid)
 
 void thaw_dump_sleep_look(struct thaw_dumper *d)
 {
-	struct looking *l = thaw_dump_alloc(sizeof(*l));
 	cpu_set_t before;
 
-	l->d = d;
-	if (sched_getaffinity(0, sizeof(before), &before) == 0) {
-		thaw_procfs_tasks(d->pid, look_at, l);
-		sched_setaffinity(0, sizeof(before), &before);
-	}
-	free(l);
+	if (sched_getaffinity(0, sizeof(before), &before) < 0)
+		return;
+	thaw_procfs_tasks(d->pid, look_at, d);
+	sched_setaffinity(0, sizeof(before), &before);
 }
 
 /* ---- after the stop ------------------------------------------------------------------------------------------------- */
 static const struct thaw_dump_sleep *find(const struct thaw_dumper *d, pid_t tid)
 {
-	struct sched_facts now;
 	size_t i;
 
 	for (i = 0; i < d->n_sleeps; i++)
 		if (d->sleeps[i].tid == tid)
-			break;
-	/* One more switch: from the sleep into our stop. */
-	if (i == d->n_sleeps || read_sched(d->pid, tid, &now) < 0 || now.switches != d->sleeps[i].switches + 1)
-		return NULL;
-	return &d->sleeps[i];
+			return &d->sleeps[i];
+	return NULL;
 }
 
-/* A sleep that had been interrupted before is restart_syscall; what it restarts shows in where it waits. */
+/* epoll_wait is restarted as a whole, here and after a restore: its time-out is in a register, where the rest can be put. */
+static void shorten_epoll(const struct thaw_dumper *d, const struct thaw_dump_sleep *s, struct user_regs_struct *regs)
+{
+	int64_t slept;
+	int32_t ms = (int32_t)regs->r10;
+
+	if ((int64_t)regs->rax != -ERESTARTNOHAND || ms <= 0 ||
+	    (regs->orig_rax != SYS_epoll_wait && regs->orig_rax != SYS_epoll_pwait))
+		return;
+	slept = ((int64_t)d->sz.stopped_at - s->began) / 1000000; /* rounded down */
+	if (slept > 0)
+		regs->r10 = slept < ms ? (uint64_t)(ms - slept) : 0;
+}
+
+/* Since the look it ran once, from after the interrupt until our stop. */
+static bool slept_through(const struct thaw_dumper *d, const struct thaw_dump_sleep *s, const struct thaw_seized_thread *t)
+{
+	struct thaw_proc_stat stat;
+	struct sched_facts now;
+	const struct offset *o;
+
+	if (read_sched(d->pid, s->tid, &now) < 0 || thaw_procfs_task_stat(d->pid, s->tid, &stat) < 0)
+		return false;
+	if (now.voluntary != s->then.voluntary + 1 || now.involuntary != s->then.involuntary)
+		return false;
+	o = stat.cpu >= 0 && stat.cpu < MAX_CPUS ? calibrate(stat.cpu) : NULL;
+	return o && now.exec_start + o->low - (now.runtime - s->then.runtime) >= (int64_t)t->interrupted_at;
+}
+
+static const struct thaw_seized_thread *thread_of(const struct thaw_dumper *d, pid_t tid)
+{
+	unsigned i;
+
+	for (i = 0; i < d->sz.n; i++)
+		if (d->sz.threads[i].tid == tid)
+			return &d->sz.threads[i];
+	return NULL;
+}
+
+void thaw_dump_sleep_check(struct thaw_dumper *d)
+{
+	size_t i, kept = 0;
+	cpu_set_t before;
+	unsigned n;
+
+	if (sched_getaffinity(0, sizeof(before), &before) < 0)
+		d->n_sleeps = 0;
+	for (i = 0; i < d->n_sleeps; i++) {
+		const struct thaw_seized_thread *t = thread_of(d, d->sleeps[i].tid);
+
+		if (t && slept_through(d, &d->sleeps[i], t))
+			d->sleeps[kept++] = d->sleeps[i];
+	}
+	if (d->n_sleeps)
+		sched_setaffinity(0, sizeof(before), &before);
+	d->n_sleeps = kept;
+	for (n = 0; n < d->sz.n; n++) {
+		const struct thaw_dump_sleep *s = find(d, d->sz.threads[n].tid);
+
+		if (s && d->sz.threads[n].amended)
+			shorten_epoll(d, s, &d->sz.threads[n].saved.regs);
+	}
+}
+
+/* A sleep that had been interrupted before is restart_syscall; what it restarts shows in where it waits. Of nanosleep's
+ * restart nothing is left on the stack but the entry of the system call. */
 static uint64_t real_call(const struct user_regs_struct *regs, const struct thaw_dump_sleep *s)
 {
-	if (regs->orig_rax != SYS_restart_syscall)
-		return regs->orig_rax;
 	if (!s)
 		return ~0ULL;
-	if (strstr(s->wchan, "nanosleep"))
-		return regs->rdi < 64 ? SYS_clock_nanosleep : SYS_nanosleep;
 	if (strstr(s->wchan, "futex"))
 		return SYS_futex;
 	if (strstr(s->wchan, "poll"))
 		return SYS_poll;
+	if (strstr(s->wchan, "nanosleep") || strstr(s->wchan, "syscall"))
+		return regs->rdi < 64 ? SYS_clock_nanosleep : SYS_nanosleep;
 	return ~0ULL;
 }
 
@@ -203,19 +288,6 @@ static int64_t span(struct thaw_dumper *d, const struct user_regs_struct *regs, 
 	return read_span(d->pid, left ? left : asked, &ns) < 0 ? -1 : ns;
 }
 
-/* epoll_wait is restarted as a whole: its time-out is in a register, where the rest of it can be put. */
-static void shorten_epoll(const struct thaw_dumper *d, const struct thaw_dump_sleep *s, struct user_regs_struct *regs)
-{
-	int64_t slept;
-	int32_t ms = (int32_t)regs->r10;
-
-	if (!s || ms <= 0)
-		return;
-	slept = ((int64_t)d->sz.stopped_at - s->began) / 1000000;
-	if (slept > 0)
-		regs->r10 = slept < ms ? (uint64_t)(ms - slept) : 0;
-}
-
 void thaw_dump_sleep_left(struct thaw_dumper *d, const struct thaw_seized_thread *t, ThawState__Thread *out)
 {
 	struct user_regs_struct *regs = (struct user_regs_struct *)(void *)out->regs.data;
@@ -223,13 +295,9 @@ void thaw_dump_sleep_left(struct thaw_dumper *d, const struct thaw_seized_thread
 	bool exact = false;
 	int64_t ns;
 
-	if ((int64_t)regs->orig_rax < 0)
+	if ((int64_t)regs->orig_rax < 0 || (int64_t)regs->rax != -ERESTART_RESTARTBLOCK)
 		return;
 	s = find(d, t->tid);
-	if ((int64_t)regs->rax == -ERESTARTNOHAND && (regs->orig_rax == SYS_epoll_wait || regs->orig_rax == SYS_epoll_pwait))
-		shorten_epoll(d, s, regs);
-	if ((int64_t)regs->rax != -ERESTART_RESTARTBLOCK)
-		return;
 	if (regs->orig_rax == SYS_restart_syscall) {
 		regs->orig_rax = real_call(regs, s);
 		if (regs->orig_rax == ~0ULL) { /* unknown: it ends as if a signal had come */

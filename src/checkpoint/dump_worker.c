@@ -178,6 +178,7 @@ int thaw_dump_work(const struct thaw_dump_options *o, struct thaw_dump_dir *dir,
 	if (r < 0)
 		return r;
 	stopped_at = d.sz.stopped_at;
+	thaw_dump_sleep_check(&d);
 	r = frozen(&d);
 	if (r < 0) {
 		thaw_seize_release(&d.sz);

@@ -103,8 +103,9 @@ static int interrupt(struct thaw_seized *s, struct thaw_seized_thread *t)
 		return refused(s->pid, t->tid, errno);
 	}
 	t->seized = true;
+	t->interrupted_at = now_ns();
 	if (!s->stopped_at)
-		s->stopped_at = now_ns();
+		s->stopped_at = t->interrupted_at;
 	if (ptrace(PTRACE_INTERRUPT, t->tid, NULL, NULL) < 0)
 		return errno == ESRCH ? 0 : refused(s->pid, t->tid, errno);
 	return 1;

@@ -20,6 +20,7 @@ struct thaw_seized_thread {
 	bool borrowed;                  /* remote calls were made in it: saved has to be put back */
 	bool amended;                   /* saved.regs differ from the stop's: an EINTR that only we caused is a restart */
 	struct thaw_remote_saved saved; /* valid when stopped */
+	uint64_t interrupted_at;        /* CLOCK_MONOTONIC just before PTRACE_INTERRUPT */
 };
 
 struct thaw_seized {

@@ -187,7 +187,7 @@ static void await_worker(pid_t main_pid, pid_t target)
 	int status, i;
 	pid_t pid;
 
-	for (i = 0; i < 3000; i++) {
+	for (i = 0; i < 30000; i++) { /* a disk may take its time for an fsync */
 		pid = waitpid(-1, &status, WNOHANG);
 		if (pid == target) {
 			fprintf(stderr, "the target ended with status 0x%x\n", status);

@@ -15,6 +15,8 @@
 #include "util/err.h"
 
 #define END_WAIT_MS 1000
+/* While the last steps are made and the process touches what it needs to get going, the processors are theirs. */
+#define DEFAULT_DELAY_MS 20
 
 uint64_t thaw_now_ns(void)
 {
@@ -33,12 +35,11 @@ static int settings(const struct thaw_restore_command *cmd, struct thaw *h, int 
 {
 	enum thaw_log_level most = thaw_cli.verbose > 1 ? THAW_LOG_DEBUG : thaw_cli.verbose ? THAW_LOG_INFO :
 				   thaw_cli.quiet ? THAW_LOG_ERROR : THAW_LOG_WARNING;
-	enum thaw_background policy = cmd->stay_lazy ? THAW_BACKGROUND_STAY_LAZY :
-				      cmd->delayed ? THAW_BACKGROUND_DELAYED : THAW_BACKGROUND_RUN;
+	enum thaw_background policy = cmd->stay_lazy ? THAW_BACKGROUND_STAY_LAZY : THAW_BACKGROUND_DELAYED;
 
 	if (thaw_set_log(h, log_line, NULL, most) < 0 || thaw_set_holder(h, 1, log_fd) < 0)
 		return -1;
-	if (thaw_set_background(h, policy, cmd->background_delay) < 0)
+	if (thaw_set_background(h, policy, cmd->delayed ? cmd->background_delay : DEFAULT_DELAY_MS) < 0)
 		return -1;
 	return cmd->copiers ? thaw_set_copiers(h, cmd->copiers) : 0;
 }

@@ -53,7 +53,7 @@ int thaw_cmd_restore(const struct thaw_command *c, int argc, char **argv)
 		{ 0, "pidns", NULL, "in a pid namespace of its own (its pid is taken)", THAW_OPTION_FLAG, &r.core.pidns },
 		{ 0, "eager", NULL, "bring all memory in before it runs", THAW_OPTION_FLAG, &r.core.eager },
 		{ 0, "stay-lazy", NULL, "bring in only what it touches", THAW_OPTION_FLAG, &r.stay_lazy },
-		{ 0, "background-delay", "MS", "touched memory only, for so long", THAW_OPTION_NUMBER,
+		{ 0, "background-delay", "MS", "first only what it touches, for so long (20)", THAW_OPTION_NUMBER,
 		  &r.background_delay, 0, DELAY_LIMIT },
 		{ 0, "copiers", "N", "threads that bring in the rest", THAW_OPTION_NUMBER, &r.copiers, 1, COPIER_LIMIT },
 		{ 0, "stats", "FILE", "write statistics (JSON) when the last page is in", THAW_OPTION_STRING, &r.stats },

@@ -92,6 +92,17 @@ static void child(struct standin *s)
 	}
 }
 
+/* The process has ended; what keeps us are children that it left, whose memory is still arriving. */
+static void left_over(const struct standin *s, int sig)
+{
+	struct thaw_progress p = { .size = sizeof(p) };
+
+	if ((sig == SIGINT || sig == SIGTERM || sig == SIGHUP || sig == SIGQUIT) && s->arrival.monitor &&
+	    !thaw_get_progress(s->arrival.monitor, 0, &p) && p.spaces > 1)
+		thaw_say(0, "%s: the process has ended, but memory of %llu children that it left is still arriving: thaw stays for it",
+			 strsignal(sig), (unsigned long long)(p.spaces - p.spaces_done));
+}
+
 static void signals(struct standin *s)
 {
 	struct signalfd_siginfo i;
@@ -102,8 +113,7 @@ static void signals(struct standin *s)
 		else if (!s->arrival.reaped)
 			forward(s, &i);
 		else
-			thaw_say(0, "the process has ended, memory of children that it left is still arriving: "
-				 "thaw stays for it (signal %u ignored)", i.ssi_signo);
+			left_over(s, i.ssi_signo);
 		if (i.ssi_signo == SIGWINCH)
 			thaw_line_hide(&s->line);
 	}

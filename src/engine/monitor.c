@@ -135,14 +135,15 @@ static void take_apart(struct thaw *m)
 
 int thaw_monitor_start(struct thaw *m)
 {
-	int err;
+	int err = 0;
 
 	raise_descriptors();
-	err = m->set.holder ? start_holder(m) : 0;
-	if (!err && m->set.sandbox) {
+	if (m->set.sandbox) { /* before the holder, which inherits the handler */
 		err = thaw_sandbox_attach(-1);
 		m->attached = !err;
 	}
+	if (!err && m->set.holder)
+		err = start_holder(m);
 	if (!err)
 		err = make_workers(m);
 	if (err)

@@ -21,7 +21,6 @@ struct line {
 	int tfd;
 	unsigned events;
 	unsigned long long data;
-	unsigned long ino;
 	unsigned nth;          /* of the entries with this number, in the kernel's order */
 };
 
@@ -39,7 +38,7 @@ static const struct thaw_desc *find_target(const struct thaw_dt *t, const struct
 		for (size_t i = 0; i < t->d->n_fds; i++) {
 			const struct thaw_dfd *e = &t->d->fds[i];
 
-			if ((e->num == l->tfd) == (pass == 0) && e->st.st_ino == l->ino && is_target(t, l, e->num))
+			if ((e->num == l->tfd) == (pass == 0) && is_target(t, l, e->num))
 				return &t->d->descs[e->desc];
 		}
 	return NULL;
@@ -84,7 +83,7 @@ int thaw_dump_epoll(struct thaw_dt *t, File *f)
 		p += *p == '\n';
 		if (strncmp(p, "tfd:", 4))
 			continue;
-		if (sscanf(p, "tfd: %d events: %x data: %llx pos:%*d ino:%lx", &l.tfd, &l.events, &l.data, &l.ino) != 4)
+		if (sscanf(p, "tfd: %d events: %x data: %llx", &l.tfd, &l.events, &l.data) != 3)
 			return thaw_refuse(t->fd->num, "epoll: fdinfo of this kernel is not understood: not supported");
 		for (size_t i = 0; i < f->n_epoll; i++)
 			l.nth += f->epoll[i]->fd == l.tfd;

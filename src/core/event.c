@@ -144,7 +144,8 @@ static int64_t apply_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const
 {
 	int64_t gone;
 
-	/* The second half of a mremap: the move has emptied the range; what is in it now came later, from another call. */
+	/* The second half of a mremap: the move has emptied the range; what is in it now came later, from another
+	 * call. */
 	if (c->kind == THAW_CHANGE_UNMAP && close_pair(ev, c->start, c->len))
 		return 0;
 	gone = thaw_pagemap_remove(pm, c->start, c->len);

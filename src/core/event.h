@@ -31,15 +31,16 @@ void thaw_events_free(struct thaw_events *ev);
 /* Applies one change. Returns the absent pages that the process has discarded by it, or a negative errno (then nothing
  * has changed, and the same change can be applied again). Sets *dubious (never clears it) when the change overlaps
  * another call's change of the same unsettled stretch and one of the two is a REMAP: the queue order need not be the
- * order in which they happened, so the result is to be checked against /proc/PID/maps once settled. */
+ * order in which they happened. */
 int64_t thaw_events_apply(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c, bool *dubious);
 
-/* Has anything been applied since the space was last known to be settled? A FORK read now may stand at the wrong place. */
+/* Has anything been applied since the space was last known to be settled? A FORK read now may stand at the wrong
+ * place. */
 bool thaw_events_unsettled(const struct thaw_events *ev);
 
-/* A fill (or a probe) was answered with something else than EAGAIN: no event is outstanding. Cheap; any thread in S or X.
- * A process that makes many changes without a fault should be probed after each batch, else unrelated changes
- * that follow each other look as if they were at the same time. */
+/* A fill (or a probe) was answered with something else than EAGAIN: no event is outstanding. Cheap; any thread in S or
+ * X. A process that makes many changes without a fault should be probed after each batch, else unrelated changes that
+ * follow each other look as if they were at the same time. */
 void thaw_events_settled(struct thaw_events *ev);
 
 size_t thaw_events_memory(const struct thaw_events *ev);

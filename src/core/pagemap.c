@@ -139,7 +139,8 @@ uint64_t thaw_pagemap_mark_done(struct thaw_pagemap *pm, uint64_t addr, uint64_t
 		thaw_tree_marked(&p, fresh);
 		total += fresh;
 	}
-	/* Who reads zero from thaw_pagemap_absent() closes the userfaultfd: every ioctl that placed a page came before. */
+	/* Who reads zero from thaw_pagemap_absent() closes the userfaultfd: every ioctl that placed a page came
+	 * before. */
 	if (total)
 		__atomic_fetch_sub(&pm->absent, total, __ATOMIC_RELEASE);
 	return total;

@@ -48,14 +48,15 @@ bool thaw_pagemap_lookup(const struct thaw_pagemap *pm, uint64_t addr, uint64_t 
 bool thaw_pagemap_is_done(const struct thaw_pagemap *pm, uint64_t addr); /* false where there is no content */
 
 /* The first run of pages at or behind `from` that are not done, within one extent, cut to max_pages. */
-bool thaw_pagemap_next_absent(const struct thaw_pagemap *pm, uint64_t from, uint64_t max_pages, struct thaw_extent *out);
+bool thaw_pagemap_next_absent(const struct thaw_pagemap *pm, uint64_t from, uint64_t max_pages,
+			      struct thaw_extent *out);
 
 /* Marks pages done; parts without content are passed over. Returns how many were newly marked. Several threads in S may
  * mark at once, the same pages too: each page is counted for one of them. */
 uint64_t thaw_pagemap_mark_done(struct thaw_pagemap *pm, uint64_t addr, uint64_t pages);
 
-/* (X) The range was discarded or unmapped: its extents go. Returns the absent pages dropped, or an error. Any length: what
- * reaches beyond the end of the address space is cut there. */
+/* (X) The range was discarded or unmapped: its extents go. Returns the absent pages dropped, or an error. Any length:
+ * what reaches beyond the end of the address space is cut there. */
 int64_t thaw_pagemap_remove(struct thaw_pagemap *pm, uint64_t addr, uint64_t len);
 
 /* (X) The range was moved: what the destination held goes, extents and done bits move. Returns the absent pages

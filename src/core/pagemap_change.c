@@ -51,7 +51,8 @@ static void join_at(struct thaw_pagemap *pm, uint64_t page)
 	thaw_slot_drop(&b, &t->memory);
 }
 
-/* Takes out the slots in [first, end), which are boundaries: into `kept` in order, or away. Returns the absent pages. */
+/* Takes out the slots in [first, end), which are boundaries: into `kept` in order, or away. Returns the absent
+ * pages. */
 static uint64_t take_out(struct thaw_pagemap *pm, uint64_t first, uint64_t end, struct thaw_slot *kept, uint64_t *pages)
 {
 	struct thaw_path p;

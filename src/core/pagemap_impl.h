@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* core/pagemap_impl.h - what the two halves of the page map share: reading and marking (pagemap.c), changing (pagemap_change.c).
+/* core/pagemap_impl.h - what the two halves of the page map share: pagemap.c (reading) and pagemap_change.c.
  * Rule      included by these two only */
 #ifndef THAW_CORE_PAGEMAP_IMPL_H
 #define THAW_CORE_PAGEMAP_IMPL_H

@@ -79,7 +79,8 @@ void thaw_slot_shift(struct thaw_slot *s, uint64_t start);
 /* Pages [from, from + n) of the slot are done; returns how many were not before. Atomic. */
 unsigned thaw_slot_mark(struct thaw_slot *s, unsigned from, unsigned n);
 bool thaw_slot_is_done(const struct thaw_slot *s, unsigned page);
-/* The first run of absent pages at or behind `from`: its first page, and its length in *n. `pages` when there is none. */
+/* The first run of absent pages at or behind `from`: its first page, and its length in *n. `pages` when there is
+ * none. */
 unsigned thaw_slot_next_absent(const struct thaw_slot *s, unsigned from, unsigned *n);
 unsigned thaw_slot_absent(const struct thaw_slot *s);
 

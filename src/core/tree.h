@@ -64,8 +64,8 @@ bool thaw_tree_step_absent(struct thaw_path *p); /* the next leaf with absent pa
 int thaw_tree_reserve(struct thaw_tree *t, uint64_t slots);
 /* Puts a slot in; it overlaps none, and room for it has been reserved. Its block becomes the tree's. */
 void thaw_tree_insert(struct thaw_tree *t, const struct thaw_slot *s);
-/* Takes n slots of one leaf out, from p on (their blocks are the caller's then); p is void afterwards. Returns the absent
- * pages that they had. */
+/* Takes n slots of one leaf out, from p on (their blocks are the caller's then); p is void afterwards. Returns the
+ * absent pages that they had. */
 uint64_t thaw_tree_delete(struct thaw_tree *t, struct thaw_path *p, unsigned n);
 /* Ends a reservation: no more than a few nodes are kept. */
 void thaw_tree_trim(struct thaw_tree *t);

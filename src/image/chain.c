@@ -34,10 +34,13 @@ static size_t find_run(const struct thaw_image_pagemap *pm, uint64_t addr)
 static int missing(unsigned level, uint64_t addr)
 {
 	if (!level)
-		return thaw_err_set(-EBADMSG, "pagemap: the page at 0x%lx is said to be in a parent directory, and there is none",
+		return thaw_err_set(-EBADMSG,
+				    "pagemap: the page at 0x%lx is said to be in a parent directory, and there is none",
 				    addr);
-	return thaw_err_set(-EBADMSG, "pagemap: the page at 0x%lx is said to be in a parent directory, but parent %u does "
-			    "not have it", addr, level);
+	return thaw_err_set(-EBADMSG,
+			    "pagemap: the page at 0x%lx is said to be in a parent directory, but parent %u does "
+			    "not have it",
+			    addr, level);
 }
 
 /* Pages [addr, addr + pages) of one run that is in the images, from `level` on down to where its content is. */
@@ -58,8 +61,11 @@ static int walk_range(const struct thaw_image_chain *chain, unsigned level, uint
 		if (run->flags & THAW_PE_PRESENT)
 			ret = emit(opaque, level, addr, n, run->off + skip * PAGE);
 		else if (!(run->flags & THAW_PE_PARENT))
-			ret = thaw_err_set(-ENOTSUP, "pagemap: the content of 0x%lx was left with the dump (--lazy-pages): it can "
-					   "only come from its page server", addr);
+			ret = thaw_err_set(
+				-ENOTSUP,
+				"pagemap: the content of 0x%lx was left with the dump (--lazy-pages): it can "
+				"only come from its page server",
+				addr);
 		else if (level + 1 == chain->n)
 			ret = missing(level, addr);
 		else
@@ -99,11 +105,13 @@ static int open_pages(int dirfd, struct thaw_image_level *level)
 	if (fstat(level->pages_fd, &st))
 		return thaw_err_set(-errno, "%s: %s", name, strerror(errno));
 	if ((uint64_t)st.st_size < want)
-		return thaw_err_set(-EBADMSG, "%s: truncated: ends at byte %lu, its pagemap has pages up to byte %lu", name,
-				    (uint64_t)st.st_size, want);
+		return thaw_err_set(-EBADMSG, "%s: truncated: ends at byte %lu, its pagemap has pages up to byte %lu",
+				    name, (uint64_t)st.st_size, want);
 	if ((uint64_t)st.st_size > want)
-		return thaw_err_set(-EBADMSG, "%s: has %lu bytes behind the last page of its pagemap (byte %lu): the pagemap "
-				    "is truncated or another's", name, (uint64_t)st.st_size - want, want);
+		return thaw_err_set(-EBADMSG,
+				    "%s: has %lu bytes behind the last page of its pagemap (byte %lu): the pagemap "
+				    "is truncated or another's",
+				    name, (uint64_t)st.st_size - want, want);
 	return 0;
 }
 
@@ -138,12 +146,14 @@ static int open_parent(int dirfd)
 
 	if (fstatat(dirfd, "parent", &st, AT_SYMLINK_NOFOLLOW)) {
 		if (errno == ENOENT)
-			return thaw_err_set(-EBADMSG, "parent: pages are said to be in a parent directory, but there is no link "
+			return thaw_err_set(-EBADMSG,
+					    "parent: pages are said to be in a parent directory, but there is no link "
 					    "\"parent\" to it");
 		return thaw_err_set(-errno, "parent: %s", strerror(errno));
 	}
 	if (st.st_uid && st.st_uid != geteuid())
-		return thaw_err_set(-EPERM, "parent: the link belongs to user %u: only your own images, or root's, are read",
+		return thaw_err_set(-EPERM,
+				    "parent: the link belongs to user %u: only your own images, or root's, are read",
 				    st.st_uid);
 	fd = openat(dirfd, "parent", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? thaw_err_set(-errno, "parent: %s", strerror(errno)) : fd;
@@ -156,8 +166,9 @@ static int remember(int dirfd, struct stat seen[], unsigned n)
 		return thaw_err_set(-errno, "image directory: %s", strerror(errno));
 	for (unsigned i = 0; i < n; i++)
 		if (seen[i].st_dev == seen[n].st_dev && seen[i].st_ino == seen[n].st_ino)
-			return thaw_err_set(-ELOOP, "parent: the parent directories go round in a circle (level %u is level %u)",
-					    n, i);
+			return thaw_err_set(
+				-ELOOP, "parent: the parent directories go round in a circle (level %u is level %u)", n,
+				i);
 	return 0;
 }
 
@@ -170,7 +181,8 @@ static int open_levels(int dirfd, int pid, struct thaw_image_chain *chain)
 		int at = own < 0 ? dirfd : own, next;
 
 		if (chain->n == THAW_CHAIN_MOST)
-			ret = thaw_err_set(-ELOOP, "parent: more than %d directories behind one another", THAW_CHAIN_MOST);
+			ret = thaw_err_set(-ELOOP, "parent: more than %d directories behind one another",
+					   THAW_CHAIN_MOST);
 		else
 			ret = remember(at, seen, chain->n);
 		if (!ret)

@@ -6,7 +6,8 @@
  *
  * Threads   immutable after it has been opened
  * Errors    -errno with a sentence: -ELOOP parents in a circle or too many, -ENOTSUP pages that the dump left behind
- *           (dump --lazy-pages), -EBADMSG a page that no parent has, a pages file of another size than its pagemap says */
+ *           (dump --lazy-pages), -EBADMSG a page that no parent has, a pages file of another size than its
+ *           pagemap says */
 #ifndef THAW_IMAGE_CHAIN_H
 #define THAW_IMAGE_CHAIN_H
 

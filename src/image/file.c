@@ -27,8 +27,9 @@ int thaw_image_check_owner(int fd, const char *name)
 		return thaw_err_set(-EPERM, "%s: belongs to user %u: only your own images, or root's, are read", name,
 				    st.st_uid);
 	if (st.st_mode & 022)
-		return thaw_err_set(-EPERM, "%s: others can write it (mode %04o): chmod go-w it if you trust its content",
-				    name, st.st_mode & 07777);
+		return thaw_err_set(-EPERM,
+				    "%s: others can write it (mode %04o): chmod go-w it if you trust its content", name,
+				    st.st_mode & 07777);
 	return 0;
 }
 
@@ -41,8 +42,10 @@ int thaw_image_open_file(int dirfd, const char *name)
 
 	if (fd < 0) {
 		ret = -errno;
-		return thaw_err_set(ret, "%s: %s", name, ret == -ENOENT ? "no such file: is the image directory complete?" :
-				    ret == -ELOOP ? "is a symbolic link: images are plain files" : strerror(-ret));
+		return thaw_err_set(ret, "%s: %s", name,
+				    ret == -ENOENT  ? "no such file: is the image directory complete?"
+				    : ret == -ELOOP ? "is a symbolic link: images are plain files"
+						    : strerror(-ret));
 	}
 	ret = thaw_image_check_owner(fd, name);
 	if (!ret && fstat(fd, &st))
@@ -64,7 +67,8 @@ static int slurp(struct thaw_image_file *f, int fd)
 	if (fstat(fd, &st))
 		return thaw_err_set(-errno, "%s: %s", f->name, strerror(errno));
 	if (st.st_size > FILE_MOST)
-		return thaw_err_set(-EFBIG, "%s: %ld bytes are more than such a file can have", f->name, (long)st.st_size);
+		return thaw_err_set(-EFBIG, "%s: %ld bytes are more than such a file can have", f->name,
+				    (long)st.st_size);
 	f->owned = malloc((size_t)st.st_size + 1);
 	if (!f->owned)
 		return thaw_err_set(-ENOMEM, "%s: no memory for its %ld bytes", f->name, (long)st.st_size);
@@ -98,7 +102,8 @@ static int check_magic(struct thaw_image_file *f, uint32_t magic)
 	size_t len = magic == THAW_IMAGE_INVENTORY_MAGIC ? 4 : 8;
 
 	if (f->len < len)
-		return thaw_err_set(-EBADMSG, "%s: truncated: %zu bytes are not even its magic number", f->name, f->len);
+		return thaw_err_set(-EBADMSG, "%s: truncated: %zu bytes are not even its magic number", f->name,
+				    f->len);
 	if (len == 8 && u32_at(f, 0) != THAW_IMAGE_COMMON_MAGIC) {
 		/* The oldest images have only their own. */
 		if (u32_at(f, 0) != magic)
@@ -108,7 +113,8 @@ static int check_magic(struct thaw_image_file *f, uint32_t magic)
 		return 0;
 	}
 	if (u32_at(f, len - 4) != magic)
-		return thaw_err_set(-EBADMSG, "%s: is another kind of image: magic number 0x%08x at byte %zu, not 0x%08x",
+		return thaw_err_set(-EBADMSG,
+				    "%s: is another kind of image: magic number 0x%08x at byte %zu, not 0x%08x",
 				    f->name, u32_at(f, len - 4), len - 4, magic);
 	f->at = len;
 	return 0;
@@ -148,7 +154,8 @@ void thaw_image_unload(struct thaw_image_file *f)
 	f->buf = NULL;
 }
 
-int thaw_image_next(struct thaw_image_file *f, const ProtobufCMessageDescriptor *type, size_t most, ProtobufCMessage **out)
+int thaw_image_next(struct thaw_image_file *f, const ProtobufCMessageDescriptor *type, size_t most,
+		    ProtobufCMessage **out)
 {
 	size_t left = f->len - f->at;
 	uint32_t len;
@@ -157,11 +164,13 @@ int thaw_image_next(struct thaw_image_file *f, const ProtobufCMessageDescriptor 
 	if (!left)
 		return 0;
 	if (left < 4)
-		return thaw_err_set(-EBADMSG, "%s: truncated: ends within a record's length at byte %zu", f->name, f->at);
+		return thaw_err_set(-EBADMSG, "%s: truncated: ends within a record's length at byte %zu", f->name,
+				    f->at);
 	len = u32_at(f, f->at);
 	if (len > most)
-		return thaw_err_set(-EBADMSG, "%s: corrupt: a record of %u bytes at byte %zu (at most %zu are possible)",
-				    f->name, len, f->at, most);
+		return thaw_err_set(-EBADMSG,
+				    "%s: corrupt: a record of %u bytes at byte %zu (at most %zu are possible)", f->name,
+				    len, f->at, most);
 	if (len > left - 4)
 		return thaw_err_set(-EBADMSG, "%s: truncated: the record at byte %zu has %zu of its %u bytes", f->name,
 				    f->at, left - 4, len);

@@ -39,7 +39,8 @@ enum { THAW_PE_PARENT = 1, THAW_PE_LAZY = 2, THAW_PE_PRESENT = 4 };
 
 /* Refuses (-EPERM) what others than root and the caller's user could have written, or made another's. */
 int thaw_image_check_owner(int fd, const char *name);
-/* Opens a regular file of the directory (never through a symbolic link) that nobody else can write. Returns the descriptor. */
+/* Opens a regular file of the directory (never through a symbolic link) that nobody else can write. Returns the
+ * descriptor. */
 int thaw_image_open_file(int dirfd, const char *name);
 
 /* ---- records ----------------------------------------------------------------------------------------------- */
@@ -58,7 +59,8 @@ int thaw_image_load(struct thaw_image_file *f, int dirfd, const char *name, uint
 int thaw_image_parse(struct thaw_image_file *f, const char *name, const void *buf, size_t len, uint32_t magic);
 /* 1: *out is the next message (protobuf_c_message_free_unpacked), 0: the end, else -errno. A record longer than `most`
  * is refused before anything is made of it. */
-int thaw_image_next(struct thaw_image_file *f, const ProtobufCMessageDescriptor *type, size_t most, ProtobufCMessage **out);
+int thaw_image_next(struct thaw_image_file *f, const ProtobufCMessageDescriptor *type, size_t most,
+		    ProtobufCMessage **out);
 void thaw_image_unload(struct thaw_image_file *f);
 
 /* ---- what a process's images say ----------------------------------------------------------------------------- */

@@ -18,14 +18,15 @@ int thaw_image_inventory_parse(struct thaw_image_file *f, unsigned *version)
 	int ret = thaw_image_next(f, &thaw_image__inventory__descriptor, INVENTORY_MOST, &m);
 
 	if (!ret)
-		return thaw_err_set(-EBADMSG, "%s: truncated: no record behind the magic number (byte %zu)", f->name, f->at);
+		return thaw_err_set(-EBADMSG, "%s: truncated: no record behind the magic number (byte %zu)", f->name,
+				    f->at);
 	if (ret < 0)
 		return ret;
 	*version = ((ThawImage__Inventory *)m)->img_version;
 	protobuf_c_message_free_unpacked(m, NULL);
 	if (*version < 1 || *version > 2)
-		return thaw_err_set(-ENOTSUP, "%s: image version %u at byte %zu: versions 1 and 2 are read", f->name, *version,
-				    f->record);
+		return thaw_err_set(-ENOTSUP, "%s: image version %u at byte %zu: versions 1 and 2 are read", f->name,
+				    *version, f->record);
 	return 0;
 }
 
@@ -37,8 +38,8 @@ static int add_task(const struct thaw_image_file *f, struct thaw_image_index *in
 		return thaw_err_set(-EBADMSG, "%s: corrupt: process number %u at byte %zu", f->name, m->pid, f->record);
 	for (size_t i = 0; i < index->n; i++)
 		if (index->task[i].pid == (int)m->pid)
-			return thaw_err_set(-EBADMSG, "%s: corrupt: process %u for the second time at byte %zu", f->name,
-					    m->pid, f->record);
+			return thaw_err_set(-EBADMSG, "%s: corrupt: process %u for the second time at byte %zu",
+					    f->name, m->pid, f->record);
 	if (index->n == TASKS_MOST)
 		return thaw_err_set(-EBADMSG, "%s: more than %d processes (byte %zu)", f->name, TASKS_MOST, f->record);
 	bigger = realloc(index->task, (index->n + 1) * sizeof(*bigger));
@@ -63,7 +64,8 @@ int thaw_image_pstree_parse(struct thaw_image_file *f, struct thaw_image_index *
 			return ret;
 	}
 	if (!ret && !index->n)
-		ret = thaw_err_set(-EBADMSG, "%s: truncated: no process behind the magic number (byte %zu)", f->name, f->at);
+		ret = thaw_err_set(-EBADMSG, "%s: truncated: no process behind the magic number (byte %zu)", f->name,
+				   f->at);
 	return ret;
 }
 

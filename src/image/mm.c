@@ -9,7 +9,10 @@
 
 #include "util/err.h"
 
-enum { RECORD_MOST = 64 << 20, PAGE = 4096 }; /* a mapping takes some 50 bytes; the kernel allows 2^31 at most, 65530 by default */
+enum {
+	RECORD_MOST = 64 << 20,
+	PAGE = 4096
+}; /* a mapping takes some 50 bytes; the kernel allows 2^31 at most, 65530 by default */
 
 static int check_mappings(const struct thaw_image_file *f, const ThawImage__Mm *mm)
 {
@@ -19,11 +22,14 @@ static int check_mappings(const struct thaw_image_file *f, const ThawImage__Mm *
 		const ThawImage__Vma *v = mm->vmas[i];
 
 		if ((v->start | v->end) % PAGE || v->start >= v->end)
-			return thaw_err_set(-EBADMSG, "%s: corrupt: mapping %zu is from 0x%lx to 0x%lx (record at byte %zu)",
+			return thaw_err_set(-EBADMSG,
+					    "%s: corrupt: mapping %zu is from 0x%lx to 0x%lx (record at byte %zu)",
 					    f->name, i, v->start, v->end, f->record);
 		if (v->start < end)
-			return thaw_err_set(-EBADMSG, "%s: corrupt: mapping %zu begins at 0x%lx, before the end of the one in "
-					    "front of it (record at byte %zu)", f->name, i, v->start, f->record);
+			return thaw_err_set(-EBADMSG,
+					    "%s: corrupt: mapping %zu begins at 0x%lx, before the end of the one in "
+					    "front of it (record at byte %zu)",
+					    f->name, i, v->start, f->record);
 		end = v->end;
 	}
 	return 0;
@@ -36,12 +42,14 @@ int thaw_image_mm_parse(struct thaw_image_file *f, ThawImage__Mm **mm)
 
 	*mm = NULL;
 	if (!ret)
-		return thaw_err_set(-EBADMSG, "%s: truncated: no record behind the magic number (byte %zu)", f->name, f->at);
+		return thaw_err_set(-EBADMSG, "%s: truncated: no record behind the magic number (byte %zu)", f->name,
+				    f->at);
 	if (ret < 0)
 		return ret;
 	ret = check_mappings(f, (ThawImage__Mm *)m);
 	if (!ret && f->at != f->len)
-		ret = thaw_err_set(-EBADMSG, "%s: corrupt: %zu bytes too many at byte %zu", f->name, f->len - f->at, f->at);
+		ret = thaw_err_set(-EBADMSG, "%s: corrupt: %zu bytes too many at byte %zu", f->name, f->len - f->at,
+				   f->at);
 	if (ret)
 		protobuf_c_message_free_unpacked(m, NULL);
 	else

@@ -15,7 +15,8 @@ enum { RECORD_MOST = 4096, PAGE = 4096 };
 
 static int corrupt(const struct thaw_image_file *f, const char *what, uint64_t value)
 {
-	return thaw_err_set(-EBADMSG, "%s: corrupt: the entry at byte %zu has %s 0x%lx", f->name, f->record, what, value);
+	return thaw_err_set(-EBADMSG, "%s: corrupt: the entry at byte %zu has %s 0x%lx", f->name, f->record, what,
+			    value);
 }
 
 static unsigned entry_flags(const ThawImage__PagemapEntry *e)
@@ -46,7 +47,8 @@ static int add_run(struct thaw_image_pagemap *pm, const struct thaw_image_run *r
 	return 0;
 }
 
-static int take_entry(struct thaw_image_file *f, struct thaw_image_pagemap *pm, const ThawImage__PagemapEntry *e, uint64_t *end)
+static int take_entry(struct thaw_image_file *f, struct thaw_image_pagemap *pm, const ThawImage__PagemapEntry *e,
+		      uint64_t *end)
 {
 	struct thaw_image_run run = { .addr = e->vaddr, .flags = entry_flags(e) };
 
@@ -105,7 +107,8 @@ int thaw_image_pagemap_parse(struct thaw_image_file *f, struct thaw_image_pagema
 	memset(pm, 0, sizeof(*pm));
 	ret = thaw_image_next(f, &thaw_image__pagemap_head__descriptor, RECORD_MOST, &m);
 	if (!ret)
-		ret = thaw_err_set(-EBADMSG, "%s: truncated: no head behind the magic number (byte %zu)", f->name, f->at);
+		ret = thaw_err_set(-EBADMSG, "%s: truncated: no head behind the magic number (byte %zu)", f->name,
+				   f->at);
 	if (ret < 0)
 		return ret;
 	pm->pages_id = ((ThawImage__PagemapHead *)m)->pages_id;

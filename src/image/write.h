@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* image/write.h - image files made: each new (O_EXCL), readable by its owner only, synced when it is closed.
  *
- * Rule      pages-N.img is raw and the caller's business; it holds exactly the pages of the PRESENT runs, in their order
+ * Rule      pages-N.img is raw and the caller's business; it holds exactly the pages of the PRESENT runs, in order
  * Threads   a writer belongs to its thread
  * Errors    -errno with a sentence that names the file; what was begun stays for the caller to remove */
 #ifndef THAW_IMAGE_WRITE_H
@@ -16,7 +16,8 @@ int thaw_image_write_inventory(int dirfd);
 int thaw_image_write_pstree(int dirfd, int pid, int ppid, int pgid, int sid, const uint32_t *threads, size_t n);
 int thaw_image_write_mm(int dirfd, int pid, const ThawImage__Mm *mm);
 
-/* pagemap-PID.img, written as the runs come: by address, whole pages. Neighbours with the same flags become one entry. */
+/* pagemap-PID.img, written as the runs come: by address, whole pages. Neighbours with the same flags become one
+ * entry. */
 struct thaw_pagemap_writer;
 struct thaw_pagemap_writer *thaw_image_pagemap_create(int dirfd, int pid, uint32_t pages_id); /* NULL: see the error */
 int thaw_image_pagemap_add(struct thaw_pagemap_writer *w, uint64_t addr, uint64_t pages, unsigned flags);

@@ -20,7 +20,8 @@ static int no_file(struct thaw_source *s, uint32_t object)
 	return -1;
 }
 
-static int read_callback(struct thaw_source *s, uint32_t object, uint64_t off, size_t len, void *buf, struct thaw_request *req)
+static int read_callback(struct thaw_source *s, uint32_t object, uint64_t off, size_t len, void *buf,
+			 struct thaw_request *req)
 {
 	struct callback *c = (struct callback *)s;
 	int ret = c->fn(c->opaque, off, len, buf, req);

@@ -72,16 +72,20 @@ static int by_address(const void *a, const void *b)
 static int check_range(const struct thaw_memfile_range *r, const struct thaw_memfile_range *before, uint64_t size)
 {
 	if ((r->address | r->length | r->offset) & (THAW_PAGE_SIZE - 1) || !r->length)
-		return thaw_err_set(-EINVAL, "thaw_source_memfile: the range at 0x%lx (0x%lx bytes, offset 0x%lx) is not whole pages",
-				    r->address, r->length, r->offset);
+		return thaw_err_set(
+			-EINVAL,
+			"thaw_source_memfile: the range at 0x%lx (0x%lx bytes, offset 0x%lx) is not whole pages",
+			r->address, r->length, r->offset);
 	if (r->length - 1 > UINT64_MAX - r->address)
-		return thaw_err_set(-EINVAL, "thaw_source_memfile: the range at 0x%lx (0x%lx bytes) goes beyond the address space",
-				    r->address, r->length);
+		return thaw_err_set(
+			-EINVAL, "thaw_source_memfile: the range at 0x%lx (0x%lx bytes) goes beyond the address space",
+			r->address, r->length);
 	if (before && r->address - before->address < before->length)
-		return thaw_err_set(-EINVAL, "thaw_source_memfile: the ranges at 0x%lx and 0x%lx overlap", before->address,
-				    r->address);
+		return thaw_err_set(-EINVAL, "thaw_source_memfile: the ranges at 0x%lx and 0x%lx overlap",
+				    before->address, r->address);
 	if (r->offset > size || r->length > size - r->offset)
-		return thaw_err_set(-EINVAL, "thaw_source_memfile: the range at 0x%lx needs the file up to byte %lu, it has %lu",
+		return thaw_err_set(-EINVAL,
+				    "thaw_source_memfile: the range at 0x%lx needs the file up to byte %lu, it has %lu",
 				    r->address, r->offset + r->length, size);
 	return 0;
 }

@@ -14,19 +14,22 @@
 #include "core/pagemap.h"
 #include "thaw.h"
 
-/* A read under way that the source answers later. The engine embeds it; done() is called exactly once, on any thread. */
+/* A read under way that the source answers later. The engine embeds it; done() is called exactly once, on any
+ * thread. */
 struct thaw_request {
 	void (*done)(struct thaw_request *req, int error); /* error: 0 or a positive errno */
 };
 
 struct thaw_source_ops {
 	const char *kind; /* "images", "memfile", "callback": for messages */
-	/* Calls emit() for each run of content in address order. covers() sources (callback) leave this NULL: all of the
-	 * space's ranges have content, object 0, offset = address. */
+	/* Calls emit() for each run of content in address order. covers() sources (callback) leave this NULL: all of
+	 * the space's ranges have content, object 0, offset = address. */
 	int (*extents)(struct thaw_source *s, int (*emit)(void *opaque, const struct thaw_extent *e), void *opaque);
 	int (*object_fd)(struct thaw_source *s, uint32_t object); /* >= 0: a file, borrowed; -1: use read() */
-	/* 0: buf is filled; THAW_LATER: req->done() follows; else -errno. `off` as in the extent. Only non-file objects. */
-	int (*read)(struct thaw_source *s, uint32_t object, uint64_t off, size_t len, void *buf, struct thaw_request *req);
+	/* 0: buf is filled; THAW_LATER: req->done() follows; else -errno. `off` as in the extent. Only non-file
+	 * objects. */
+	int (*read)(struct thaw_source *s, uint32_t object, uint64_t off, size_t len, void *buf,
+		    struct thaw_request *req);
 	/* Names the place of a byte for a message: "pages-1.img at byte 4096". */
 	void (*describe)(struct thaw_source *s, uint32_t object, uint64_t off, char *buf, size_t size);
 	void (*free)(struct thaw_source *s);

@@ -2,8 +2,8 @@
 /* fuzz/fuzz_event.c - sequences of messages against a model of the process's memory, an entry a page
  *
  * The input is a program: fills, discards, unmaps, mremaps (whose second halves come later, in any order, or never),
- * forks, settling, messages that make no sense. After each step map and model say the same about every page, for parent and
- * children, and the counts of what was discarded agree. */
+ * forks, settling, messages that make no sense. After each step map and model say the same about every page, for parent
+ * and children, and the counts of what was discarded agree. */
 #include "config.h"
 
 #include <errno.h>
@@ -76,7 +76,11 @@ static void add(struct space *s)
 {
 	unsigned first = next(PAGES), n = 1 + next(PAGES - first);
 	struct thaw_extent e = {
-		.addr = page(first), .pages = n, .object = next(3), .flags = next(4), .off = (uint64_t)next(400) << THAW_PAGE_SHIFT,
+		.addr = page(first),
+		.pages = n,
+		.object = next(3),
+		.flags = next(4),
+		.off = (uint64_t)next(400) << THAW_PAGE_SHIFT,
 	};
 
 	check(thaw_pagemap_add(s->pm, &e) == pagemodel_add(s->model, &e), "add");
@@ -115,9 +119,11 @@ static void remap(struct space *s)
 	len = (uint64_t)n << THAW_PAGE_SHIFT;
 	if (kind == 1) /* onto something: its UNMAP comes first */
 		if (!is_half(s->late, s->n_late, page(to), len) && !is_half(s->dontunmap, s->forgotten, page(to), len))
-			check(apply(s, THAW_CHANGE_UNMAP, page(to), len, 0) == pagemodel_remove(s->model, page(to), len),
+			check(apply(s, THAW_CHANGE_UNMAP, page(to), len, 0) ==
+				      pagemodel_remove(s->model, page(to), len),
 			      "discarded at a fixed destination");
-	check(apply(s, THAW_CHANGE_REMAP, page(from), len, page(to)) == pagemodel_move(s->model, page(from), page(to), len),
+	check(apply(s, THAW_CHANGE_REMAP, page(from), len, page(to)) ==
+		      pagemodel_move(s->model, page(from), page(to), len),
 	      "discarded at the destination");
 	if (kind == 2)
 		s->dontunmap[s->forgotten++] = (struct half){ page(from), len };
@@ -132,7 +138,8 @@ static void second_half(struct space *s)
 	if (!s->n_late)
 		return;
 	i = next(s->n_late);
-	check(apply(s, THAW_CHANGE_UNMAP, s->late[i].start, s->late[i].len, 0) == 0, "a second half took something away");
+	check(apply(s, THAW_CHANGE_UNMAP, s->late[i].start, s->late[i].len, 0) == 0,
+	      "a second half took something away");
 	s->late[i] = s->late[--s->n_late];
 }
 
@@ -148,7 +155,8 @@ static void mark(struct space *s)
 {
 	unsigned first = next(PAGES), n = 1 + next(PAGES);
 
-	check(thaw_pagemap_mark_done(s->pm, page(first), n) == pagemodel_mark(s->model, page(first), n), "marked pages");
+	check(thaw_pagemap_mark_done(s->pm, page(first), n) == pagemodel_mark(s->model, page(first), n),
+	      "marked pages");
 }
 
 static void nonsense(struct space *s)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* fuzz/fuzz_images.c - a directory of hostile images with up to two parents, read as a source; against a page by page search
+/* fuzz/fuzz_images.c - a directory of hostile images with up to two parents, read as a source; against a page by page
+ * search
  *
- * Input: a byte of switches, then three pagemaps (without magic), each behind a 16-bit length. The pages files get the size
- * that fits, unless a switch says otherwise. */
+ * Input: a byte of switches, then three pagemaps (without magic), each behind a 16-bit length. The pages files get the
+ * size that fits, unless a switch says otherwise. */
 #include "config.h"
 
 #include <stdio.h>
@@ -101,7 +102,8 @@ static int compare(void *opaque, const struct thaw_extent *e)
 	for (uint64_t i = 0; i < e->pages && emitted < NEGLIGIBLE; i++, emitted++) {
 		uint64_t off = 0;
 
-		check(search(e->addr + i * 4096, &off) == (int)e->object && off == e->off + i * 4096, "a page from elsewhere");
+		check(search(e->addr + i * 4096, &off) == (int)e->object && off == e->off + i * 4096,
+		      "a page from elsewhere");
 	}
 	return emitted >= NEGLIGIBLE;
 }

@@ -104,7 +104,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!ret)
 		ret = read_it(&f, kind);
 	if (ret)
-		check(ret < 0 && thaw_err_code() == ret && strstr(thaw_err_text(), "fuzz.img"), "refused without a sentence");
+		check(ret < 0 && thaw_err_code() == ret && strstr(thaw_err_text(), "fuzz.img"),
+		      "refused without a sentence");
 	free(buf);
 	return 0;
 }

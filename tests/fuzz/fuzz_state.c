@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* fuzz/fuzz_state.c - thaw.img of hostile bytes
  *
- * First byte odd: the rest is the file as it is. Even: a 16-bit length, the head's message and the process's, around which
- * right frames and checksums are put, since no fuzzer guesses a CRC. */
+ * First byte odd: the rest is the file as it is. Even: a 16-bit length, the head's message and the process's, around
+ * which right frames and checksums are put, since no fuzzer guesses a CRC. */
 #include "config.h"
 
 #include <endian.h>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* tests/live/test_order.c - buffers that threads grow, shrink and unmap at the same time keep their content.
  *
- * The kernel gives the address that one thread has just left to the next, and the messages of the two come in any order.
- * Every buffer has one page of content and a tail that was never written: the content must be at the head when
- * the buffer is read at the end, and the tail must be zero. Messages alone cannot tell every case (a REMAP queued late by a
- * preempted thread), so a few in a million may be wrong; a monitor that replays messages as they come has some thousand
- * times as many. usage: test_order [ms] */
+ * The kernel gives the address that one thread has just left to the next, and the messages of the two come in any
+ * order. Every buffer has one page of content and a tail that was never written: the content must be at the head when
+ * the buffer is read at the end, and the tail must be zero. Messages alone cannot tell every case (a REMAP queued late
+ * by a preempted thread), so a few in a million may be wrong; a monitor that replays messages as they come has some
+ * thousand times as many. usage: test_order [ms] */
 #include "config.h"
 #include "support/live.h"
 
@@ -111,8 +111,8 @@ static int work(void *arg, int sock)
 	return send(sock, &sum, sizeof(sum), 0) != sizeof(sum);
 }
 
-static uint64_t run(enum thaw_background policy, const struct thaw_range *r, int fd, const struct thaw_memfile_range *at,
-		    struct result *sum)
+static uint64_t run(enum thaw_background policy, const struct thaw_range *r, int fd,
+		    const struct thaw_memfile_range *at, struct result *sum)
 {
 	struct thaw *h = live_monitor(THAW_IO_AUTO, 1, policy);
 	struct thaw_source *s = thaw_source_memfile(fd, at, THREADS);

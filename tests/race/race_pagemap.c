@@ -85,7 +85,8 @@ static uint64_t add_some(unsigned *seed)
 
 static uint64_t change_some(unsigned *seed)
 {
-	unsigned n = 1 + rand_r(seed) % 2000, from = rand_r(seed) % (PAGES - n), to = PAGES + rand_r(seed) % (PAGES - n);
+	unsigned n = 1 + rand_r(seed) % 2000, from = rand_r(seed) % (PAGES - n),
+		 to = PAGES + rand_r(seed) % (PAGES - n);
 	struct thaw_change c = { rand_r(seed) % 3, AT(from), AT(n), AT(to) };
 	bool dubious = false;
 	int64_t gone;

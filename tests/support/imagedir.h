@@ -23,7 +23,8 @@ struct bytes {
 	size_t len;
 	unsigned char at[1 << 16];
 };
-void bytes_magic(struct bytes *b, uint32_t magic); /* starts anew; the common magic in front unless it is the inventory's */
+void bytes_magic(struct bytes *b,
+		 uint32_t magic); /* starts anew; the common magic in front unless it is the inventory's */
 void bytes_u32(struct bytes *b, uint32_t v);
 void bytes_field(struct bytes *b, unsigned field, uint64_t v); /* a varint field, raw */
 /* A pagemap entry in the layout of CRIU up to 4.1 (wide 0) or since 4.2 (wide 1). */

@@ -101,7 +101,8 @@ int64_t pagemodel_remove(struct pagemodel *m, uint64_t addr, uint64_t len)
 
 int64_t pagemodel_move(struct pagemodel *m, uint64_t from, uint64_t to, uint64_t len)
 {
-	uint64_t n = len >> THAW_PAGE_SHIFT, src = (from - m->base) >> THAW_PAGE_SHIFT, dst = (to - m->base) >> THAW_PAGE_SHIFT;
+	uint64_t n = len >> THAW_PAGE_SHIFT, src = (from - m->base) >> THAW_PAGE_SHIFT,
+		 dst = (to - m->base) >> THAW_PAGE_SHIFT;
 	int64_t absent = pagemodel_remove(m, to, len);
 
 	memcpy(&m->page[dst], &m->page[src], n * sizeof(m->page[0]));

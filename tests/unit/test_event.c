@@ -240,7 +240,9 @@ Test(event, any_order_of_second_halves)
 		set_up();
 		srand48(seed);
 		for (unsigned i = 0; i < PAGES / 2; i++) {
-			struct thaw_extent e = { .addr = AT(i), .pages = 1, .object = i % 7, .off = LEN(lrand48() % 50) };
+			struct thaw_extent e = {
+				.addr = AT(i), .pages = 1, .object = i % 7, .off = LEN(lrand48() % 50)
+			};
 
 			cr_assert_eq(thaw_pagemap_add(pm, &e), pagemodel_add(m, &e));
 		}

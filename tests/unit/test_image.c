@@ -88,7 +88,8 @@ Test(image, many_runs_through_the_writer)
 	thaw_image_pagemap_free(&pm);
 }
 
-/* Up to CRIU 4.1 the number is in field 2; entries without flags are present, or in the parent. Bytes as CRIU wrote them. */
+/* Up to CRIU 4.1 the number is in field 2; entries without flags are present, or in the parent. Bytes as CRIU wrote
+ * them. */
 Test(image, old_layout)
 {
 	static const unsigned char probed[] = {
@@ -158,7 +159,8 @@ Test(image, frames_that_are_refused)
 	refused(thaw_image_pagemap_load(dir.fd, 7, &pm), -EBADMSG, "pagemap-7.img", "byte 8");
 	bytes_u32(&b, 0xfffffff0);
 	put_pagemap(&dir);
-	refused(thaw_image_pagemap_load(dir.fd, 7, &pm), -EBADMSG, "pagemap-7.img", "a record of 4294967280 bytes at byte 8");
+	refused(thaw_image_pagemap_load(dir.fd, 7, &pm), -EBADMSG, "pagemap-7.img",
+		"a record of 4294967280 bytes at byte 8");
 	bytes_magic(&b, THAW_IMAGE_PAGEMAP_MAGIC);
 	bytes_u32(&b, 4);
 	bytes_field(&b, 1, 5);
@@ -168,7 +170,8 @@ Test(image, frames_that_are_refused)
 	bytes_u32(&b, 2);
 	bytes_field(&b, 9, 5); /* the required field is missing */
 	put_pagemap(&dir);
-	refused(thaw_image_pagemap_load(dir.fd, 7, &pm), -EBADMSG, "pagemap-7.img", "the record at byte 8 cannot be read");
+	refused(thaw_image_pagemap_load(dir.fd, 7, &pm), -EBADMSG, "pagemap-7.img",
+		"the record at byte 8 cannot be read");
 }
 
 /* ---- who could have written it ------------------------------------------------------------------------------- */
@@ -338,7 +341,8 @@ Test(image, index_written_and_read)
 	cr_assert_eq(thaw_image_write_pstree(dir.fd, 7, 1, 7, 5, threads, 3), 0);
 	cr_assert_eq(thaw_image_index_load(dir.fd, &index), 0, "%s", thaw_err_text());
 	cr_assert(index.version == 2 && index.n == 1);
-	cr_assert(index.task[0].pid == 7 && index.task[0].ppid == 1 && index.task[0].sid == 5 && index.task[0].threads == 3);
+	cr_assert(index.task[0].pid == 7 && index.task[0].ppid == 1 && index.task[0].sid == 5 &&
+		  index.task[0].threads == 3);
 	thaw_image_index_free(&index);
 	bytes_magic(&b, THAW_IMAGE_INVENTORY_MAGIC);
 	bytes_u32(&b, 2);

@@ -124,7 +124,8 @@ Test(pagemap, wide_changes_over_many_extents)
 			dest = swap;
 		}
 		if (i % 7 == 6)
-			either(m, pm, thaw_pagemap_remove(pm, from, len / 8 & ~4095UL), pagemodel_remove(m, from, len / 8 & ~4095UL));
+			either(m, pm, thaw_pagemap_remove(pm, from, len / 8 & ~4095UL),
+			       pagemodel_remove(m, from, len / 8 & ~4095UL));
 		else
 			either(m, pm, thaw_pagemap_move(pm, from, dest, len), pagemodel_move(m, from, dest, len));
 		thaw_pagemap_mark_done(pm, from, 40);
@@ -140,7 +141,9 @@ Test(pagemap, neighbours_that_continue_are_one_extent)
 	struct thaw_extent out;
 
 	for (unsigned i = 0; i < 512; i++) {
-		struct thaw_extent e = { .addr = 0x10000000 + i * 0x100000UL, .pages = 256, .off = i * 0x100000UL, .object = 7 };
+		struct thaw_extent e = {
+			.addr = 0x10000000 + i * 0x100000UL, .pages = 256, .off = i * 0x100000UL, .object = 7
+		};
 
 		cr_assert_eq(thaw_pagemap_add(pm, &e), 0);
 	}
@@ -170,7 +173,8 @@ Test(pagemap, lengths_beyond_4_gib)
 	cr_assert_not(thaw_pagemap_is_done(pm, 0x300000000000 + (10UL << 30)));
 	cr_assert(thaw_pagemap_lookup(pm, 0x300000000000 + (11UL << 30), 1, &out));
 	cr_assert_eq(out.off, e.off + (11UL << 30));
-	cr_assert_eq(thaw_pagemap_remove(pm, 0x300000000000 + (1UL << 30), UINT64_MAX & ~4095UL), (3UL << 20) - (2UL << 18));
+	cr_assert_eq(thaw_pagemap_remove(pm, 0x300000000000 + (1UL << 30), UINT64_MAX & ~4095UL),
+		     (3UL << 20) - (2UL << 18));
 	cr_assert_eq(thaw_pagemap_pages(pm), 1UL << 18);
 	cr_assert(thaw_pagemap_is_sound(pm));
 	thaw_pagemap_free(pm);
@@ -210,8 +214,10 @@ Test(pagemap, refuses_what_it_cannot_hold)
 	thaw_pagemap_free(pm);
 }
 
-/* Each call is tried with 0, 1, 2 ... allocations left: it fails and has changed nothing, or succeeds as the model does. */
-static void with_little_memory(struct pagemodel *m, struct thaw_pagemap *pm, unsigned op, uint64_t a, uint64_t b, uint64_t n)
+/* Each call is tried with 0, 1, 2 ... allocations left: it fails and has changed nothing, or succeeds as the model
+ * does. */
+static void with_little_memory(struct pagemodel *m, struct thaw_pagemap *pm, unsigned op, uint64_t a, uint64_t b,
+			       uint64_t n)
 {
 	struct thaw_extent e = { .addr = a, .pages = n, .off = b, .object = 3 };
 	uint64_t len = n << THAW_PAGE_SHIFT;
@@ -277,7 +283,8 @@ static double seconds(void)
 	return ts.tv_sec + ts.tv_nsec / 1e9;
 }
 
-/* A map of n extents that cannot be joined. Returns the time of 20,000 random lookups, marks and removals of one page. */
+/* A map of n extents that cannot be joined. Returns the time of 20,000 random lookups, marks and removals of one
+ * page. */
 static double time_with(uint64_t n)
 {
 	struct thaw_pagemap *pm = thaw_pagemap_new();
@@ -308,12 +315,14 @@ static double time_with(uint64_t n)
 	return start;
 }
 
-/* From a thousand to a million extents the work may grow with the depth (2 to 4 levels) and the cache misses, not with n. */
+/* From a thousand to a million extents the work may grow with the depth (2 to 4 levels) and the cache misses, not with
+ * n. */
 Test(pagemap, a_million_extents)
 {
 	double few = time_with(1000), many = time_with(1000000);
 
-	cr_assert_lt(many, few * 60 + 0.05, "20,000 calls: %.4f s with 1,000 extents, %.4f s with 1,000,000", few, many);
+	cr_assert_lt(many, few * 60 + 0.05, "20,000 calls: %.4f s with 1,000 extents, %.4f s with 1,000,000", few,
+		     many);
 }
 
 /* All of a million extents done but a few: each of them is found without reading the others. */
@@ -364,7 +373,8 @@ static void *place(void *arg)
 	uint64_t from = 0;
 
 	for (unsigned i = 0; i < 3000; i++)
-		p->fresh += thaw_pagemap_mark_done(p->pm, (uint64_t)rand_r(&p->seed) % 40000 << THAW_PAGE_SHIFT, 1 + i % 70);
+		p->fresh += thaw_pagemap_mark_done(p->pm, (uint64_t)rand_r(&p->seed) % 40000 << THAW_PAGE_SHIFT,
+						   1 + i % 70);
 	while (thaw_pagemap_next_absent(p->pm, from, 16, &e)) {
 		p->fresh += thaw_pagemap_mark_done(p->pm, e.addr, e.pages);
 		from = e.addr + e.pages * THAW_PAGE_SIZE;

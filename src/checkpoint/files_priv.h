@@ -128,7 +128,7 @@ struct thaw_fr {
 	int dirfd;
 	int stdio[3];          /* thaw's own 0, 1, 2 out of the way */
 	int *at;               /* where File i is now (one of its own numbers), -1: not yet */
-	int *first, *next;     /* first[i]: index in p->fds of the lowest number of File i; next[k]: of the next one; -1: end */
+	int *first, *next;     /* lists of the numbers of a File: first[i] and next[k] are indices in p->fds, -1: end */
 	unsigned char *taken;  /* bit map of the numbers that belong to the checkpoint */
 	unsigned n_taken;
 	struct thaw_undo *undo; /* names made in the file system */

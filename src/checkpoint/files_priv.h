@@ -165,7 +165,8 @@ int thaw_sock_set_options(const ThawState__Socket *s, int fd, int num);
 /* Binds with the process's root and cwd around; sun_path as it was. */
 int thaw_unix_bind(struct thaw_fr *r, const File *f, int fd);
 
-/* Objects with stored content, kept between mappings and descriptors. Out of the way; adds their numbers to stay[n...], returns the new n. */
+/* Objects with stored content, kept between mappings and descriptors. Moves them out of the way, adds their numbers to
+ * stay[n...] and returns the new n. */
 size_t thaw_objects_move(struct thaw_fr *r, int *stay, size_t n);
 size_t thaw_objects_count(void);
 int thaw_objects_finish(struct thaw_fr *r); /* owner, mode, seals; closes them */

@@ -21,7 +21,8 @@ struct bench {
 	const char *program; /* the thaw program, or NULL: not found */
 	unsigned faults;     /* of a latency figure */
 	unsigned drain_faults;
-	int content_fd;      /* memfd that holds the content */
+	const char *content_dir; /* where the content's file is; "memory": a memfd */
+	int content_fd;
 	const char *content; /* its mapping, populated */
 	int verified;        /* pages checked in the subjects */
 };

@@ -4,6 +4,7 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -64,6 +65,7 @@ static void usage(void)
 	     "  --size SIZE     memory to bring in, with K, M or G behind the number (1G)\n"
 	     "  --rounds N      rounds; the best and the median of them are shown (5)\n"
 	     "  --quick         one round of few faults: does it run at all?\n"
+	     "  --content DIR   where the content's file is made; \"memory\": a memfd (/var/tmp)\n"
 	     "  --thaw FILE     the thaw program, for the restore time (beside this one)\n"
 	     "  --json          one JSON object instead of the table (doc/bench.md names its keys)\n"
 	     "  --help          this text\n"
@@ -93,12 +95,12 @@ static size_t parse_size(const char *s)
 
 static void parse(struct bench *b, int argc, char **argv)
 {
-	enum { SIZE = 1, ROUNDS, QUICK, THAW, JSON, HELP, SUBJECT };
+	enum { SIZE = 1, ROUNDS, QUICK, CONTENT, THAW, JSON, HELP, SUBJECT };
 	static const struct option options[] = {
 		{ "size", required_argument, NULL, SIZE },   { "rounds", required_argument, NULL, ROUNDS },
 		{ "quick", no_argument, NULL, QUICK },	     { "thaw", required_argument, NULL, THAW },
 		{ "json", no_argument, NULL, JSON },	     { "help", no_argument, NULL, HELP },
-		{ "subject", required_argument, NULL, SUBJECT }, { 0 },
+		{ "subject", required_argument, NULL, SUBJECT }, { "content", required_argument, NULL, CONTENT }, { 0 },
 	};
 	int o;
 
@@ -114,6 +116,9 @@ static void parse(struct bench *b, int argc, char **argv)
 			break;
 		case QUICK:
 			b->quick = true;
+			break;
+		case CONTENT:
+			b->content_dir = optarg;
 			break;
 		case THAW:
 			b->program = optarg;
@@ -150,25 +155,52 @@ static const char *find_program(void)
 	return access(path, X_OK) ? NULL : path;
 }
 
+/* A file without a name, on the disk that images are on: mapped, it costs what an image in the page cache costs. */
+static int content_file(struct bench *b)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	if (!strcmp(b->content_dir, "memory")) {
+		fd = memfd_create("thaw-bench", MFD_CLOEXEC);
+	} else {
+		snprintf(path, sizeof(path), "%s/thaw-bench-XXXXXX", b->content_dir);
+		fd = mkostemp(path, O_CLOEXEC);
+		if (fd >= 0)
+			unlink(path);
+	}
+	if (fd < 0 || ftruncate(fd, b->size))
+		die("content of %zu MiB in %s: %s", b->size >> 20, b->content_dir, strerror(errno));
+	return fd;
+}
+
 static void make_content(struct bench *b)
 {
-	uint64_t *p, page, i;
+	uint64_t page[PG / 8], *p, n, i;
 
-	b->content_fd = memfd_create("thaw-bench", MFD_CLOEXEC);
-	if (b->content_fd < 0 || ftruncate(b->content_fd, b->size))
-		die("content of %zu MiB: %s", b->size >> 20, strerror(errno));
-	p = mmap(NULL, b->size, PROT_READ | PROT_WRITE, MAP_SHARED, b->content_fd, 0);
-	if (p == MAP_FAILED)
-		die("content of %zu MiB: %s", b->size >> 20, strerror(errno));
-	for (page = 0; page < b->size / PG; page++)
+	b->content_fd = content_file(b);
+	p = malloc(2 << 20);
+	if (!p)
+		die("no memory");
+	for (n = 0; n < b->size / PG; n++) {
 		for (i = 0; i < PG / sizeof(*p); i++)
-			p[page * (PG / sizeof(*p)) + i] = page_word(page) + i;
-	b->content = (const char *)p;
+			page[i] = page_word(n) + i;
+		memcpy((char *)p + n * PG % (2 << 20), page, PG);
+		if ((n + 1) * PG % (2 << 20) == 0 && pwrite(b->content_fd, p, 2 << 20, (n + 1) * PG - (2 << 20)) != 2 << 20)
+			die("content of %zu MiB in %s: %s", b->size >> 20, b->content_dir, strerror(errno));
+	}
+	free(p);
+	if (fsync(b->content_fd)) /* writing it out is not to go on beside the measuring */
+		die("%s: %s", b->content_dir, strerror(errno));
+	b->content = mmap(NULL, b->size, PROT_READ, MAP_SHARED | MAP_POPULATE, b->content_fd, 0);
+	if (b->content == MAP_FAILED)
+		die("content of %zu MiB: %s", b->size >> 20, strerror(errno));
 }
 
 int main(int argc, char **argv)
 {
-	struct bench b = { .size = 1UL << 30, .rounds = 0, .faults = 8192, .drain_faults = 20000 };
+	struct bench b = { .size = 1UL << 30, .rounds = 0, .faults = 8192, .drain_faults = 20000,
+			   .content_dir = "/var/tmp" };
 	unsigned i;
 
 	parse(&b, argc, argv);

@@ -6,12 +6,17 @@
  * calling process then answers the process's page faults, follows its fork, mremap, madvise and munmap,
  * and copies the rest in the background, until every page is in or the process is gone.
  *
- * Errors     Functions return -1 (or NULL); thaw_get_error() and thaw_get_errno() of the same thread then tell.
+ * Errors     Functions return -1 (or NULL); thaw_get_error() and thaw_get_errno() of the same thread then tell. Each
+ *            function lists the errnos that it can give; an error of the kernel that is not listed comes as EIO, with
+ *            the kernel's words in the sentence. EINVAL: an argument is NULL or out of its range (every function).
  * Threads    Any thread may call anything, except that thaw_close() must be the last call on its handle.
- *            Set-up calls (thaw_set_*) are refused with EBUSY once thaw_start() has succeeded.
+ *            Set-up calls (thaw_set_*) are refused with EBUSY once thaw_start() has been called.
  * Callbacks  run on a monitor thread, with no lock held and under its system call filter: they must be short,
- *            and may call thaw_get_* and thaw_complete() but nothing that waits.
+ *            and may call thaw_get_* and thaw_complete() but nothing that waits. Several may run at once.
+ * Signals    The monitor's threads block all signals but SIGSYS, whose handler is the library's while filters are on.
  * Structs    that cross the boundary begin with their size: set it to sizeof.
+ * Memory     Pages are 4096 bytes; addresses, lengths and offsets are bytes, whole pages.
+ * Kernel     Linux 6.1 or later on x86-64; what needs a later one says so.
  */
 #ifndef THAW_H
 #define THAW_H
@@ -29,13 +34,21 @@ struct thaw;        /* a monitor: threads, spaces, settings */
 struct thaw_source; /* where content comes from */
 
 /* ---- errors and version ---------------------------------------------------------------------------------- */
-THAW_PUBLIC const char *thaw_get_error(void);   /* this thread's last failure: "thaw_add_space: ..."; never NULL */
-THAW_PUBLIC int thaw_get_errno(void);           /* and its errno; 0 if there is none */
-THAW_PUBLIC const char *thaw_get_version(void); /* "0.1.0" */
+/* This thread's last failure, in a sentence that begins with the call: "thaw_add_space: ...". Never NULL; valid until the
+ * next failure in this thread. A call that succeeds leaves it as it is. */
+THAW_PUBLIC const char *thaw_get_error(void);
+THAW_PUBLIC int thaw_get_errno(void);           /* and its errno, positive; 0 if nothing has failed in this thread */
+THAW_PUBLIC const char *thaw_get_version(void); /* "0.1.0"; static */
 
 /* ---- monitor --------------------------------------------------------------------------------------------- */
+/* A monitor without spaces or threads. It takes two descriptors. NULL: ENOMEM, EMFILE, ENFILE. */
 THAW_PUBLIC struct thaw *thaw_create(void);
-THAW_PUBLIC void thaw_close(struct thaw *h); /* NULL is fine; stops, joins all threads, closes what it took */
+
+/* Stops the monitor, joins its threads, closes what it took (userfaultfds, duplicates of pidfds), frees h. NULL is fine.
+ * A userfaultfd whose process still lives and has memory absent is *not* closed, since the process would read zeros: the
+ * log names the process, which waits at its next absent page; end it before. The holder, if on, then stays too.
+ * Requests of a callback source that are still with the application may be completed after it. */
+THAW_PUBLIC void thaw_close(struct thaw *h);
 
 enum thaw_background {
 	THAW_BACKGROUND_RUN,      /* copy ahead at once */
@@ -54,38 +67,58 @@ enum thaw_failure {
 	THAW_FAILURE_SIGBUS /* its readers get SIGBUS (UFFDIO_POISON, Linux 6.6); refused where the kernel lacks it */
 };
 
-THAW_PUBLIC int thaw_set_copiers(struct thaw *h, unsigned copiers);         /* 1..64 */
-THAW_PUBLIC int thaw_set_readers(struct thaw *h, unsigned readers);         /* 1..16 */
-THAW_PUBLIC int thaw_set_chunk(struct thaw *h, size_t bytes);               /* longest copy: 4 KiB..256 KiB, whole pages */
+/* All of these: 0, or -1 with EINVAL (outside the range named) or EBUSY (after thaw_start()). */
+
+/* Threads that copy ahead: 1..64; default 2, on one CPU 1. They run at nice 5. */
+THAW_PUBLIC int thaw_set_copiers(struct thaw *h, unsigned copiers);
+/* Threads that read messages and serve faults: 1..16; default 1. More help when many processes fault at once. */
+THAW_PUBLIC int thaw_set_readers(struct thaw *h, unsigned readers);
+/* The longest single copy in bytes, whole pages: 4 KiB..256 KiB (default). It bounds how long a fault or an madvise() of
+ * the process waits for a copy; while faults arrive, copies are at most 64 KiB anyway. */
+THAW_PUBLIC int thaw_set_chunk(struct thaw *h, size_t bytes);
+/* When memory is copied ahead; default RUN. delay_ms: milliseconds after thaw_start(), for DELAYED only. */
 THAW_PUBLIC int thaw_set_background(struct thaw *h, enum thaw_background policy, unsigned delay_ms);
-THAW_PUBLIC int thaw_set_read_around(struct thaw *h, unsigned pages);       /* 0..64 pages brought in beside a fault */
-THAW_PUBLIC int thaw_set_spin(struct thaw *h, unsigned microseconds);       /* 0..200: a reader's spin after a fault */
+/* Pages brought in beside a fault at most, when memory is used in order or read from a disk: 0..64; default 16. */
+THAW_PUBLIC int thaw_set_read_around(struct thaw *h, unsigned pages);
+/* For how many microseconds a reader looks for the next fault before it sleeps: 0..200; default 50. */
+THAW_PUBLIC int thaw_set_spin(struct thaw *h, unsigned microseconds);
+/* How content that is not in memory is read; default AUTO. URING fails in thaw_start() where it may not be used. */
 THAW_PUBLIC int thaw_set_io(struct thaw *h, enum thaw_io io);
+/* What becomes of readers of content that cannot be had; default WAIT: they are tried again, 1 to 16 seconds apart.
+ * SIGBUS: ENOTSUP where the kernel has no UFFDIO_POISON (Linux 6.6). Nobody is ever given a zero instead. */
 THAW_PUBLIC int thaw_set_failure(struct thaw *h, enum thaw_failure policy);
-THAW_PUBLIC int thaw_set_sandbox(struct thaw *h, int on);                   /* system call filters: on by default */
-/* The holder: a process that keeps every userfaultfd open when the monitor dies. On by default.
- * log_fd (-1: standard error) gets its one line when it has to speak; the library keeps its own duplicate. */
+/* System call filters (seccomp) on the monitor's threads and the holder: nonzero on (default), 0 off. A call that is not
+ * allowed ends the process by SIGSYS, after a line on standard error that names thread and call. The calling thread has none. */
+THAW_PUBLIC int thaw_set_sandbox(struct thaw *h, int on);
+/* The holder: a process that shares the descriptor table and keeps every userfaultfd open when the monitor dies, so
+ * that the processes wait instead of reading zeros. on: nonzero (default) or 0. log_fd (-1: standard error) gets its one
+ * line when it has to speak; the library keeps a duplicate of its own. Also EBADF, EMFILE. */
 THAW_PUBLIC int thaw_set_holder(struct thaw *h, int on, int log_fd);
 
 enum thaw_log_level { THAW_LOG_ERROR, THAW_LOG_WARNING, THAW_LOG_INFO, THAW_LOG_DEBUG };
+/* line: no newline at its end; valid during the call. Several threads may call at once; the function may write(2). */
 typedef void thaw_log_fn(void *opaque, enum thaw_log_level level, const char *line);
+/* Where lines up to level `most` go; default, and with fn NULL: nowhere. The library never writes to standard error
+ * itself, but for the last words of a filter or of the holder. 0, or -1 with EINVAL, EBUSY. */
 THAW_PUBLIC int thaw_set_log(struct thaw *h, thaw_log_fn *fn, void *opaque, enum thaw_log_level most);
 
 enum thaw_event {
 	THAW_EVENT_FINISHED,    /* every page is in; the userfaultfd has been closed */
-	THAW_EVENT_GONE,        /* the process has exited or called exec */
+	THAW_EVENT_GONE,        /* the process has exited or called exec; the userfaultfd has been closed */
 	THAW_EVENT_UNAVAILABLE, /* content of [address, address+length) could not be had: see error */
 	THAW_EVENT_FORKED       /* a child's space has been made; child is its id */
 };
 struct thaw_event_info {
 	size_t size;
 	enum thaw_event event;
-	int64_t space;
-	int64_t child;
-	uint64_t address, length;
-	int error; /* errno */
+	int64_t space;            /* whose it is */
+	int64_t child;            /* FORKED only */
+	uint64_t address, length; /* UNAVAILABLE only: bytes, at the process's addresses of now */
+	int error;                /* UNAVAILABLE only: positive errno; ENODATA: the file ends before */
 };
+/* info is valid during the call. FINISHED or GONE comes exactly once for each space, UNAVAILABLE once for each run. */
 typedef void thaw_event_fn(void *opaque, const struct thaw_event_info *info);
+/* fn NULL (default): nobody is told. 0, or -1 with EINVAL, EBUSY. */
 THAW_PUBLIC int thaw_set_event(struct thaw *h, thaw_event_fn *fn, void *opaque);
 
 /* ---- sources --------------------------------------------------------------------------------------------- */
@@ -134,41 +167,57 @@ struct thaw_range {
 };
 struct thaw_space {
 	size_t size;
-	int uffd;                   /* non-blocking, UFFDIO_API done; taken over on success */
-	int pidfd;                  /* duplicated; or -1, then pid (0: unknown) */
-	int pid;
+	int uffd;                   /* non-blocking, UFFDIO_API done with the four events: see thaw_uffd_open(). Taken over on
+				     * success. The process must not keep it open: the library ends by closing it */
+	int pidfd;                  /* of the process; duplicated. Or -1, then pid */
+	int pid;                    /* 0: unknown, its end is then seen within a quarter of a second */
 	struct thaw_source *source; /* a reference is taken */
-	const struct thaw_range *ranges;
-	size_t n_ranges;
+	const struct thaw_range *ranges; /* not overlapping, in any order; copied */
+	size_t n_ranges;            /* at least 1 */
 	int register_ranges;        /* nonzero: the library registers the ranges (UFFDIO_REGISTER, MISSING) */
 };
-/* Returns the space's id (>= 1). Before or after thaw_start(). */
+/* A process whose memory is to be brought in. Content of the source that lies in no range is ignored; what lies in a range
+ * without content reads as zero. Returns the space's id (>= 1; a forked child gets the next free one), before or
+ * after thaw_start(). EBADF (uffd, pidfd), EINVAL (also: not a userfaultfd, blocking, without the events, a range that
+ * cannot be registered), ENOTSUP (kind), EEXIST (the source describes a page twice), ESRCH (the process is gone),
+ * ECANCELED (after thaw_stop()), EMFILE, ENOMEM. After a failure uffd is the caller's as before. */
 THAW_PUBLIC int64_t thaw_add_space(struct thaw *h, const struct thaw_space *space);
 
+/* Starts the holder, then the threads, each under its filter when this returns. Raises the soft RLIMIT_NOFILE to the hard
+ * one: each forked child brings a descriptor. Once a handle. 0, or -1 with EBUSY (started before), ENOSYS, EPERM or
+ * EACCES (io_uring asked for and not to be had; filters), EAGAIN (no thread), EMFILE, ENOMEM; then nothing runs and it
+ * may be called again. */
 THAW_PUBLIC int thaw_start(struct thaw *h);
-/* space 0: all of them. timeout_ms -1: for ever. 0: finished (or gone). -1 with ETIMEDOUT, ECANCELED after thaw_stop(). */
+
+/* Until a space (0: all there are, children included) is finished or gone. timeout_ms: milliseconds, -1: for ever. Any
+ * number of threads may wait. 0, or -1 with ETIMEDOUT, ECANCELED (thaw_stop()), ENOENT (no such space). */
 THAW_PUBLIC int thaw_wait(struct thaw *h, int64_t space, int timeout_ms);
-/* Ends the threads. The userfaultfds stay open (and processes with absent pages waiting) until thaw_close(). */
+
+/* Ends the threads. The userfaultfds stay open, and processes with absent pages waiting. For good: a stopped monitor is
+ * not started again. 0 (also when stopped already), or -1 with EINVAL (never started). Not from a callback. */
 THAW_PUBLIC int thaw_stop(struct thaw *h);
 
 struct thaw_progress {
 	size_t size;
 	uint64_t bytes_total;   /* content that was there to place, children's included */
-	uint64_t bytes_placed;
+	uint64_t bytes_placed;  /* never runs backwards; placed + gone <= total, equal when all is done */
 	uint64_t bytes_gone;    /* discarded by the process before it was needed */
-	uint64_t spaces, spaces_done;
-	uint64_t faults;
-	uint64_t elapsed_ns;    /* since thaw_start() */
+	uint64_t spaces, spaces_done; /* children included */
+	uint64_t faults;        /* messages read */
+	uint64_t elapsed_ns;    /* since thaw_start(), until all was done */
 	uint64_t rate;          /* bytes per second, over the last second or so */
 	uint64_t left_ns;       /* estimate; UINT64_MAX: unknown */
 };
-THAW_PUBLIC int thaw_get_progress(struct thaw *h, int64_t space, struct thaw_progress *p); /* space 0: all */
+/* A snapshot, of one space or (0) of all, at any time. 0, or -1 with EINVAL (also: p->size), ENOENT (no such space; a
+ * child's that has ended counts in the sum of all only), ENOMEM. */
+THAW_PUBLIC int thaw_get_progress(struct thaw *h, int64_t space, struct thaw_progress *p);
 
 struct thaw_stats {
 	size_t size;
 	uint64_t faults;                                  /* messages read */
 	uint64_t latency_count;                           /* of faults: read to page placed, nanoseconds */
-	uint64_t latency_p50, latency_p90, latency_p99, latency_p999, latency_max;
+	uint64_t latency_p50, latency_p90, latency_p99, latency_p999; /* within 1/32 */
+	uint64_t latency_max;
 	uint64_t pages_fault, pages_around, pages_background, pages_zero; /* placed, by cause */
 	uint64_t pages_gone;
 	uint64_t eagain, eexist, enoent, partial, esrch;  /* outcomes of the establishing ioctls */
@@ -180,13 +229,17 @@ struct thaw_stats {
 	uint64_t state_bytes;                             /* the monitor's own state: maps and spaces */
 	uint64_t staging_bytes;                           /* its bounded staging pool */
 };
-THAW_PUBLIC int thaw_get_stats(struct thaw *h, int64_t space, struct thaw_stats *s); /* space 0: all */
+/* As thaw_get_progress(), same errnos. first_ns, rate_drain and staging_bytes are always the monitor's. */
+THAW_PUBLIC int thaw_get_stats(struct thaw *h, int64_t space, struct thaw_stats *s);
 
 /* ---- userfaultfd help for tools --------------------------------------------------------------------------- */
-/* A userfaultfd for the *calling* process's memory (call it in the process to be restored): /dev/userfaultfd, then
- * the system call; O_CLOEXEC and O_NONBLOCK; UFFDIO_API done with the four events. */
+/* A userfaultfd for the *calling* process's memory (call it in the process to be restored): /dev/userfaultfd (Linux 6.1),
+ * then the system call; O_CLOEXEC and O_NONBLOCK; UFFDIO_API done with the four events. The descriptor, or -1 with EPERM
+ * or EACCES (the sentence says which capability, sysctl or device node would help), ENOSYS, EINVAL (the kernel lacks an
+ * event), EMFILE, ENFILE, ENOMEM. */
 THAW_PUBLIC int thaw_uffd_open(void);
-/* Can this kernel and user do it at all? 0, or -1 with the cause and the remedy in thaw_get_error(). */
+/* Can this kernel and user do it at all? 0, or -1 with the cause and the remedy in thaw_get_error(): ENOSYS (the kernel
+ * cannot, or is too old), EPERM or EACCES (this user may not). */
 THAW_PUBLIC int thaw_probe(void);
 
 #ifdef __cplusplus

@@ -48,6 +48,10 @@ int thaw_dump_locks(struct thaw_dt *t, File *f)
 			continue;
 		if (sscanf(p, "lock: %*d: %15s %15s %15s %*d %*s %llu %31s", kind, how, type, &start, end) != 5)
 			return thaw_refuse(t->fd->num, "file lock: fdinfo of this kernel is not understood: not supported");
+		if (t->desc->other.pid && strcmp(kind, "POSIX") && t->fd->link[0] == '/')
+			return thaw_refuse(t->fd->num,
+					   "lock of %s that process %d (%s) holds through the same description: not supported; end that process, or if this one only inherited it start it with %d>&-",
+					   t->fd->link, t->desc->other.pid, t->desc->other.comm, t->fd->num);
 		if (strcmp(kind, "FLOCK") && strcmp(kind, "POSIX") && strcmp(kind, "OFDLCK"))
 			return thaw_refuse(t->fd->num, "file %s on %s: not supported; give it up before the checkpoint",
 					   strcmp(kind, "LEASE") ? kind : "lease", t->fd->link);

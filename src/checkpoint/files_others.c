@@ -28,13 +28,18 @@ void thaw_comm(pid_t pid, char *buf, size_t len)
 		snprintf(buf, len, "?");
 }
 
+/* The description itself may be another's too, with what belongs to it: events, or a lock. */
+static bool is_described(const struct thaw_desc *s)
+{
+	return !strncmp(s->fd->link, "anon_inode:", 11) || (S_ISREG(s->fd->st.st_mode) && strstr(s->fd->info, "\nlock:"));
+}
+
 /* Objects for which another holder matters: content or events would go to somebody who is not restored. */
 static bool matters(const struct thaw_desc *s)
 {
 	const char *l = s->fd->link;
 
-	return S_ISFIFO(s->fd->st.st_mode) || S_ISSOCK(s->fd->st.st_mode) || !strncmp(l, "anon_inode:", 11) ||
-	       !strncmp(l, "/memfd:", 7);
+	return is_described(s) || S_ISFIFO(s->fd->st.st_mode) || S_ISSOCK(s->fd->st.st_mode) || !strncmp(l, "/memfd:", 7);
 }
 
 static int by_link(const void *pa, const void *pb)
@@ -65,7 +70,7 @@ static void meet(struct scan *sc, size_t i, const char *link, const char *name)
 {
 	struct stat s;
 
-	if (!strncmp(link, "anon_inode:", 11)) {
+	if (is_described(sc->wanted[i]) && strncmp(link, "/memfd:", 7)) {
 		struct thaw_desc *mine = thaw_fdtable_same(sc->d, sc->pid, atoi(name), link);
 
 		if (mine)

@@ -313,6 +313,13 @@ static void sleep_on(void *arg)
 	(void)arg;
 }
 
+static void make_shared_lock(void)
+{
+	rig_put(open("lock", O_RDWR | O_CREAT, 0600), 9);
+	CHECK(!flock(9, LOCK_EX));
+	rig_helper(sleep_on, NULL);
+}
+
 static void make_shared_memfd(void)
 {
 	rig_put(memfd_create("both", 0), 10);
@@ -373,6 +380,8 @@ int main(void)
 		  .refused = "fd 10: pseudo-terminal master /dev/* (5:2): not supported; close it before the checkpoint" },
 		{ "lease", make_lease, .refused = "fd 10: file lease on */f: not supported; give it up before the checkpoint" },
 		{ "namespace", make_namespace, .refused = "fd 10: net:[*]: not supported; close it before the checkpoint" },
+		{ "lock of two processes", make_shared_lock,
+		  .refused = "fd 9: lock of */lock that process * (rig-helper) holds through the same description: not supported; end that process, or if this one only inherited it start it with 9>&-" },
 		{ "memfd of two processes", make_shared_memfd,
 		  .refused = "fd 10: /memfd:both (deleted) that process * (rig-helper) also has open: not supported; close it in one of the two" },
 		{ "replaced file", make_file, .between = replace,

@@ -51,11 +51,12 @@ static int walk_range(const struct thaw_image_chain *chain, unsigned level, uint
 	int ret = 0;
 
 	for (size_t i = find_run(pm, addr); pages && !ret; i++) {
-		const struct thaw_image_run *run = &pm->run[i];
+		const struct thaw_image_run *run;
 		uint64_t skip, n;
 
-		if (i == pm->n || run->addr > addr)
+		if (i == pm->n || pm->run[i].addr > addr)
 			return missing(level, addr);
+		run = &pm->run[i];
 		skip = (addr - run->addr) / PAGE;
 		n = run->pages - skip < pages ? run->pages - skip : pages;
 		if (run->flags & THAW_PE_PRESENT)

@@ -279,6 +279,8 @@ static int dump_thread(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_
 	if (r == 0)
 		r = ask(d, b, st, t);
 	if (r == 0)
+		r = thaw_seize_give_back(&d->sz, st);
+	if (r == 0)
 		thaw_dump_sleep_left(d, st, t);
 	return r;
 }

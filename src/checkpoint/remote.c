@@ -103,6 +103,12 @@ int thaw_remote_one(struct thaw_remote *r, pid_t tid, long nr, const uint64_t ar
 		return rc;
 	rc = thaw_tracee_ptrace(PTRACE_GETREGS, tid, 0, (uintptr_t)&regs);
 	*result = (int64_t)regs.rax;
+	if (rc < 0 || !r->heal)
+		return rc < 0 ? rc : 0;
+	/* So that it goes on as it was, should we be killed before it is put back. */
+	regs = r->heal->regs;
+	thaw_remote_resolve_restart(&regs);
+	rc = thaw_tracee_ptrace(PTRACE_SETREGS, tid, 0, (uintptr_t)&regs);
 	return rc < 0 ? rc : 0;
 }
 

@@ -32,6 +32,10 @@ static inline size_t thaw_remote_code_len(void)
 }
 
 struct thaw_remote_saved;
+struct user_regs_struct;
+/* Does what the kernel would do about an interrupted system call, for ways back on which it does nothing. */
+void thaw_remote_resolve_restart(struct user_regs_struct *regs);
+
 /* Builds the signal frame for address `at` that brings the stopped thread tid back to what `s` says. *altstack: where in
  * the process the batch has to put the alternate stack (struct stack_t) first. Returns the frame's stack pointer (0: the
  * frame does not fit in `room`, there is no way back) or -errno. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include "checkpoint/remote.h"
@@ -39,27 +40,33 @@ struct frame {
 	uint64_t uc_sigmask;
 };
 
-/* rt_sigreturn restarts nothing, so what the kernel would do about the interrupted call is done here. A sleep with a
- * restart block ends with EINTR: its remaining time is gone with us. */
-static void resolve_restart(const struct user_regs_struct *regs, struct sigcontext_64 *mc)
+/* A sleep with a restart block starts anew: its remaining time went with us. One that was restarted before cannot. */
+void thaw_remote_resolve_restart(struct user_regs_struct *regs)
 {
 	if ((int64_t)regs->orig_rax < 0)
 		return;
 	switch (-(int64_t)regs->rax) {
+	case ERESTART_RESTARTBLOCK:
+		if (regs->orig_rax == SYS_restart_syscall) {
+			regs->rax = (uint64_t)-EINTR;
+			break;
+		}
+		__attribute__((fallthrough));
 	case ERESTARTSYS:
 	case ERESTARTNOINTR:
 	case ERESTARTNOHAND:
-		mc->ax = regs->orig_rax;
-		mc->ip -= 2;
-		break;
-	case ERESTART_RESTARTBLOCK:
-		mc->ax = (uint64_t)-EINTR;
+		regs->rax = regs->orig_rax;
+		regs->rip -= 2;
 		break;
 	}
+	regs->orig_rax = ~0ULL;
 }
 
-static void fill_context(const struct user_regs_struct *regs, struct sigcontext_64 *mc)
+static void fill_context(struct user_regs_struct copy, struct sigcontext_64 *mc)
 {
+	const struct user_regs_struct *regs = &copy;
+
+	thaw_remote_resolve_restart(&copy); /* rt_sigreturn restarts nothing */
 	mc->r8 = regs->r8;
 	mc->r9 = regs->r9;
 	mc->r10 = regs->r10;
@@ -80,7 +87,6 @@ static void fill_context(const struct user_regs_struct *regs, struct sigcontext_
 	mc->flags = regs->eflags;
 	mc->cs = (__u16)regs->cs;
 	mc->ss = (__u16)regs->ss;
-	resolve_restart(regs, mc);
 }
 
 /* The xsave area of a signal frame is that of ptrace with a header in its software bytes and a word behind. */
@@ -120,7 +126,7 @@ int thaw_remote_frame(pid_t tid, const struct thaw_remote_saved *s, uint64_t at,
 		return r;
 	if (x_at - at + x_len >= room) /* a state larger than any so far: then there is no way back by itself */
 		return 0;
-	fill_context(&s->regs, &f->mc);
+	fill_context(s->regs, &f->mc);
 	f->uc_flags = UC_FP_XSTATE | UC_STRICT_RESTORE_SS;
 	f->uc_sigmask = s->sigmask;
 	f->mc.fpstate = x_at;

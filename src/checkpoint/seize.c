@@ -95,7 +95,9 @@ static int refused(pid_t pid, pid_t tid, int err)
 /* 1: seized and asked to stop; 0: the thread has ended, forget it. */
 static int interrupt(struct thaw_seized *s, struct thaw_seized_thread *t)
 {
-	if (ptrace(PTRACE_SEIZE, t->tid, NULL, NULL) < 0) {
+	/* Should we be killed at a system call stop, the thread is sent the stop's signal number: SYSGOOD makes it an impossible
+	 * one in place of SIGTRAP. */
+	if (ptrace(PTRACE_SEIZE, t->tid, NULL, (void *)PTRACE_O_TRACESYSGOOD) < 0) {
 		char state = thaw_tracee_state(t->tid);
 
 		if (errno == ESRCH || state == 0 || (state == 'Z' && t->tid != s->pid) || state == 'X')
@@ -125,6 +127,54 @@ static int stuck(struct thaw_seized *s, pid_t tid)
 			    "try again when that is over", s->pid, tid, name, STOP_TIMEOUT_MS / 1000, wchan);
 }
 
+/* These calls fail with EINTR when the thread is stopped, although no signal was delivered. As a restart-unless-handled
+ * they go on, or fail with EINTR if there is a signal with a handler after all. */
+static bool fails_when_stopped(uint64_t nr)
+{
+	switch (nr) {
+	case SYS_epoll_wait:
+	case SYS_epoll_pwait:
+	case 441: /* epoll_pwait2 */
+	case SYS_rt_sigtimedwait:
+	case SYS_semop:
+	case SYS_semtimedop:
+	case SYS_msgrcv:
+	case SYS_msgsnd:
+	case SYS_io_getevents:
+	case 333: /* io_pgetevents */
+		return true;
+	}
+	return false;
+}
+
+/* What the thread had when it was stopped. */
+static int look(struct thaw_seized *s, struct thaw_seized_thread *t)
+{
+	struct user_regs_struct *regs = &t->saved.regs;
+	uint64_t rip;
+	int r;
+
+	r = thaw_tracee_ptrace(PTRACE_GETREGS, t->tid, 0, (uintptr_t)regs);
+	if (r >= 0)
+		r = thaw_tracee_ptrace(PTRACE_GETSIGMASK, t->tid, sizeof(t->saved.sigmask), (uintptr_t)&t->saved.sigmask);
+	if (r < 0)
+		return r;
+	if (regs->cs == 0x23)
+		return thaw_err_set(-ENOTSUP, "process %d: thread %d runs 32-bit code: not supported", s->pid, t->tid);
+	rip = regs->rip;
+	r = thaw_remote_rseq_abort(t->tid, regs);
+	if (r < 0)
+		return r;
+	if ((int64_t)regs->rax == -EINTR && fails_when_stopped(regs->orig_rax))
+		regs->rax = (uint64_t)-514; /* ERESTARTNOHAND */
+	else if (regs->rip == rip)
+		return 0;
+	t->amended = true;
+	/* At once, so that it holds even when we are killed from here on. */
+	r = thaw_tracee_ptrace(PTRACE_SETREGS, t->tid, 0, (uintptr_t)regs);
+	return r < 0 ? r : 0;
+}
+
 /* Waits for the PTRACE_EVENT_STOP. A signal that was on its way comes first: it is delivered. 0: the thread has ended. */
 static int await_stop(struct thaw_seized *s, struct thaw_seized_thread *t)
 {
@@ -148,7 +198,8 @@ static int await_stop(struct thaw_seized *s, struct thaw_seized_thread *t)
 	if (WSTOPSIG(status) != SIGTRAP)
 		return thaw_err_set(-EBUSY, "process %d is stopped by a signal (%s): not supported; continue it first "
 				    "(kill -CONT %d)", s->pid, strsignal(WSTOPSIG(status)), s->pid);
-	return 1;
+	r = look(s, t);
+	return r < 0 ? r : 1;
 }
 
 /* One turn: everybody new is interrupted, then awaited, so that all stop at about the same time. */
@@ -199,55 +250,8 @@ static int stop_all(struct thaw_seized *s)
 	return 0;
 }
 
-/* ---- what the stop itself did ----------------------------------------------------------------------------------- */
-/* These calls fail with EINTR when the thread is stopped, although no signal was delivered. As a restart-unless-handled
- * they go on, or fail with EINTR if there is a signal with a handler after all. */
-static bool fails_when_stopped(uint64_t nr)
-{
-	switch (nr) {
-	case SYS_epoll_wait:
-	case SYS_epoll_pwait:
-	case 441: /* epoll_pwait2 */
-	case SYS_rt_sigtimedwait:
-	case SYS_semop:
-	case SYS_semtimedop:
-	case SYS_msgrcv:
-	case SYS_msgsnd:
-	case SYS_io_getevents:
-	case 333: /* io_pgetevents */
-		return true;
-	}
-	return false;
-}
-
-static int look(struct thaw_seized *s, struct thaw_seized_thread *t)
-{
-	struct user_regs_struct *regs = &t->saved.regs;
-	uint64_t rip;
-	int r;
-
-	r = thaw_tracee_ptrace(PTRACE_GETREGS, t->tid, 0, (uintptr_t)regs);
-	if (r >= 0)
-		r = thaw_tracee_ptrace(PTRACE_GETSIGMASK, t->tid, sizeof(t->saved.sigmask), (uintptr_t)&t->saved.sigmask);
-	if (r < 0)
-		return r;
-	if (regs->cs == 0x23)
-		return thaw_err_set(-ENOTSUP, "process %d: thread %d runs 32-bit code: not supported", s->pid, t->tid);
-	rip = regs->rip;
-	r = thaw_remote_rseq_abort(t->tid, regs);
-	if (r < 0)
-		return r;
-	if ((int64_t)regs->rax == -EINTR && fails_when_stopped(regs->orig_rax))
-		regs->rax = (uint64_t)-514; /* ERESTARTNOHAND */
-	else if (regs->rip == rip)
-		return 0;
-	t->amended = true;
-	return 0;
-}
-
 int thaw_seize(struct thaw_seized *s, pid_t pid)
 {
-	unsigned i;
 	int r;
 
 	*s = (struct thaw_seized){ .pid = pid, .pidfd = -1 };
@@ -255,8 +259,6 @@ int thaw_seize(struct thaw_seized *s, pid_t pid)
 	if (s->pidfd < 0)
 		return thaw_err_set(-errno, "process %d: %s", pid, errno == ESRCH ? "does not exist" : strerror(errno));
 	r = stop_all(s);
-	for (i = 0; r == 0 && i < s->n; i++)
-		r = look(s, &s->threads[i]);
 	if (r == 0 && s->threads[0].tid != pid) {
 		struct thaw_seized_thread *leader = find(s, pid), first = s->threads[0];
 
@@ -287,6 +289,15 @@ int thaw_seize_borrow(struct thaw_seized *s, struct thaw_seized_thread *t)
 	return 0;
 }
 
+int thaw_seize_give_back(struct thaw_seized *s, struct thaw_seized_thread *t)
+{
+	int r = t->borrowed ? thaw_remote_restore(t->tid, &t->saved) : 0;
+
+	t->borrowed = t->borrowed && r < 0;
+	s->remote.heal = NULL;
+	return r;
+}
+
 /* ---- letting go --------------------------------------------------------------------------------------------------- */
 /* Errors here have nobody who could act on them but the kernel: a thread that cannot be reached is dying. */
 static void release_thread(struct thaw_seized_thread *t)
@@ -313,8 +324,9 @@ void thaw_seize_release(struct thaw_seized *s)
 {
 	unsigned i;
 
-	for (i = 0; s->remote.area && i < s->n; i++)
-		if (s->threads[i].borrowed && thaw_remote_unmap(&s->remote, s->threads[i].tid) == 0)
+	for (i = 0; s->remote.area && i < s->n; i++) /* the first one that can do it */
+		if (s->threads[i].stopped && thaw_seize_borrow(s, &s->threads[i]) == 0 &&
+		    thaw_remote_unmap(&s->remote, s->threads[i].tid) == 0)
 			break;
 	for (i = 0; i < s->n; i++)
 		release_thread(&s->threads[i]);

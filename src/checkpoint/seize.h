@@ -36,8 +36,10 @@ struct thaw_seized {
 int thaw_seize_check(pid_t pid);
 /* Stops all threads; on failure all of them run again. */
 int thaw_seize(struct thaw_seized *s, pid_t pid);
-/* For remote calls: blocks the thread's signals and marks it borrowed. */
+/* For remote calls: blocks the thread's signals and marks it borrowed. One thread at a time: should we be killed, the work
+ * area has a way back for one. */
 int thaw_seize_borrow(struct thaw_seized *s, struct thaw_seized_thread *t);
+int thaw_seize_give_back(struct thaw_seized *s, struct thaw_seized_thread *t); /* it stays stopped */
 /* Puts registers and masks back, removes the work area, detaches, and frees. The process runs on. */
 void thaw_seize_release(struct thaw_seized *s);
 /* SIGKILL, then waits until the process is gone. 0; 1: it is a zombie that its parent does not reap. */

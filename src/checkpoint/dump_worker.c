@@ -63,9 +63,13 @@ static uint64_t end_of_vdso(const struct thaw_dumper *d)
 static int ask(struct thaw_dumper *d)
 {
 	struct thaw_seized_thread *leader = &d->sz.threads[0];
+	size_t i;
 	int r;
 
 	r = thaw_remote_find(&d->sz.remote, d->pid, d->head.vdso_start, end_of_vdso(d) - d->head.vdso_start);
+	for (i = 0; r == 0 && i < d->n_maps; i++)
+		if (d->p.mappings[i]->kind == THAW_STATE__MAPPING__KIND__FILE_PRIVATE && d->p.mappings[i]->prot == 5) /* r-x */
+			thaw_remote_find_way_back(&d->sz.remote, d->maps[i].start, d->maps[i].end - d->maps[i].start);
 	if (r == 0)
 		r = thaw_seize_borrow(&d->sz, leader);
 	if (r == 0)

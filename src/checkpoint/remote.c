@@ -22,6 +22,9 @@
 
 #define PAGE 4096u
 #define CALL_TIMEOUT_MS 60000
+#define CODE_MAX (32u << 20)
+#define FRAME_ROOM (16u << 10) /* more than any xsave area so far */
+#define RED_ZONE 128
 
 int thaw_remote_find(struct thaw_remote *r, pid_t pid, uint64_t vdso_start, size_t vdso_len)
 {
@@ -46,6 +49,70 @@ int thaw_remote_find(struct thaw_remote *r, pid_t pid, uint64_t vdso_start, size
 	if (rc == -ENOEXEC)
 		thaw_err_set(rc, "process %d: no system call instruction in its vdso", pid);
 	return rc;
+}
+
+static uint64_t find_code(const unsigned char *code, size_t len, const char *pattern, size_t n, uint64_t start)
+{
+	const unsigned char *at = memmem(code, len, pattern, n);
+
+	return at ? start + (uint64_t)(at - code) : 0;
+}
+
+void thaw_remote_find_way_back(struct thaw_remote *r, uint64_t start, size_t len)
+{
+	static const char call[] = "\x0f\x05\xc3", sigreturn[] = "\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05";
+	unsigned char *code;
+
+	if ((r->syscall_ret && r->sigreturn) || len > CODE_MAX)
+		return;
+	code = malloc(len);
+	if (code && thaw_tracee_read(r->pid, start, code, len) == 0) {
+		if (!r->syscall_ret)
+			r->syscall_ret = find_code(code, len, call, sizeof(call) - 1, start);
+		if (!r->sigreturn)
+			r->sigreturn = find_code(code, len, sigreturn, sizeof(sigreturn) - 1, start);
+	}
+	free(code);
+}
+
+/* ---- the way back of a single call ------------------------------------------------------------------------------ */
+/* A signal frame below the thread's stack pointer, where the kernel would put one, with "syscall; ret" returning into the
+ * signal return. What was in that memory is kept and put back. */
+struct way_back {
+	uint64_t at;      /* 0: there is none */
+	unsigned char was[FRAME_ROOM];
+};
+
+static void make_way_back(struct thaw_remote *r, pid_t tid, struct way_back *w)
+{
+	unsigned char frame[FRAME_ROOM];
+	uint64_t sp, altstack;
+
+	w->at = 0;
+	if (!r->heal || !r->syscall_ret || !r->sigreturn)
+		return;
+	w->at = (r->heal->regs.rsp - RED_ZONE - FRAME_ROOM) & ~63ULL;
+	if (thaw_remote_frame(tid, r->heal, w->at, frame, FRAME_ROOM, &sp, &altstack) < 0 || !sp ||
+	    thaw_tracee_read(tid, w->at, w->was, FRAME_ROOM) < 0) {
+		w->at = 0;
+		return;
+	}
+	memcpy(frame, &r->sigreturn, sizeof(r->sigreturn));
+	if (thaw_tracee_write(tid, w->at, frame, FRAME_ROOM) < 0)
+		w->at = 0; /* no room on this stack */
+}
+
+static int forget_way_back(struct thaw_remote *r, pid_t tid, const struct way_back *w)
+{
+	struct user_regs_struct regs;
+	int rc;
+
+	if (!r->heal)
+		return 0;
+	regs = r->heal->regs; /* so that it goes on as it was, should we be killed before it is put back */
+	thaw_remote_resolve_restart(&regs);
+	rc = thaw_tracee_ptrace(PTRACE_SETREGS, tid, 0, (uintptr_t)&regs);
+	return rc < 0 || !w->at ? rc : thaw_tracee_write(tid, w->at, w->was, FRAME_ROOM);
 }
 
 /* One stop further on the way through a system call. 1: a system call stop; 0: another stop that has been dealt with. */
@@ -80,8 +147,10 @@ static int step(struct thaw_remote *r, pid_t tid)
 int thaw_remote_one(struct thaw_remote *r, pid_t tid, long nr, const uint64_t args[6], int64_t *result)
 {
 	struct user_regs_struct regs;
+	struct way_back way;
 	int rc, stops = 0;
 
+	make_way_back(r, tid, &way);
 	rc = thaw_tracee_ptrace(PTRACE_GETREGS, tid, 0, (uintptr_t)&regs);
 	if (rc < 0)
 		return rc;
@@ -93,7 +162,9 @@ int thaw_remote_one(struct thaw_remote *r, pid_t tid, long nr, const uint64_t ar
 	regs.r10 = args[3];
 	regs.r8 = args[4];
 	regs.r9 = args[5];
-	regs.rip = r->syscall_insn;
+	regs.rip = way.at ? r->syscall_ret : r->syscall_insn;
+	if (way.at)
+		regs.rsp = way.at;
 	rc = thaw_tracee_ptrace(PTRACE_SETREGS, tid, 0, (uintptr_t)&regs);
 	while (rc >= 0 && stops < 2) {
 		rc = step(r, tid);
@@ -103,13 +174,7 @@ int thaw_remote_one(struct thaw_remote *r, pid_t tid, long nr, const uint64_t ar
 		return rc;
 	rc = thaw_tracee_ptrace(PTRACE_GETREGS, tid, 0, (uintptr_t)&regs);
 	*result = (int64_t)regs.rax;
-	if (rc < 0 || !r->heal)
-		return rc < 0 ? rc : 0;
-	/* So that it goes on as it was, should we be killed before it is put back. */
-	regs = r->heal->regs;
-	thaw_remote_resolve_restart(&regs);
-	rc = thaw_tracee_ptrace(PTRACE_SETREGS, tid, 0, (uintptr_t)&regs);
-	return rc < 0 ? rc : 0;
+	return rc < 0 ? rc : forget_way_back(r, tid, &way);
 }
 
 static int map_area(struct thaw_remote *r, pid_t tid, uint64_t hint, size_t len, int prot, int64_t *res)

@@ -25,6 +25,8 @@
 struct thaw_remote {
 	pid_t pid;             /* thread group */
 	uint64_t syscall_insn; /* address of a "syscall" instruction (vdso) */
+	uint64_t syscall_ret;  /* of "syscall; ret", and of the C library's signal return: with both and `heal`, a single */
+	uint64_t sigreturn;    /* call finds its way back without us as well; 0: not found */
 	uint64_t area;         /* the work area: code page, then data; 0: none */
 	size_t area_len;
 	const struct thaw_remote_saved *heal; /* of the thread that runs the next batch; NULL: it needs no way back */
@@ -49,6 +51,8 @@ int thaw_remote_one(struct thaw_remote *r, pid_t tid, long nr, const uint64_t ar
 
 /* Finds the syscall instruction in the [vdso] of pid. */
 int thaw_remote_find(struct thaw_remote *r, pid_t pid, uint64_t vdso_start, size_t vdso_len);
+/* Looks for syscall_ret and sigreturn in code of the process; call it for one mapping after the other until both are there. */
+void thaw_remote_find_way_back(struct thaw_remote *r, uint64_t start, size_t len);
 /* Makes the work area: mmap (hint 0: anywhere; else exactly there) through remote_one, code written. len: whole pages,
  * at least 64 KiB. The new mapping may merge with a neighbour while it is there. */
 int thaw_remote_map(struct thaw_remote *r, pid_t tid, uint64_t hint, size_t len);

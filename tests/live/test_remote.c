@@ -18,6 +18,7 @@
 
 #include "checkpoint/remote.h"
 #include "checkpoint/tracee.h"
+#include "kern/procfs.h"
 #include "util/err.h"
 
 #define AREA (256u << 10)
@@ -307,6 +308,37 @@ static void heals(void)
 	expect_exit(pid, "a dead borrower");
 }
 
+static int add_code(void *opaque, const struct thaw_vma *v)
+{
+	if (v->prot == (PROT_READ | PROT_EXEC))
+		thaw_remote_find_way_back(opaque, v->start, v->end - v->start);
+	return 0;
+}
+
+/* The same in the middle of a single call. */
+static void heals_single_call(void)
+{
+	pid_t pid = target(computes), borrower = fork();
+	int status;
+
+	if (borrower == 0) {
+		uint64_t args[6] = { (uint64_t)getpid(), SIGKILL };
+		struct thaw_remote_saved saved;
+		struct thaw_remote r;
+		int64_t result;
+
+		seize(&r, pid);
+		CHECK(thaw_procfs_maps(pid, add_code, &r) == 0);
+		CHECK(r.syscall_ret && r.sigreturn);
+		CHECK(thaw_remote_save(pid, &saved) == 0);
+		r.heal = &saved;
+		thaw_remote_one(&r, pid, SYS_kill, args, &result);
+		_exit(1);
+	}
+	CHECK(waitpid(borrower, &status, 0) == borrower && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	expect_exit(pid, "a borrower that died in a single call");
+}
+
 int main(void)
 {
 	alarm(60);
@@ -319,5 +351,6 @@ int main(void)
 	stop_signal();
 	death();
 	heals();
+	heals_single_call();
 	return 0;
 }

@@ -65,7 +65,8 @@ static int prepare(struct thaw_holder *h, int log_fd, bool sandbox)
 	if (h->wake_fd < 0)
 		return thaw_err_set(-errno, "holder: eventfd: %s", strerror(errno));
 	if (h->log_fd < 0 && log_fd >= 0)
-		return thaw_err_set(-errno, "holder: the log descriptor %d cannot be duplicated: %s", log_fd, strerror(errno));
+		return thaw_err_set(-errno, "holder: the log descriptor %d cannot be duplicated: %s", log_fd,
+				    strerror(errno));
 	h->maps_fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC); /* without it an exec goes unnoticed: not vital */
 	if (!sandbox)
 		return 0;
@@ -114,10 +115,12 @@ int thaw_holder_start(struct thaw_holder **out, int log_fd, bool sandbox)
 	/* From its first instruction on no signal may run a handler of the application in the holder. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	/* The table of descriptors is one, the memory is not. No exit signal: the application's wait() does not see it. */
+	/* The table of descriptors is one, the memory is not. No exit signal:
+	 * the application's wait() does not see it. */
 	h->pid = syscall(SYS_clone, CLONE_FILES, NULL, NULL, NULL, 0);
 	if (h->pid == 0) {
-		struct thaw_holder_args a = { h->page, h->owner, h->monitor_fd, h->wake_fd, h->log_fd, h->maps_fd, h->filter };
+		struct thaw_holder_args a = { h->page,	 h->owner,   h->monitor_fd, h->wake_fd,
+					      h->log_fd, h->maps_fd, h->filter };
 
 		thaw_holder_run(&a);
 	}
@@ -127,7 +130,8 @@ int thaw_holder_start(struct thaw_holder **out, int log_fd, bool sandbox)
 		err = await_ready(h);
 	if (err) {
 		release(h);
-		return thaw_err_set(err, "holder: the process that keeps userfaultfds open cannot be started: %s", strerror(-err));
+		return thaw_err_set(err, "holder: the process that keeps userfaultfds open cannot be started: %s",
+				    strerror(-err));
 	}
 	*out = h;
 	return 0;

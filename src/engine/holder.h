@@ -19,7 +19,8 @@
 
 struct thaw_holder;
 
-/* log_fd: gets the line (-1: standard error); must stay open in this process until finish. sandbox: under its filter. */
+/* log_fd: gets the line (-1: standard error); must stay open in this process until finish. sandbox: under its
+ * filter. */
 int thaw_holder_start(struct thaw_holder **out, int log_fd, bool sandbox);
 
 /* A space's process. pidfd (or -1) is duplicated: with it the pid cannot be taken for another's later.

@@ -247,9 +247,18 @@ static int set_mm_map(pid_t other)
 	if (size != sizeof(m))
 		return -EOPNOTSUPP;
 	m = (struct prctl_mm_map){
-		.start_code = s.start_code, .end_code = s.end_code, .start_data = s.start_data, .end_data = s.end_data,
-		.start_brk = s.start_brk, .brk = syscall(SYS_brk, 0), .start_stack = s.start_stack, .arg_start = s.arg_start,
-		.arg_end = s.arg_end, .env_start = s.env_start, .env_end = s.env_end, .exe_fd = -1,
+		.start_code = s.start_code,
+		.end_code = s.end_code,
+		.start_data = s.start_data,
+		.end_data = s.end_data,
+		.start_brk = s.start_brk,
+		.brk = syscall(SYS_brk, 0),
+		.start_stack = s.start_stack,
+		.arg_start = s.arg_start,
+		.arg_end = s.arg_end,
+		.env_start = s.env_start,
+		.env_end = s.env_end,
+		.exe_fd = -1,
 	};
 	return prctl(PR_SET_MM, PR_SET_MM_MAP, &m, sizeof(m), 0) ? -errno : 0;
 }

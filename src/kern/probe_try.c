@@ -80,7 +80,7 @@ int thaw_try_uffd_poison(char *detail)
 
 int thaw_try_seccomp(char *detail)
 {
-	/* Looks what seccomp(2) answers, without a filter being set: the kernel knows the action, or refuses the call. */
+	/* What seccomp(2) answers, without a filter being set: the kernel knows the action, or refuses the call. */
 	unsigned level = seccomp_api_get();
 
 	SAY(detail, level ? "api level %u" : "seccomp(2) is refused", level);
@@ -121,7 +121,8 @@ int thaw_try_memlock(char *detail)
 	if (limit == UINT64_MAX)
 		SAY(detail, "no limit");
 	else
-		SAY(detail, "limit %llu KiB%s", (unsigned long long)limit / 1024, err ? "" : ", not in force for this user");
+		SAY(detail, "limit %llu KiB%s", (unsigned long long)limit / 1024,
+		    err ? "" : ", not in force for this user");
 	return err ? -EPERM : 0;
 }
 
@@ -202,7 +203,9 @@ int thaw_try_sock_diag(char *detail)
 		struct nlmsghdr head;
 		struct unix_diag_req body;
 	} req = {
-		.head = { .nlmsg_len = sizeof(req), .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
+		.head = { .nlmsg_len = sizeof(req),
+			  .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			  .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
 		.body = { .sdiag_family = AF_UNIX, .udiag_states = ~0U },
 	};
 	union {
@@ -262,7 +265,8 @@ int thaw_try_map_files(char *detail)
 
 	if (thaw_procfs_maps(getpid(), first_file, &v) != 1)
 		return -ENOENT;
-	snprintf(path, sizeof(path), "/proc/self/map_files/%llx-%llx", (unsigned long long)v.start, (unsigned long long)v.end);
+	snprintf(path, sizeof(path), "/proc/self/map_files/%llx-%llx", (unsigned long long)v.start,
+		 (unsigned long long)v.end);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	return close_good(fd < 0 ? -errno : fd);
 }

@@ -50,7 +50,8 @@ struct thaw_vma {
 	bool shared;
 	uint32_t dev_major, dev_minor;
 	uint64_t ino;             /* 0: no file */
-	const char *path;         /* as /proc writes it, "\012" decoded; "" anonymous, "[heap]", "/x (deleted)". For the call only */
+	const char *path; /* as /proc writes it, "\012" decoded; "" anonymous, "[heap]", "/x (deleted)". For the call
+			     only */
 	uint32_t flags;           /* THAW_VM_*; 0 unless asked for */
 	uint64_t anon_kb, swap_kb, locked_kb; /* of smaps; 0 unless asked for */
 };
@@ -92,11 +93,13 @@ int thaw_procfs_task_stat(pid_t pid, pid_t tid, struct thaw_proc_stat *s);
 typedef int thaw_pid_fn(void *opaque, pid_t pid);
 int thaw_procfs_tasks(pid_t pid, thaw_pid_fn *fn, void *opaque);       /* thread ids */
 int thaw_procfs_children(pid_t pid, thaw_pid_fn *fn, void *opaque);    /* of all its threads; direct ones */
-int thaw_procfs_descendants(pid_t pid, thaw_pid_fn *fn, void *opaque); /* children first seen before theirs; not pid itself */
+int thaw_procfs_descendants(pid_t pid, thaw_pid_fn *fn,
+			    void *opaque); /* children first seen before theirs; not pid itself */
 
 /* Pages of [start, end) that hold content of the process's own: present or swapped out, anonymous (in a private file
  * mapping: changed ones only; in a shared one: none), not the zero page. Runs in address order.
- * With PAGEMAP_SCAN (Linux 6.7), else by reading /proc/PID/pagemap, which cannot tell the zero page without privilege. */
+ * With PAGEMAP_SCAN (Linux 6.7), else by reading /proc/PID/pagemap, which cannot tell the zero page without
+ * privilege. */
 struct thaw_pagemap_file;
 int thaw_procfs_pagemap_open(pid_t pid, struct thaw_pagemap_file **out);
 void thaw_procfs_pagemap_close(struct thaw_pagemap_file *f);
@@ -106,7 +109,8 @@ typedef int thaw_run_fn(void *opaque, uint64_t start, uint64_t end);
 int thaw_procfs_own_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
 /* Pages of [start, end) that are present or swapped out, file pages and shared ones too. */
 int thaw_procfs_any_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
-/* Guard pages (MADV_GUARD_INSTALL, Linux 6.13); told from swapped out ones since Linux 6.15. The others leave them out. */
+/* Guard pages (MADV_GUARD_INSTALL, Linux 6.13); told from swapped out ones since Linux 6.15. The others leave them
+ * out. */
 int thaw_procfs_guard_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
 
 /* A small file of /proc/PID whole, with a final NUL: bytes read, or -errno (-E2BIG: it does not fit). */

@@ -74,7 +74,8 @@ static int parse_vma(const char *line, struct thaw_vma *v, char *path)
 	int used = 0;
 
 	memset(v, 0, sizeof(*v));
-	if (sscanf(line, "%llx-%llx %4s %llx %x:%x %llu%n", &start, &end, perms, &off, &major, &minor, &ino, &used) != 7)
+	if (sscanf(line, "%llx-%llx %4s %llx %x:%x %llu%n", &start, &end, perms, &off, &major, &minor, &ino, &used) !=
+	    7)
 		return -EPROTO;
 	v->start = start;
 	v->end = end;
@@ -82,7 +83,8 @@ static int parse_vma(const char *line, struct thaw_vma *v, char *path)
 	v->ino = ino;
 	v->dev_major = major;
 	v->dev_minor = minor;
-	v->prot = (perms[0] == 'r' ? PROT_READ : 0) | (perms[1] == 'w' ? PROT_WRITE : 0) | (perms[2] == 'x' ? PROT_EXEC : 0);
+	v->prot = (perms[0] == 'r' ? PROT_READ : 0) | (perms[1] == 'w' ? PROT_WRITE : 0) |
+		  (perms[2] == 'x' ? PROT_EXEC : 0);
 	v->shared = perms[3] == 's';
 	decode_path(path, line + used + strspn(line + used, " "));
 	v->path = path;

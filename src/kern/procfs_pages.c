@@ -222,7 +222,8 @@ static int read_words(struct thaw_pagemap_file *f, uint64_t start, uint64_t end,
 	return 0;
 }
 
-static int pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, enum which which, thaw_run_fn *fn, void *opaque)
+static int pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, enum which which, thaw_run_fn *fn,
+		 void *opaque)
 {
 	struct runs r = { .fn = fn, .opaque = opaque };
 	int err = f->scans && (which != GUARD || f->scans_guard) ? scan(f, start, end, which, &r) :

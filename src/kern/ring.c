@@ -107,7 +107,8 @@ int thaw_ring_new(struct thaw_ring **out, enum thaw_ring_kind kind, unsigned dep
 	int err = 0;
 
 	if (depth < 1 || depth > 256 || threads < 2 || threads > 64)
-		return thaw_err_set(-EINVAL, "i/o ring: %u reads and %u threads are not within 1..256 and 2..64", depth, threads);
+		return thaw_err_set(-EINVAL, "i/o ring: %u reads and %u threads are not within 1..256 and 2..64", depth,
+				    threads);
 	if (kind == THAW_RING_AUTO)
 		kind = thaw_ring_probe(&why) == THAW_RING_OK ? THAW_RING_URING : THAW_RING_POOL;
 	r = calloc(1, sizeof(*r));

@@ -6,10 +6,9 @@
  *
  * Rule      a request belongs to the ring from submit until its done() is called, exactly once
  * Threads   submit, stop: any. No thread is started here: the owner starts thaw_ring_threads() threads that each call
- *           thaw_ring_run(); done() is called in them (io_uring: one thread, which also makes the ring; pool: several at
- *           once). The probe's own thread ends with it
- * Lifetime  free after every run has returned
- * Errors    -errno; new and probe with a sentence */
+ *           thaw_ring_run(); done() is called in them (io_uring: one thread, which also makes the ring; pool: several
+ * at once). The probe's own thread ends with it Lifetime  free after every run has returned Errors    -errno; new and
+ * probe with a sentence */
 #ifndef THAW_KERN_RING_H
 #define THAW_KERN_RING_H
 
@@ -25,8 +24,9 @@ struct thaw_ring_req {
 	uint64_t off;
 	void *buf;
 	uint32_t len;
-	/* error: 0, or a positive errno; ENODATA: the file ends before off + len; ECANCELED: the ring was stopped first.
-	 * `thread` is what this thread gave to thaw_ring_run(). The request is the caller's again. It may submit. */
+	/* error: 0, or a positive errno; ENODATA: the file ends before off + len; ECANCELED: the ring was stopped
+	 * first. `thread` is what this thread gave to thaw_ring_run(). The request is the caller's again. It may
+	 * submit. */
 	void (*done)(struct thaw_ring_req *req, int error, void *thread);
 	/* The ring's: */
 	struct thaw_ring_req *next;
@@ -42,7 +42,8 @@ enum thaw_ring_state {
 	THAW_RING_DENIED, /* kernel.io_uring_disabled, or a container's filter */
 	THAW_RING_BROKEN  /* it is made, but a read through it goes wrong */
 };
-/* May io_uring be used here? Tries it: a ring is made, a file read, the ring closed. Not OK: *why (static, or NULL asked). */
+/* May io_uring be used here? Tries it: a ring is made, a file read, the ring closed. Not OK: *why (static, or NULL
+ * asked). */
 enum thaw_ring_state thaw_ring_probe(const char **why);
 
 /* depth: reads under way at once (1..256). threads: of the pool (2..64). AUTO: io_uring where the probe says OK. */

@@ -63,7 +63,8 @@ static enum thaw_ring_state denied(const char **why)
 {
 	switch (disabled_by_sysctl()) {
 	case 1:
-		*why = "the sysctl kernel.io_uring_disabled=1 asks for CAP_SYS_ADMIN or the group kernel.io_uring_group";
+		*why = "the sysctl kernel.io_uring_disabled=1 asks for CAP_SYS_ADMIN or the group "
+		       "kernel.io_uring_group";
 		break;
 	case 2:
 		*why = "the sysctl kernel.io_uring_disabled=2 forbids it";
@@ -88,7 +89,8 @@ static enum thaw_ring_state probe(const char **why)
 	if (err == -EPERM || err == -EACCES)
 		return denied(why);
 	if (err) {
-		*why = err == -ENOMEM ? "making a ring fails for want of memory (RLIMIT_MEMLOCK)" : "making a ring fails";
+		*why = err == -ENOMEM ? "making a ring fails for want of memory (RLIMIT_MEMLOCK)"
+				      : "making a ring fails";
 		return THAW_RING_BROKEN;
 	}
 	err = try_read(&ring);
@@ -113,8 +115,8 @@ static void *probe_thread(void *arg)
 	return NULL;
 }
 
-/* A ring's end is carried out later, as work of the thread that used it: a system call in which that thread waits by then
- * fails with EINTR. So no ring is touched in a thread that is not ours. */
+/* A ring's end is carried out later, as work of the thread that used it: a system call in which that thread waits by
+ * then fails with EINTR. So no ring is touched in a thread that is not ours. */
 enum thaw_ring_state thaw_ring_probe(const char **why)
 {
 	struct probe p = { THAW_RING_BROKEN, "no thread can be made to try it" };

@@ -40,8 +40,8 @@
 #define HOLDER (1 << THAW_ROLE_HOLDER)
 #define THREADS (READER | COPIER | IO | CONTROL)
 #define ALL (THREADS | HOLDER)
-/* Those in which an application's callback may answer for content (a reader asks it for the page of a fault): it may talk
- * to whoever has it. */
+/* Those in which an application's callback may answer for content (a reader asks it for the page of a fault): it may
+ * talk to whoever has it. */
 #define CALLBACKS THREADS
 
 /* What an argument must be for a call to be let through. */
@@ -144,14 +144,25 @@ static const struct {
 
 /* What the runtimes of the sanitizers do behind our back, mostly when they report. */
 static const int sanitizer_calls[] = {
-	SCMP_SYS(openat),    SCMP_SYS(readlink),   SCMP_SYS(mmap),	      SCMP_SYS(mprotect),   SCMP_SYS(clone),
-	SCMP_SYS(prctl),     SCMP_SYS(sigaltstack), SCMP_SYS(rt_sigaction),    SCMP_SYS(getrlimit),  SCMP_SYS(prlimit64),
-	SCMP_SYS(getppid),   SCMP_SYS(tgkill),	   SCMP_SYS(wait4),	      SCMP_SYS(execve),	    SCMP_SYS(pipe2),
-	SCMP_SYS(dup2),	     SCMP_SYS(sysinfo),	   SCMP_SYS(stat),	      SCMP_SYS(fstat),	    SCMP_SYS(newfstatat),
-	SCMP_SYS(lseek),     SCMP_SYS(getdents64), SCMP_SYS(sched_yield),     SCMP_SYS(munmap),	    SCMP_SYS(madvise),
-	SCMP_SYS(mremap),    SCMP_SYS(brk),	   SCMP_SYS(set_robust_list), SCMP_SYS(rseq),	    SCMP_SYS(process_vm_readv),
-	SCMP_SYS(access),    SCMP_SYS(ftruncate),  SCMP_SYS(unlink),	      SCMP_SYS(kill),	    SCMP_SYS(ioctl),
-	SCMP_SYS(sched_getaffinity), SCMP_SYS(open),
+	SCMP_SYS(openat),      SCMP_SYS(readlink),
+	SCMP_SYS(mmap),	       SCMP_SYS(mprotect),
+	SCMP_SYS(clone),       SCMP_SYS(prctl),
+	SCMP_SYS(sigaltstack), SCMP_SYS(rt_sigaction),
+	SCMP_SYS(getrlimit),   SCMP_SYS(prlimit64),
+	SCMP_SYS(getppid),     SCMP_SYS(tgkill),
+	SCMP_SYS(wait4),       SCMP_SYS(execve),
+	SCMP_SYS(pipe2),       SCMP_SYS(dup2),
+	SCMP_SYS(sysinfo),     SCMP_SYS(stat),
+	SCMP_SYS(fstat),       SCMP_SYS(newfstatat),
+	SCMP_SYS(lseek),       SCMP_SYS(getdents64),
+	SCMP_SYS(sched_yield), SCMP_SYS(munmap),
+	SCMP_SYS(madvise),     SCMP_SYS(mremap),
+	SCMP_SYS(brk),	       SCMP_SYS(set_robust_list),
+	SCMP_SYS(rseq),	       SCMP_SYS(process_vm_readv),
+	SCMP_SYS(access),      SCMP_SYS(ftruncate),
+	SCMP_SYS(unlink),      SCMP_SYS(kill),
+	SCMP_SYS(ioctl),       SCMP_SYS(sched_getaffinity),
+	SCMP_SYS(open),
 };
 
 static const uint64_t uffd_ioctls[] = {
@@ -188,10 +199,12 @@ static int allow(scmp_filter_ctx ctx, int nr, enum when when)
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 0);
 	case UFFD_IOCTL:
 		for (i = 0; !err && i < sizeof(uffd_ioctls) / sizeof(uffd_ioctls[0]); i++)
-			err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)uffd_ioctls[i]));
+			err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1,
+					       SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)uffd_ioctls[i]));
 		return err;
 	case READ_ONLY:
-		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A2_32(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, 0));
+		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1,
+					SCMP_A2_32(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, 0));
 	case REFUSED:
 		return seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), nr, 1,
 					SCMP_A2_32(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, 0));
@@ -218,7 +231,7 @@ static int fill(scmp_filter_ctx ctx, enum thaw_role role)
 		if (err == -EEXIST)
 			err = 0;
 	}
-	/* The calls of every fault, in the order of how often; the unconditional ones the kernel remembers by itself. */
+	/* The calls of every fault, in the order of how often; the kernel remembers the unconditional ones itself. */
 	if (!err)
 		err = seccomp_syscall_priority(ctx, SCMP_SYS(ioctl), 255);
 	return err;
@@ -256,13 +269,17 @@ static int export(scmp_filter_ctx ctx, struct thaw_filter **out, enum thaw_role 
 
 static int failed(int err, enum thaw_role role)
 {
-	return thaw_err_set(err, "sandbox: the filter of the %s thread cannot be made: %s; use a kernel with CONFIG_SECCOMP_FILTER, "
-				 "or switch the sandbox off", thaw_sandbox_role_name(role), strerror(-err));
+	return thaw_err_set(
+		err,
+		"sandbox: the filter of the %s thread cannot be made: %s; use a kernel with CONFIG_SECCOMP_FILTER, "
+		"or switch the sandbox off",
+		thaw_sandbox_role_name(role), strerror(-err));
 }
 
 int thaw_sandbox_compile(struct thaw_filter **out, enum thaw_role role)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* libseccomp keeps what it learns about the kernel unlocked */
+	static pthread_mutex_t lock =
+		PTHREAD_MUTEX_INITIALIZER; /* libseccomp keeps what it learns about the kernel unlocked */
 	scmp_filter_ctx ctx;
 	int err = THAW_INJECT("sandbox.load");
 
@@ -296,7 +313,8 @@ int thaw_sandbox_install(const struct thaw_filter *f)
 	syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, sizeof(set));
 	thaw_sandbox_set_role(f->role);
 	/* no_new_privs and the filter are this thread's only: no TSYNC. */
-	if (!syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &f->prog))
+	if (!syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) &&
+	    !syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &f->prog))
 		return 0;
 	thaw_sandbox_set_role(THAW_ROLE_NONE);
 	return -errno;

@@ -105,7 +105,8 @@ static void on_sigsys(int sig, siginfo_t *info, void *context)
 	int saved = errno;
 
 	/* An application's own filter may trap in our threads too: what our table allows was not trapped by ours. */
-	if (my_role != THAW_ROLE_NONE && info->si_code == SYS_SECCOMP && !thaw_sandbox_in_table(my_role, info->si_syscall)) {
+	if (my_role != THAW_ROLE_NONE && info->si_code == SYS_SECCOMP &&
+	    !thaw_sandbox_in_table(my_role, info->si_syscall)) {
 		say(info->si_syscall);
 		die();
 	}

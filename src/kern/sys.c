@@ -80,7 +80,8 @@ static int vm_transfer(pid_t pid, uint64_t remote, char *buf, size_t len, bool w
 {
 	while (len) {
 		struct iovec local = { buf, len }, far = { (void *)(uintptr_t)remote, len };
-		ssize_t n = write ? process_vm_writev(pid, &local, 1, &far, 1, 0) : process_vm_readv(pid, &local, 1, &far, 1, 0);
+		ssize_t n = write ? process_vm_writev(pid, &local, 1, &far, 1, 0)
+				  : process_vm_readv(pid, &local, 1, &far, 1, 0);
 
 		if (n < 0)
 			return -errno;

@@ -51,9 +51,11 @@ int thaw_uffd_check_release(void)
 		return 0; /* a name that we cannot read is no reason to refuse: the calls themselves will tell */
 	if (major > 6 || (major == 6 && minor >= 1))
 		return 0;
-	return thaw_err_set(-EOPNOTSUPP,
-			    "userfaultfd: Linux %u.%u is too old: before 6.1 the kernel may report a change of the memory "
-			    "map as over while another is going on; use Linux 6.1 or later", major, minor);
+	return thaw_err_set(
+		-EOPNOTSUPP,
+		"userfaultfd: Linux %u.%u is too old: before 6.1 the kernel may report a change of the memory "
+		"map as over while another is going on; use Linux 6.1 or later",
+		major, minor);
 }
 
 /* Both ways failed: one sentence that names both causes, and what to do about the nearer one. */
@@ -62,11 +64,12 @@ static int open_failed(int node, int call)
 	const char *why_node;
 
 	if (call == -EMFILE || call == -ENFILE)
-		return thaw_err_set(call, "userfaultfd: no descriptor is free (%s); raise the limit (ulimit -n)", strerror(-call));
+		return thaw_err_set(call, "userfaultfd: no descriptor is free (%s); raise the limit (ulimit -n)",
+				    strerror(-call));
 	if (call == -ENOSYS)
-		return thaw_err_set(call,
-				    "userfaultfd: the kernel has no such system call, or a container's filter hides it; use a kernel "
-				    "with CONFIG_USERFAULTFD, or a seccomp profile that allows userfaultfd");
+		return thaw_err_set(call, "userfaultfd: the kernel has no such system call, or a container's filter "
+					  "hides it; use a kernel "
+					  "with CONFIG_USERFAULTFD, or a seccomp profile that allows userfaultfd");
 	if (node == -ENOENT || node == -ENXIO || node == -ENODEV)
 		why_node = "there is no " NODE " (Linux 6.1; in a container it has to be passed in)";
 	else if (node == -EACCES || node == -EPERM)
@@ -75,9 +78,12 @@ static int open_failed(int node, int call)
 		why_node = NODE " failed";
 	if (call == -EPERM)
 		return thaw_err_set(call,
-				    "userfaultfd: not permitted: %s (%s), and the system call needs CAP_SYS_PTRACE; give access to " NODE
-				    ", or the capability, or set the sysctl vm.unprivileged_userfaultfd=1", why_node, strerror(-node));
-	return thaw_err_set(call, "userfaultfd: %s (%s), and the system call failed: %s", why_node, strerror(-node), strerror(-call));
+				    "userfaultfd: not permitted: %s (%s), and the system call needs CAP_SYS_PTRACE; "
+				    "give access to " NODE
+				    ", or the capability, or set the sysctl vm.unprivileged_userfaultfd=1",
+				    why_node, strerror(-node));
+	return thaw_err_set(call, "userfaultfd: %s (%s), and the system call failed: %s", why_node, strerror(-node),
+			    strerror(-call));
 }
 
 static const struct {
@@ -99,8 +105,8 @@ static int features_missing(uint64_t missing)
 	for (i = 0; i < sizeof(feature_names) / sizeof(feature_names[0]); i++)
 		if (missing & feature_names[i].bit && at < sizeof(list))
 			at += snprintf(list + at, sizeof(list) - at, "%s%s", at ? ", " : "", feature_names[i].name);
-	return thaw_err_set(-EOPNOTSUPP, "userfaultfd: this kernel lacks %s (0x%llx); use a newer kernel", at ? list : "features",
-			    (unsigned long long)missing);
+	return thaw_err_set(-EOPNOTSUPP, "userfaultfd: this kernel lacks %s (0x%llx); use a newer kernel",
+			    at ? list : "features", (unsigned long long)missing);
 }
 
 /* UFFDIO_API; a failed one leaves the descriptor uninitialised, so it can be asked again without wishes. */
@@ -117,8 +123,9 @@ static int handshake(int fd, uint64_t features, uint64_t *kernel_features)
 	if (!err)
 		err = -errno;
 	if (err == -EPERM && features & UFFD_FEATURE_EVENT_FORK)
-		return thaw_err_set(err, "userfaultfd: EVENT_FORK is not permitted: without CAP_SYS_PTRACE a child of the restored "
-					 "process would read zeros; give the capability (setcap cap_sys_ptrace+ep)");
+		return thaw_err_set(
+			err, "userfaultfd: EVENT_FORK is not permitted: without CAP_SYS_PTRACE a child of the restored "
+			     "process would read zeros; give the capability (setcap cap_sys_ptrace+ep)");
 	api = (struct uffdio_api){ .api = UFFD_API };
 	if (err == -EINVAL && !ioctl(fd, UFFDIO_API, &api) && features & ~api.features)
 		return features_missing(features & ~api.features);
@@ -162,7 +169,8 @@ static struct thaw_fill sort(int err, int64_t field)
 	struct thaw_fill f = { .error = err, .done = field > 0 ? (uint64_t)field : 0 };
 
 	if (f.done && err) {
-		/* "Partial" has one errno, EAGAIN, whatever ended it; the caller learns the reason behind the part done. */
+		/* "Partial" has one errno, EAGAIN, whatever ended it; the caller learns the reason behind the part
+		 * done. */
 		f.outcome = THAW_PARTIAL;
 		return f;
 	}
@@ -203,7 +211,8 @@ struct thaw_fill thaw_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_
 
 	if (err)
 		return sort(err, 0);
-	if (len > 4096 && THAW_INJECT("uffd.copy.partial")) { /* what a fill looks like that was cut short behind one page */
+	if (len > 4096 &&
+	    THAW_INJECT("uffd.copy.partial")) { /* what a fill looks like that was cut short behind one page */
 		c.len = 4096;
 		err = ioctl(uffd, UFFDIO_COPY, &c) ? errno : EAGAIN;
 		return sort(err, c.copy);
@@ -256,8 +265,8 @@ int thaw_uffd_read(int uffd, struct uffd_msg *msgs, unsigned n)
 
 enum thaw_outcome thaw_uffd_probe(int uffd)
 {
-	/* Page 0 is never within a registered range (mmap_min_addr; a process that maps it is refused at checkpoint), so
-	 * this places nothing. Kernels look at the mm first, then at mmap_changing, then for the VMA. */
+	/* Page 0 is never within a registered range (mmap_min_addr; a process that maps it is refused at checkpoint),
+	 * so this places nothing. Kernels look at the mm first, then at mmap_changing, then for the VMA. */
 	struct uffdio_zeropage z = { .range = { 0, 4096 } };
 
 	return sort(ioctl(uffd, UFFDIO_ZEROPAGE, &z) ? errno : 0, z.zeropage).outcome;

@@ -48,8 +48,8 @@ struct thaw_fill {
 };
 
 /* A userfaultfd of the calling process: /dev/userfaultfd first, then the system call; O_CLOEXEC|O_NONBLOCK;
- * UFFDIO_API done. `features`: wanted; missing ones are an error with a sentence. *kernel_features (or NULL): all that the
- * kernel has. Returns the descriptor. (The public thaw_uffd_open() asks for THAW_UFFD_EVENTS.) */
+ * UFFDIO_API done. `features`: wanted; missing ones are an error with a sentence. *kernel_features (or NULL): all that
+ * the kernel has. Returns the descriptor. (The public thaw_uffd_open() asks for THAW_UFFD_EVENTS.) */
 int thaw_uffd_open_features(uint64_t features, uint64_t *kernel_features);
 
 /* The two ways one by one, for the probe: a bare descriptor (no UFFDIO_API yet) or -errno, no sentence. */

@@ -57,7 +57,8 @@ void subject_fault(struct subject *s, unsigned n, unsigned seed, int cpu);
 unsigned subject_wait(struct subject *s);
 bool subject_busy(const struct subject *s);
 void subject_drop(struct subject *s);                          /* MADV_DONTNEED of all */
-void subject_verify(struct subject *s, const struct bench *b); /* every page's word; ends the program when one is wrong */
+void subject_verify(struct subject *s,
+		    const struct bench *b); /* every page's word; ends the program when one is wrong */
 /* Latencies of the last order, in microseconds: p 0.5, 0.99, 1 (the longest). Sorts them. */
 double subject_latency(struct subject *s, double p);
 

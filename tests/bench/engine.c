@@ -21,7 +21,9 @@ static void prepare(struct run *r, const struct bench *b, unsigned copiers, enum
 {
 	struct thaw_memfile_range whole = { .length = b->size };
 	struct thaw_range range = { .length = b->size, .kind = THAW_KIND_ANON, .prot = 3 };
-	struct thaw_space space = { .size = sizeof(space), .pidfd = -1, .ranges = &range, .n_ranges = 1, .register_ranges = 1 };
+	struct thaw_space space = {
+		.size = sizeof(space), .pidfd = -1, .ranges = &range, .n_ranges = 1, .register_ranges = 1
+	};
 	struct thaw_source *source;
 
 	r->monitor = thaw_create();

@@ -98,7 +98,9 @@ static void *copy_part(void *arg)
 	size_t at;
 
 	for (at = p->from; at < p->to; at += p->chunk) {
-		struct uffdio_copy c = { .dst = p->s->base + at, .src = (uintptr_t)p->b->content + at, .len = p->chunk };
+		struct uffdio_copy c = { .dst = p->s->base + at,
+					 .src = (uintptr_t)p->b->content + at,
+					 .len = p->chunk };
 
 		if (ioctl(p->s->uffd, UFFDIO_COPY, &c))
 			die("UFFDIO_COPY: %s", strerror(errno));
@@ -108,7 +110,8 @@ static void *copy_part(void *arg)
 
 static void copy(struct bench *b, struct subject *s, size_t chunk, const char *name, unsigned threads)
 {
-	struct part p[2] = { { b, s, 0, threads == 1 ? b->size : b->size / 2, chunk }, { b, s, b->size / 2, b->size, chunk } };
+	struct part p[2] = { { b, s, 0, threads == 1 ? b->size : b->size / 2, chunk },
+			     { b, s, b->size / 2, b->size, chunk } };
 	uint64_t t = now_ns(), cpu = cpu_ns();
 	pthread_t second;
 	char key[64];
@@ -132,7 +135,9 @@ void measure_floor_copy(struct bench *b)
 	static const struct {
 		size_t chunk;
 		const char *name;
-	} chunks[] = { { 4 << 10, "4K" }, { 16 << 10, "16K" }, { 64 << 10, "64K" }, { 256 << 10, "256K" }, { 1 << 20, "1M" } };
+	} chunks[] = {
+		{ 4 << 10, "4K" }, { 16 << 10, "16K" }, { 64 << 10, "64K" }, { 256 << 10, "256K" }, { 1 << 20, "1M" }
+	};
 	static bool warm;
 	struct subject s;
 	size_t i;

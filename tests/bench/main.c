@@ -186,7 +186,8 @@ static void make_content(struct bench *b)
 		for (i = 0; i < PG / sizeof(*p); i++)
 			page[i] = page_word(n) + i;
 		memcpy((char *)p + n * PG % (2 << 20), page, PG);
-		if ((n + 1) * PG % (2 << 20) == 0 && pwrite(b->content_fd, p, 2 << 20, (n + 1) * PG - (2 << 20)) != 2 << 20)
+		if ((n + 1) * PG % (2 << 20) == 0 &&
+		    pwrite(b->content_fd, p, 2 << 20, (n + 1) * PG - (2 << 20)) != 2 << 20)
 			die("content of %zu MiB in %s: %s", b->size >> 20, b->content_dir, strerror(errno));
 	}
 	free(p);

@@ -82,13 +82,17 @@ static const struct target {
 	const char *text;
 } targets[] = {
 	{ "fault_idle_p50", "thaw.fault.idle.p50", FAULT, 1.5, false, "fault p50, idle, to the floor's p50" },
-	{ "fault_draining_p50", "thaw.fault.draining.p50", FAULT, 2.5, false, "fault p50 while draining, to the floor's p50" },
-	{ "fault_draining_p99", "thaw.fault.draining.p99", FAULT, 12, false, "fault p99 while draining, to the floor's p50" },
+	{ "fault_draining_p50", "thaw.fault.draining.p50", FAULT, 2.5, false,
+	  "fault p50 while draining, to the floor's p50" },
+	{ "fault_draining_p99", "thaw.fault.draining.p99", FAULT, 12, false,
+	  "fault p99 while draining, to the floor's p50" },
 	{ "drain_one", "thaw.drain.one", COPY_ONE, 0.85, true, "drain, one copier, to raw copy of 256 KiB" },
 	{ "drain_two", "thaw.drain.two", COPY_ONE, 1.5, true, "drain, two copiers, to raw copy by one thread" },
-	{ "drain_faults_time", "thaw.drain.faults.time_ratio", NOTHING, 1.5, false, "drain time with random faults, to without" },
+	{ "drain_faults_time", "thaw.drain.faults.time_ratio", NOTHING, 1.5, false,
+	  "drain time with random faults, to without" },
 	{ "cpu", "thaw.drain.one.cpu", CPU, 1.3, false, "monitor CPU per GiB, to the raw loop's" },
-	{ "reader_silence", "thaw.reader.after_silence", NOTHING, 200, false, "reader's CPU after the last fault (us)" },
+	{ "reader_silence", "thaw.reader.after_silence", NOTHING, 200, false,
+	  "reader's CPU after the last fault (us)" },
 	{ "state_memory", "thaw.memory.state", NOTHING, 1024, false, "monitor's own state (KiB per GiB)" },
 };
 #define TARGETS (sizeof(targets) / sizeof(targets[0]))
@@ -98,7 +102,8 @@ static bool fault_floor(double *best, double *median)
 {
 	double b[2], m[2];
 
-	if (!figure_get("floor.fault.blocking.p50", &b[0], &m[0]) || !figure_get("floor.fault.spinning.p50", &b[1], &m[1]))
+	if (!figure_get("floor.fault.blocking.p50", &b[0], &m[0]) ||
+	    !figure_get("floor.fault.spinning.p50", &b[1], &m[1]))
 		return false;
 	*best = b[0] < b[1] ? b[0] : b[1];
 	*median = m[0] < m[1] ? m[0] : m[1];
@@ -141,21 +146,25 @@ void report_table(const struct bench *b)
 	double best, median;
 	unsigned i;
 
-	printf("thaw %s, Linux %s, %ld CPUs, %zu MiB, %u round%s\n\n", thaw_get_version(), kernel(), sysconf(_SC_NPROCESSORS_ONLN),
-	       b->size >> 20, b->rounds, b->rounds == 1 ? "" : "s");
+	printf("thaw %s, Linux %s, %ld CPUs, %zu MiB, %u round%s\n\n", thaw_get_version(), kernel(),
+	       sysconf(_SC_NPROCESSORS_ONLN), b->size >> 20, b->rounds, b->rounds == 1 ? "" : "s");
 	printf("%-34s %12s %12s\n", "", "best", "median");
 	for (i = 0; i < n_figures; i++) {
 		summarize(i, &best, &median);
 		printf("%-34s %12.2f %12.2f %s\n", figures[i].key, best, median, figures[i].unit);
 	}
 	if (!b->program)
-		printf("%-34s %12s %12s (no thaw program beside this one)\n", "thaw.restore.first_instruction", "-", "-");
+		printf("%-34s %12s %12s (no thaw program beside this one)\n", "thaw.restore.first_instruction", "-",
+		       "-");
 	printf("\n%-46s %8s %8s %10s\n", "target", "best", "median", "");
 	for (i = 0; i < TARGETS; i++) {
 		if (!ratio(&targets[i], &best, &median))
 			continue;
-		printf("%-46s %8.2f %8.2f %2s %6.2f  %s\n", targets[i].text, best, median, targets[i].at_least ? ">=" : "<=", targets[i].limit,
-		       reached(&targets[i], median) ? "reached" : reached(&targets[i], best) ? "reached at best" : "missed");
+		printf("%-46s %8.2f %8.2f %2s %6.2f  %s\n", targets[i].text, best, median,
+		       targets[i].at_least ? ">=" : "<=", targets[i].limit,
+		       reached(&targets[i], median) ? "reached"
+		       : reached(&targets[i], best) ? "reached at best"
+						    : "missed");
 	}
 }
 
@@ -165,20 +174,25 @@ void report_json(const struct bench *b)
 	unsigned i;
 	const char *comma = "";
 
-	printf("{\n\"version\": \"%s\",\n\"kernel\": \"%s\",\n\"cpus\": %ld,\n\"size\": %zu,\n\"rounds\": %u,\n\"quick\": %s,\n", thaw_get_version(),
-	       kernel(), sysconf(_SC_NPROCESSORS_ONLN), b->size, b->rounds, b->quick ? "true" : "false");
+	printf("{\n\"version\": \"%s\",\n\"kernel\": \"%s\",\n\"cpus\": %ld,\n\"size\": %zu,\n\"rounds\": "
+	       "%u,\n\"quick\": %s,\n",
+	       thaw_get_version(), kernel(), sysconf(_SC_NPROCESSORS_ONLN), b->size, b->rounds,
+	       b->quick ? "true" : "false");
 	printf("\"figures\": {");
 	for (i = 0; i < n_figures; i++, comma = ",") {
 		summarize(i, &best, &median);
-		printf("%s\n  \"%s\": {\"unit\": \"%s\", \"best\": %.6g, \"median\": %.6g}", comma, figures[i].key, figures[i].unit, best, median);
+		printf("%s\n  \"%s\": {\"unit\": \"%s\", \"best\": %.6g, \"median\": %.6g}", comma, figures[i].key,
+		       figures[i].unit, best, median);
 	}
 	printf("\n},\n\"targets\": {");
 	comma = "";
 	for (i = 0; i < TARGETS; i++) {
 		if (!ratio(&targets[i], &best, &median))
 			continue;
-		printf("%s\n  \"%s\": {\"limit\": %g, \"at_least\": %s, \"best\": %.6g, \"median\": %.6g, \"reached\": %s}", comma, targets[i].key,
-		       targets[i].limit, targets[i].at_least ? "true" : "false", best, median, reached(&targets[i], median) ? "true" : "false");
+		printf("%s\n  \"%s\": {\"limit\": %g, \"at_least\": %s, \"best\": %.6g, \"median\": %.6g, \"reached\": "
+		       "%s}",
+		       comma, targets[i].key, targets[i].limit, targets[i].at_least ? "true" : "false", best, median,
+		       reached(&targets[i], median) ? "true" : "false");
 		comma = ",";
 	}
 	printf("\n}\n}\n");

@@ -123,7 +123,9 @@ static pid_t read_pid(const char *path)
 static double restore(const struct bench *b, const char *dir, uint64_t at, bool eager)
 {
 	char pidfile[128];
-	const char *argv[] = { b->program, "restore", "-q", "-d", "-D", dir, "--pidfile", pidfile, eager ? "--eager" : NULL, NULL };
+	const char *argv[] = {
+		b->program, "restore", "-q", "-d", "-D", dir, "--pidfile", pidfile, eager ? "--eager" : NULL, NULL
+	};
 	struct timespec nap = { .tv_nsec = 1000000 };
 	struct beat beat = { 0 };
 	uint64_t start = now_ns(), word, page;

@@ -173,7 +173,8 @@ void subject_start(struct subject *s, const struct bench *b, bool events)
 {
 	int pidfd, fd;
 
-	s->page = mmap(NULL, sizeof(*s->page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	s->page =
+		mmap(NULL, sizeof(*s->page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (s->page == MAP_FAILED)
 		die("no memory");
 	s->page->uffd = -1;

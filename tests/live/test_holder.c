@@ -153,7 +153,9 @@ static void serve_by_library(pid_t pid, int uffd, int log_fd, bool run)
 {
 	struct thaw_memfile_range whole = { (uintptr_t)region, PAGES * 4096UL, 0 };
 	struct thaw_range range = { .address = whole.address, .length = whole.length, .prot = PROT_READ | PROT_WRITE };
-	struct thaw_space space = { .size = sizeof(space), .uffd = uffd, .pidfd = -1, .pid = pid, .ranges = &range, .n_ranges = 1 };
+	struct thaw_space space = {
+		.size = sizeof(space), .uffd = uffd, .pidfd = -1, .pid = pid, .ranges = &range, .n_ranges = 1
+	};
 	struct thaw *h = thaw_create();
 	int file = memfd_create("content", MFD_CLOEXEC);
 	uint64_t *p;
@@ -165,8 +167,8 @@ static void serve_by_library(pid_t pid, int uffd, int log_fd, bool run)
 	for (i = 0; i < PAGES; i++)
 		p[i * 512] = word(i);
 	space.source = thaw_source_memfile(file, &whole, 1);
-	if (thaw_set_background(h, run ? THAW_BACKGROUND_RUN : THAW_BACKGROUND_STAY_LAZY, 0) || thaw_set_holder(h, 1, log_fd) ||
-	    thaw_add_space(h, &space) < 0 || thaw_start(h))
+	if (thaw_set_background(h, run ? THAW_BACKGROUND_RUN : THAW_BACKGROUND_STAY_LAZY, 0) ||
+	    thaw_set_holder(h, 1, log_fd) || thaw_add_space(h, &space) < 0 || thaw_start(h))
 		die_of(thaw_get_error());
 	shared->serving = 1;
 	for (;;)

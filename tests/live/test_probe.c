@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* test_probe.c - every probe answers with one of four words, tells a cause and leaves nothing; without rights it says so */
+/* test_probe.c - every probe answers with one of four words, tells a cause and leaves nothing; without rights it says
+ * so */
 #include "config.h"
 #include "kern/probe.h"
 #include "util/err.h"
@@ -52,8 +53,8 @@ static void check_all(struct thaw_probe_item *items, unsigned n, bool print)
 		const struct thaw_probe_item *it = &items[i];
 
 		if (print)
-			printf("%-20s %-13s %s%s%s\n", it->name, thaw_probe_state_name(it->state), it->detail, it->remedy[0] ? " -> " : "",
-			       it->remedy);
+			printf("%-20s %-13s %s%s%s\n", it->name, thaw_probe_state_name(it->state), it->detail,
+			       it->remedy[0] ? " -> " : "", it->remedy);
 		if (it->state != THAW_PROBE_YES && !it->detail[0])
 			fail(it->name, "is not there and no cause is told");
 		if (it->state == THAW_PROBE_DENIED && !it->remedy[0])
@@ -116,7 +117,8 @@ static void test_injected(void)
 		fail("io_uring", "ENOSYS is not told as absent");
 	thaw_inject_arm("pagemap.scan:ENOTTY:1+");
 	n = thaw_probe_all(items, THAW_PROBE_MAX);
-	if (find(items, n, "pagemap-scan")->state != THAW_PROBE_ABSENT || find(items, n, "pagemap")->state != THAW_PROBE_YES)
+	if (find(items, n, "pagemap-scan")->state != THAW_PROBE_ABSENT ||
+	    find(items, n, "pagemap")->state != THAW_PROBE_YES)
 		fail("pagemap-scan", "its absence is not told, or takes the pagemap with it");
 	thaw_inject_arm(NULL);
 #endif

@@ -111,7 +111,8 @@ static void check_runs(pages_fn *own, bool no_scan, const char *base, size_t len
 		collect(expect, (uintptr_t)base + a * 4096, (uintptr_t)base + b * 4096);
 	CHECK(own(f, (uintptr_t)base, (uintptr_t)base + len, collect, got) == 0);
 	if (strcmp(got, expect)) {
-		fprintf(stderr, "pages (%s, without scan %d): got %s, want %s\n", own == thaw_procfs_own_pages ? "own" : "any or guard", no_scan, got, expect);
+		fprintf(stderr, "pages (%s, without scan %d): got %s, want %s\n",
+			own == thaw_procfs_own_pages ? "own" : "any or guard", no_scan, got, expect);
 		failures++;
 	}
 	thaw_procfs_pagemap_close(f);
@@ -132,7 +133,8 @@ static void test_pages(void)
 			p[i * 4096] = 1;
 	(void)*(volatile char *)(p + 20 * 4096); /* the zero page */
 	for (i = 0; i < 2; i++)
-		check_runs(thaw_procfs_own_pages, i, p, len, geteuid() && i ? "3-7 20-21 1000-1001 1002-1003" : "3-7 1000-1001 1002-1003");
+		check_runs(thaw_procfs_own_pages, i, p, len,
+			   geteuid() && i ? "3-7 20-21 1000-1001 1002-1003" : "3-7 1000-1001 1002-1003");
 	if (!madvise(p + 40 * 4096, 3 * 4096, 102 /* MADV_GUARD_INSTALL, Linux 6.13 */)) {
 		for (i = 0; i < 2; i++) {
 			check_runs(thaw_procfs_guard_pages, i, p, len, "40-43");
@@ -213,7 +215,8 @@ static void test_ids(void)
 	CHECK(s.sig_blocked == 1ULL << (SIGUSR2 - 1) && (s.sig_pending | s.shared_pending) == 1ULL << (SIGUSR2 - 1));
 	CHECK(thaw_procfs_stat(getpid(), &st) == 0);
 	CHECK(!strcmp(st.comm, "a) b (c") && st.ppid == getppid() && st.session == getsid(0) && st.pgrp == getpgrp());
-	CHECK(st.env_end >= st.env_start && st.env_start >= st.arg_end && st.start_brk && st.start_brk <= (uintptr_t)sbrk(0));
+	CHECK(st.env_end >= st.env_start && st.env_start >= st.arg_end && st.start_brk &&
+	      st.start_brk <= (uintptr_t)sbrk(0));
 	CHECK(thaw_procfs_tasks(getpid(), count_pid, &n) == 0 && n == (int)s.threads);
 	n = 0;
 	CHECK(thaw_procfs_children(getpid(), count_pid, &n) == 0 && n == 1);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* test_sandbox.c - a forbidden call dies by its name in every role, work goes on, the application's SIGSYS stays its own */
+/* test_sandbox.c - a forbidden call dies by its name in every role, work goes on, the application's SIGSYS stays its
+ * own */
 #include "config.h"
 #include "kern/sandbox.h"
 #include "kern/uffd.h"
@@ -152,7 +153,8 @@ static void work_without_open(void)
 	close(-1);
 }
 
-static const enum thaw_role roles[] = { THAW_ROLE_READER, THAW_ROLE_COPIER, THAW_ROLE_IO, THAW_ROLE_CONTROL, THAW_ROLE_HOLDER };
+static const enum thaw_role roles[] = { THAW_ROLE_READER, THAW_ROLE_COPIER, THAW_ROLE_IO, THAW_ROLE_CONTROL,
+					THAW_ROLE_HOLDER };
 
 static void forbidden(enum thaw_role role, void (*act)(void), const char *call)
 {
@@ -160,7 +162,8 @@ static void forbidden(enum thaw_role role, void (*act)(void), const char *call)
 	char line[256], want[256];
 	int status = run(role, act, line, sizeof(line));
 
-	snprintf(want, sizeof(want), "thaw: %s %s: system call %s is not allowed by its filter\n", thaw_sandbox_role_name(role), who, call);
+	snprintf(want, sizeof(want), "thaw: %s %s: system call %s is not allowed by its filter\n",
+		 thaw_sandbox_role_name(role), who, call);
 	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS) {
 		fprintf(stderr, "status %#x after %s\n", status, call);
 		fail(thaw_sandbox_role_name(role), "a forbidden call did not end the process by SIGSYS");

@@ -148,7 +148,8 @@ static void start(struct other *t)
 
 static void stop(struct other *t)
 {
-	if (t->pid > 0 && waitpid(t->pid, NULL, WNOHANG) == 0) { /* else it has been waited for: the number is not ours */
+	if (t->pid > 0 &&
+	    waitpid(t->pid, NULL, WNOHANG) == 0) { /* else it has been waited for: the number is not ours */
 		kill(t->pid, SIGKILL);
 		waitpid(t->pid, NULL, 0);
 	}
@@ -450,10 +451,12 @@ static void test_fork(void)
 	child = m.arg.fork.ufd;
 	m = message(child);
 	CHECK(m.event == UFFD_EVENT_PAGEFAULT && (m.arg.pagefault.address & ~(PG - 1)) == t.base + 9 * PG);
-	CHECK(thaw_uffd_copy(child, t.base, source, PG, true).outcome == THAW_PRESENT); /* the parent's page is the child's too */
+	CHECK(thaw_uffd_copy(child, t.base, source, PG, true).outcome ==
+	      THAW_PRESENT); /* the parent's page is the child's too */
 	CHECK(copy_settled(child, t.base + 9 * PG, source + 9 * PG) == THAW_PLACED);
 	CHECK(answer(&t) == (unsigned char)source[9 * PG] << 8);
-	CHECK(copy_settled(t.uffd, t.base + 9 * PG, source + 9 * PG) == THAW_PLACED); /* the child's page is not the parent's */
+	CHECK(copy_settled(t.uffd, t.base + 9 * PG, source + 9 * PG) ==
+	      THAW_PLACED); /* the child's page is not the parent's */
 	CHECK(thaw_uffd_probe(child) == THAW_DEAD);
 	close(child);
 	stop(&t);
@@ -470,7 +473,8 @@ static void test_remap(void)
 	CHECK(copy(&t, 1, 1).outcome == THAW_PLACED);
 	order(&t, MREMAP, t.base, 16 * PG, 16 * PG, MREMAP_MAYMOVE | MREMAP_FIXED, to);
 	m = message(t.uffd);
-	CHECK(m.event == UFFD_EVENT_REMAP && m.arg.remap.from == t.base && m.arg.remap.to == to && m.arg.remap.len == 16 * PG);
+	CHECK(m.event == UFFD_EVENT_REMAP && m.arg.remap.from == t.base && m.arg.remap.to == to &&
+	      m.arg.remap.len == 16 * PG);
 	m = message(t.uffd);
 	CHECK(m.event == UFFD_EVENT_UNMAP && m.arg.remove.start == t.base && m.arg.remove.end == t.base + 16 * PG);
 	CHECK((uint64_t)answer(&t) == to);
@@ -500,7 +504,8 @@ static void test_dontunmap(void)
 	CHECK(copy(&t, 1, 1).outcome == THAW_PLACED);
 	order(&t, MREMAP, t.base, LEN, LEN, MREMAP_MAYMOVE | MREMAP_FIXED | 4 /* MREMAP_DONTUNMAP */, to);
 	m = message(t.uffd);
-	CHECK(m.event == UFFD_EVENT_REMAP && m.arg.remap.from == t.base && m.arg.remap.to == to && m.arg.remap.len == LEN);
+	CHECK(m.event == UFFD_EVENT_REMAP && m.arg.remap.from == t.base && m.arg.remap.to == to &&
+	      m.arg.remap.len == LEN);
 	CHECK((uint64_t)answer(&t) == to && silent(t.uffd)); /* no UNMAP */
 	order(&t, READ, t.base + PG, 0, 0, 0, 0); /* the old range is registered still, and empty */
 	m = message(t.uffd);
@@ -517,7 +522,8 @@ static void test_unmap_free(void)
 	start(&t);
 	order(&t, MUNMAP, t.base + 4 * PG, 8 * PG, 0, 0, 0);
 	m = message(t.uffd);
-	CHECK(m.event == UFFD_EVENT_UNMAP && m.arg.remove.start == t.base + 4 * PG && m.arg.remove.end == t.base + 12 * PG);
+	CHECK(m.event == UFFD_EVENT_UNMAP && m.arg.remove.start == t.base + 4 * PG &&
+	      m.arg.remove.end == t.base + 12 * PG);
 	CHECK(answer(&t) == 0);
 	CHECK(copy_settled(t.uffd, t.base + 4 * PG, source) == THAW_NO_VMA);
 	CHECK(copy_settled(t.uffd, t.base + 3 * PG, source) == THAW_PLACED);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* race_ring.c - every read through the ring brings the right bytes exactly once, in both kinds; ends and stops are told */
+/* race_ring.c - every read through the ring brings the right bytes exactly once, in both kinds; ends are told */
 #include "config.h"
 #include "kern/ring.h"
 #include "util/err.h"

@@ -11,7 +11,7 @@ import random, sys
 rng = random.Random(5)
 words = [rng.randbytes(rng.randrange(3, 12)) for _ in range(5000)]
 with open(sys.argv[1], "wb") as f:
-    for _ in range(8):
+    for _ in range(5):
         f.write(b" ".join(rng.choice(words) for _ in range(60000)))
 END
 xz -6 -T1 -c <"$TMP/in" >"$TMP/whole.xz" || fail "xz itself"

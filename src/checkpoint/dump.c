@@ -41,7 +41,9 @@ static _Noreturn void worker(const struct thaw_dump_options *o, struct thaw_dump
 	prctl(PR_SET_NAME, "thaw-worker");
 	prctl(PR_SET_TIMERSLACK, 1000); /* it waits for stops in short naps, while the process stands still */
 	prctl(PR_SET_DUMPABLE, 0); /* it holds another's memory */
-	v.code = thaw_dump_work(o, dir, abandon, &v.result);
+	v.code = thaw_dump_dir_make(dir);
+	if (v.code == 0)
+		v.code = thaw_dump_work(o, dir, abandon, &v.result);
 	if (v.code < 0) {
 		thaw_dump_dir_remove(dir);
 		snprintf(v.sentence, sizeof(v.sentence), "%s", thaw_err_text());
@@ -165,7 +167,7 @@ int thaw_dump(const struct thaw_dump_options *o, struct thaw_dump_result *r)
 	for (i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		sigaddset(&watched, signals[i]);
 	sigprocmask(SIG_BLOCK, &watched, &old);
-	rc = thaw_dump_dir_make(&dir, o->dir);
+	rc = thaw_dump_dir_choose(&dir, o->dir);
 	if (rc == 0) {
 		rc = with_worker(o, &dir, r, &watched);
 		if (rc < 0)

@@ -18,7 +18,6 @@
 #include "util/err.h"
 
 #define MARK ".thaw-"
-#define TRIES 16
 
 /* ---- where ------------------------------------------------------------------------------------------------------ */
 /* The parent is opened, the last component remembered; "." and ".." are looked up so that there is a last one. */
@@ -149,31 +148,7 @@ static void random_name(struct thaw_dump_dir *dir)
 	snprintf(dir->aside, sizeof(dir->aside), ".%s" MARK "%s", dir->name, tail);
 }
 
-static int make_aside(struct thaw_dump_dir *dir)
-{
-	int tries, err = 0;
-
-	for (tries = 0; tries < TRIES; tries++) {
-		random_name(dir);
-		if (mkdirat(dir->parent_fd, dir->aside, 0700) == 0)
-			break;
-		err = errno;
-		dir->aside[0] = '\0';
-		if (err != EEXIST)
-			break;
-	}
-	if (!dir->aside[0])
-		return thaw_err_set(-err, "%s: a directory beside it cannot be made: %s", dir->path, strerror(err));
-	dir->fd = openat(dir->parent_fd, dir->aside, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (dir->fd < 0 || flock(dir->fd, LOCK_EX | LOCK_NB) < 0 || fchmod(dir->fd, 0700) < 0) {
-		err = errno;
-		thaw_dump_dir_remove(dir);
-		return thaw_err_set(-err, "%s: the directory beside it: %s", dir->path, strerror(err));
-	}
-	return 0;
-}
-
-int thaw_dump_dir_make(struct thaw_dump_dir *dir, const char *path)
+int thaw_dump_dir_choose(struct thaw_dump_dir *dir, const char *path)
 {
 	int r;
 
@@ -183,11 +158,25 @@ int thaw_dump_dir_make(struct thaw_dump_dir *dir, const char *path)
 		r = check_target(dir);
 	if (r == 0) {
 		remove_leftovers(dir);
-		r = make_aside(dir);
-	}
-	if (r < 0)
+		random_name(dir);
+	} else {
 		thaw_dump_dir_close(dir);
+	}
 	return r;
+}
+
+int thaw_dump_dir_make(struct thaw_dump_dir *dir)
+{
+	if (mkdirat(dir->parent_fd, dir->aside, 0700) < 0) {
+		int err = errno;
+
+		dir->aside[0] = '\0'; /* if it is there, it is not ours */
+		return thaw_err_set(-err, "%s: a directory beside it cannot be made: %s", dir->path, strerror(err));
+	}
+	dir->fd = openat(dir->parent_fd, dir->aside, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (dir->fd < 0 || flock(dir->fd, LOCK_EX | LOCK_NB) < 0 || fchmod(dir->fd, 0700) < 0)
+		return thaw_err_set(-errno, "%s: the directory beside it: %s", dir->path, strerror(errno));
+	return 0;
 }
 
 int thaw_dump_dir_commit(struct thaw_dump_dir *dir)

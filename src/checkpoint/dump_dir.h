@@ -14,13 +14,15 @@
 struct thaw_dump_dir {
 	char *path;      /* as given, for sentences */
 	char *name;      /* its last component */
-	char aside[300]; /* "" before it is made and when it is gone */
+	char aside[300]; /* its name while it is written; "" when it has the other, or is gone */
 	int parent_fd;
 	int fd;          /* the directory aside */
 };
 
-/* Refuses what is there and not empty (-EEXIST); makes the directory aside. */
-int thaw_dump_dir_make(struct thaw_dump_dir *dir, const char *path);
+/* Refuses what is there and not empty (-EEXIST); chooses the name aside, which both processes then know. */
+int thaw_dump_dir_choose(struct thaw_dump_dir *dir, const char *path);
+/* Makes the directory aside. By the worker: who makes it must live long enough to remove it. */
+int thaw_dump_dir_make(struct thaw_dump_dir *dir);
 /* Everything in it is on the disk already: gives it its name, durably. */
 int thaw_dump_dir_commit(struct thaw_dump_dir *dir);
 /* Removes the directory aside, if it is there. */

@@ -52,6 +52,8 @@ static int check_namespaces(struct thaw_dumper *d, pid_t tid)
 
 		free(its);
 		free(ours);
+		if (!its && !absent && (err == ENOENT || err == ESRCH))
+			return thaw_err_set(-ESRCH, "process %d has ended meanwhile", d->pid);
 		if (!its && (err == EACCES || err == EPERM))
 			return thaw_err_set(-EPERM, "process %d: no permission to look at it: be its user, or root", d->pid);
 		if (!same && !absent)

@@ -37,6 +37,7 @@ struct sched_facts {
 struct thaw_dump_sleep {
 	pid_t tid;
 	int nr;              /* the system call it sleeps in; SYS_restart_syscall: one that was interrupted before */
+	bool timed;          /* began counts: it slept through until the stop */
 	int64_t began;       /* CLOCK_MONOTONIC, nanoseconds; not before */
 	struct sched_facts then;
 	char wchan[64];
@@ -137,9 +138,8 @@ static int look_at(void *opaque, pid_t tid)
 	if (thaw_procfs_read(d->pid, name, s.wchan, sizeof(s.wchan)) < 0)
 		s.wchan[0] = '\0';
 	o = calibrate(stat.cpu);
-	if (!o)
-		return 0;
-	s.began = s.then.exec_start + o->high;
+	s.timed = o != NULL;
+	s.began = o ? s.then.exec_start + o->high : 0;
 	d->sleeps = thaw_dump_grow(d->sleeps, d->n_sleeps, sizeof(*d->sleeps));
 	d->sleeps[d->n_sleeps++] = s;
 	return 0;
@@ -207,42 +207,59 @@ static const struct thaw_seized_thread *thread_of(const struct thaw_dumper *d, p
 
 void thaw_dump_sleep_check(struct thaw_dumper *d)
 {
-	size_t i, kept = 0;
 	cpu_set_t before;
 	unsigned n;
+	size_t i;
 
 	if (sched_getaffinity(0, sizeof(before), &before) < 0)
 		d->n_sleeps = 0;
 	for (i = 0; i < d->n_sleeps; i++) {
 		const struct thaw_seized_thread *t = thread_of(d, d->sleeps[i].tid);
 
-		if (t && slept_through(d, &d->sleeps[i], t))
-			d->sleeps[kept++] = d->sleeps[i];
+		d->sleeps[i].timed = t && d->sleeps[i].timed && slept_through(d, &d->sleeps[i], t);
 	}
 	if (d->n_sleeps)
 		sched_setaffinity(0, sizeof(before), &before);
-	d->n_sleeps = kept;
 	for (n = 0; n < d->sz.n; n++) {
 		const struct thaw_dump_sleep *s = find(d, d->sz.threads[n].tid);
 
-		if (s && d->sz.threads[n].amended)
+		if (s && s->timed && d->sz.threads[n].amended)
 			shorten_epoll(d, s, &d->sz.threads[n].saved.regs);
 	}
 }
 
-/* A sleep that had been interrupted before is restart_syscall; what it restarts shows in where it waits. Of nanosleep's
- * restart nothing is left on the stack but the entry of the system call. */
-static uint64_t real_call(const struct user_regs_struct *regs, const struct thaw_dump_sleep *s)
+/* The number in the last "mov $NR, %eax" before the system call instruction, if it is one that can be restarted. */
+static uint64_t call_in_code(pid_t pid, uint64_t rip)
 {
-	if (!s)
+	unsigned char code[64];
+	int i;
+
+	if (rip < sizeof(code) || thaw_sys_vm_read(pid, rip - sizeof(code), code, sizeof(code)) < 0)
 		return ~0ULL;
-	if (strstr(s->wchan, "futex"))
-		return SYS_futex;
-	if (strstr(s->wchan, "poll"))
-		return SYS_poll;
-	if (strstr(s->wchan, "nanosleep") || strstr(s->wchan, "syscall"))
-		return regs->rdi < 64 ? SYS_clock_nanosleep : SYS_nanosleep;
+	for (i = (int)sizeof(code) - 7; i >= 0; i--) {
+		uint32_t nr;
+
+		memcpy(&nr, code + i + 1, sizeof(nr));
+		if (code[i] == 0xb8 &&
+		    (nr == SYS_nanosleep || nr == SYS_clock_nanosleep || nr == SYS_poll || nr == SYS_futex))
+			return nr;
+	}
 	return ~0ULL;
+}
+
+/* A sleep that had been interrupted before is restart_syscall. What it restarts shows in where it waits, of nanosleep only
+ * by the entry of the system call, or in the program's code. */
+static uint64_t real_call(pid_t pid, const struct user_regs_struct *regs, const struct thaw_dump_sleep *s)
+{
+	if (s && s->nr == SYS_restart_syscall) {
+		if (strstr(s->wchan, "futex"))
+			return SYS_futex;
+		if (strstr(s->wchan, "poll"))
+			return SYS_poll;
+		if (strstr(s->wchan, "nanosleep") || strstr(s->wchan, "syscall"))
+			return regs->rdi < 64 ? SYS_clock_nanosleep : SYS_nanosleep;
+	}
+	return call_in_code(pid, regs->rip);
 }
 
 static int read_span(pid_t pid, uint64_t at, int64_t *ns)
@@ -299,7 +316,7 @@ void thaw_dump_sleep_left(struct thaw_dumper *d, const struct thaw_seized_thread
 		return;
 	s = find(d, t->tid);
 	if (regs->orig_rax == SYS_restart_syscall) {
-		regs->orig_rax = real_call(regs, s);
+		regs->orig_rax = real_call(d->pid, regs, s);
 		if (regs->orig_rax == ~0ULL) { /* unknown: it ends as if a signal had come */
 			regs->rax = (uint64_t)-EINTR;
 			return;
@@ -308,7 +325,7 @@ void thaw_dump_sleep_left(struct thaw_dumper *d, const struct thaw_seized_thread
 	ns = span(d, regs, regs->orig_rax, &exact);
 	if (ns < 0)
 		return;
-	if (!exact && s)
+	if (!exact && s && s->timed)
 		ns -= (int64_t)d->sz.stopped_at - s->began;
 	ns = ns < 0 ? 0 : ns;
 	out->sleep_left = thaw_dump_alloc(sizeof(*out->sleep_left));

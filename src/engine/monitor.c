@@ -208,6 +208,23 @@ static bool close_space(struct thaw *m, struct thaw_mm *mm)
 	return keep;
 }
 
+/* Holders that must outlive their monitor stay known to this process, so that nobody takes them for lost memory. */
+static void remember_holder(struct thaw_holder *h)
+{
+	static struct kept {
+		struct thaw_holder *holder;
+		struct kept *next;
+	} *_Atomic all;
+	struct kept *k = h ? malloc(sizeof(*k)) : NULL;
+
+	if (!k)
+		return;
+	k->holder = h;
+	k->next = atomic_load(&all);
+	while (!atomic_compare_exchange_weak(&all, &k->next, k))
+		;
+}
+
 void thaw_monitor_free(struct thaw *m)
 {
 	struct thaw_mm *mm;
@@ -225,7 +242,9 @@ void thaw_monitor_free(struct thaw *m)
 		thaw_mm_put(mm);
 	}
 	/* The holder stays where a userfaultfd must: it speaks when this process ends. */
-	if (!kept) {
+	if (kept) {
+		remember_holder(m->holder);
+	} else {
 		thaw_holder_finish(m->holder);
 		if (m->set.holder_log_fd >= 0)
 			close(m->set.holder_log_fd);

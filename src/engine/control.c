@@ -8,6 +8,7 @@
 #include "engine/bad.h"
 #include "engine/fetch.h"
 #include "engine/futex.h"
+#include "engine/holder.h"
 #include "engine/report.h"
 #include "engine/serve.h"
 #include "kern/procfs.h"
@@ -102,6 +103,17 @@ void thaw_monitor_reclaim(struct thaw *m)
 	}
 }
 
+/* It cannot be made again from here, under a filter and beside threads; but it is not to be relied on in silence. */
+static void look_after_holder(struct thaw *m)
+{
+	if (!m->holder || m->holder_told || thaw_holder_is_alive(m->holder))
+		return;
+	m->holder_told = true;
+	thaw_log_error(&m->set.log,
+		       "the holder (pid %d) has been killed: if this process is killed too, memory that is not in yet reads"
+		       " as zero in the processes restored", (int)thaw_holder_pid(m->holder));
+}
+
 static uint64_t time_left(const struct thaw *m, uint64_t next_tick, uint64_t start_at, bool late)
 {
 	uint64_t now = thaw_sys_now_ns(), wait = next_tick > now ? next_tick - now : 1;
@@ -133,6 +145,7 @@ void thaw_control_run(struct thaw_worker *w)
 			late = late || atomic_load(&mm->kicked);
 		}
 		if (tick) {
+			look_after_holder(m);
 			thaw_report_sample(m, now);
 			thaw_monitor_reclaim(m);
 			next_tick = now + TICK_NS;

@@ -25,7 +25,7 @@
 struct thaw_holder {
 	struct thaw_holder_page *page;
 	pid_t pid, owner; /* owner: the process that started it, not a fork of that */
-	int monitor_fd, wake_fd, log_fd, maps_fd;
+	int monitor_fd, wake_fd, log_fd, maps_fd, self_fd; /* self_fd: the holder's pidfd */
 	struct thaw_filter *filter;
 };
 
@@ -46,6 +46,8 @@ static void release(struct thaw_holder *h)
 		close(h->log_fd);
 	if (h->maps_fd >= 0)
 		close(h->maps_fd);
+	if (h->self_fd >= 0)
+		close(h->self_fd);
 	thaw_filter_free(h->filter);
 	free(h);
 }
@@ -102,7 +104,7 @@ int thaw_holder_start(struct thaw_holder **out, int log_fd, bool sandbox)
 
 	if (!h)
 		return thaw_err_set(-ENOMEM, "holder: no memory");
-	h->monitor_fd = h->wake_fd = h->log_fd = h->maps_fd = -1;
+	h->monitor_fd = h->wake_fd = h->log_fd = h->maps_fd = h->self_fd = -1;
 	h->owner = getpid();
 	if (err)
 		thaw_err_set(err, "holder: %s", strerror(-err));
@@ -128,6 +130,8 @@ int thaw_holder_start(struct thaw_holder **out, int log_fd, bool sandbox)
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (!err)
 		err = await_ready(h);
+	if (!err && (h->self_fd = thaw_sys_pidfd_open(h->pid)) < 0)
+		err = h->self_fd;
 	if (err) {
 		release(h);
 		return thaw_err_set(err, "holder: the process that keeps userfaultfds open cannot be started: %s",
@@ -135,6 +139,11 @@ int thaw_holder_start(struct thaw_holder **out, int log_fd, bool sandbox)
 	}
 	*out = h;
 	return 0;
+}
+
+bool thaw_holder_is_alive(const struct thaw_holder *h)
+{
+	return !thaw_sys_pidfd_exited(h->self_fd);
 }
 
 pid_t thaw_holder_pid(const struct thaw_holder *h)

@@ -28,6 +28,7 @@ int thaw_holder_start(struct thaw_holder **out, int log_fd, bool sandbox);
 int thaw_holder_add_pid(struct thaw_holder *h, pid_t pid, int pidfd);
 void thaw_holder_remove_pid(struct thaw_holder *h, int slot);
 
+bool thaw_holder_is_alive(const struct thaw_holder *h); /* async-signal-safe; under any filter */
 pid_t thaw_holder_pid(const struct thaw_holder *h); /* for tests and messages */
 
 /* The clean end: the holder exits without a word and is reaped. Frees h; NULL is fine. */

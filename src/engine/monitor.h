@@ -98,6 +98,7 @@ struct thaw {
 	_Atomic uint32_t published;  /* handed to epoll; readers load it before they follow an address from there */
 	_Atomic uint32_t chores;     /* a futex: the control thread looks again */
 	_Atomic bool emfile_told;
+	bool holder_told; /* control's */
 	bool attached;               /* the filters' handler: the starter's */
 	_Atomic uint64_t started_ns, first_ns, complete_ns;
 

@@ -450,6 +450,26 @@ static void clean_end(void)
 	close(fds[0]);
 }
 
+/* Killed before its time: that is seen, and the end is orderly. */
+static void killed_holder(void)
+{
+	struct thaw_holder *h;
+	unsigned i;
+
+	if (thaw_holder_start(&h, -1, true)) {
+		fail(thaw_err_text());
+		return;
+	}
+	if (!thaw_holder_is_alive(h))
+		fail("a holder that was just made is taken for dead");
+	kill(thaw_holder_pid(h), SIGKILL);
+	for (i = 0; i < 5000 && thaw_holder_is_alive(h); i++)
+		nap(1000);
+	if (thaw_holder_is_alive(h))
+		fail("a dead holder is taken for alive");
+	thaw_holder_finish(h);
+}
+
 /* A monitor that calls exec is as dead. Also: the pipe of a tool that dies is not held when nobody waits. */
 static void exec_ends(void)
 {
@@ -492,6 +512,7 @@ int main(void)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	clean_end();
+	killed_holder();
 	exec_ends();
 	for (i = 0; i < ROUNDS && !failures; i++)
 		round_of(i + 1, i % SERVERS);

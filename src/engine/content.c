@@ -178,7 +178,8 @@ int thaw_object_read(const struct thaw_object *o, uint64_t off, size_t len, void
 	return read_all(o, off, len, buf, 0);
 }
 
-bool thaw_window_move(struct thaw_window *w, const struct thaw_object *o, uint64_t off, uint64_t least)
+bool thaw_window_move(struct thaw_window *w, const struct thaw_content *c, const struct thaw_object *o, uint64_t off,
+		      uint64_t least)
 {
 	unsigned char in[WINDOW_PAGES];
 	uint64_t len, pages = 0;
@@ -207,14 +208,14 @@ bool thaw_window_move(struct thaw_window *w, const struct thaw_object *o, uint64
 	 * for the disk then, here and not in S. A page that cannot be read makes it fail. */
 	if (madvise(o->map + off, len, MADV_POPULATE_READ))
 		return false;
-	*w = (struct thaw_window){ o, off, off + len, o->map + off };
+	*w = (struct thaw_window){ c, o->number, off, off + len, o->map + off };
 	return true;
 }
 
 void thaw_window_drop(struct thaw_window *w)
 {
 	/* Gives back the page table and the resident size, not the page cache. */
-	if (w->object)
+	if (w->content)
 		madvise((void *)w->data, w->end - w->start, MADV_DONTNEED);
-	w->object = NULL;
+	w->content = NULL;
 }

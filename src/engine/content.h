@@ -44,21 +44,24 @@ int thaw_object_read(const struct thaw_object *o, uint64_t off, size_t len, void
 
 /* Content of one run that lies in memory. */
 struct thaw_window {
-	const struct thaw_object *object; /* NULL: none */
-	uint64_t start, end;              /* bytes of the object */
-	const unsigned char *data;        /* of `start` */
+	const struct thaw_content *content; /* whose; NULL: none. Two sources number their objects alike */
+	uint32_t number;                    /* of the object */
+	uint64_t start, end;                /* bytes of it */
+	const unsigned char *data;          /* of `start` */
 };
 
 /* The content of [off, off + len) if the window holds it. Safe within S: no system call. */
-static inline const void *thaw_window_peek(const struct thaw_window *w, uint32_t number, uint64_t off, uint64_t len)
+static inline const void *thaw_window_peek(const struct thaw_window *w, const struct thaw_content *c, uint32_t number,
+					   uint64_t off, uint64_t len)
 {
-	if (!w->object || w->object->number != number || off < w->start || off + len > w->end)
+	if (w->content != c || w->number != number || off < w->start || off + len > w->end)
 		return NULL;
 	return w->data + (off - w->start);
 }
 
 /* Moves the window to the content in memory from off on, at least `least` bytes, up to a few MiB. False: not there. */
-bool thaw_window_move(struct thaw_window *w, const struct thaw_object *o, uint64_t off, uint64_t least);
+bool thaw_window_move(struct thaw_window *w, const struct thaw_content *c, const struct thaw_object *o, uint64_t off,
+		      uint64_t least);
 void thaw_window_drop(struct thaw_window *w);
 
 #endif

@@ -62,7 +62,7 @@ static uint64_t elsewhere(struct thaw_worker *w, struct thaw_mm *mm, uint64_t to
 		return bad;
 	if (e.addr + (e.pages << THAW_PAGE_SHIFT) > limit)
 		e.pages = (limit - e.addr) >> THAW_PAGE_SHIFT;
-	if (o && o->fd >= 0 && thaw_window_move(&w->window, o, e.off, e.pages << THAW_PAGE_SHIFT))
+	if (o && o->fd >= 0 && thaw_window_move(&w->window, mm->content, o, e.off, e.pages << THAW_PAGE_SHIFT))
 		return e.addr;
 	if (limit == UINT64_MAX)
 		lengthen(w, mm, to, &e);
@@ -138,7 +138,7 @@ void thaw_copier_run(struct thaw_worker *w)
 			thaw_plan_done(w, mm);
 			if (atomic_load(&mm->dead) && thaw_mm_is_live(mm))
 				thaw_mm_kick(mm);
-			/* The window's object belongs to the space's content. */
+			/* The window is one on the space's content, which lives until the last space that shares it is freed. */
 			if (!thaw_mm_is_live(mm))
 				thaw_window_drop(&w->window);
 			thaw_mm_put(mm);

@@ -82,7 +82,7 @@ static void bring_around(struct thaw_worker *w, struct thaw_mm *mm, const struct
 		e.pages = (to - e.addr) >> THAW_PAGE_SHIFT;
 	if (thaw_object_read_now(o, e.off, e.pages << THAW_PAGE_SHIFT, w->buf))
 		return;
-	win = (struct thaw_window){ o, e.off, e.off + (e.pages << THAW_PAGE_SHIFT), w->buf };
+	win = (struct thaw_window){ mm->content, o->number, e.off, e.off + (e.pages << THAW_PAGE_SHIFT), w->buf };
 	thaw_fill_step(w, mm, true, e.addr, to, e.pages, &win, THAW_COUNT_PAGES_AROUND);
 }
 
@@ -104,7 +104,7 @@ static enum served serve_content(struct thaw_worker *w, struct thaw_mm *mm, unsi
 		thaw_bad_report(w, mm, true, e, -err, true);
 		return SERVED;
 	}
-	win = (struct thaw_window){ o, e->off, e->off + THAW_PAGE_SIZE, w->buf };
+	win = (struct thaw_window){ mm->content, o->number, e->off, e->off + THAW_PAGE_SIZE, w->buf };
 	got = after_step(w, mm, f, thaw_fill_step(w, mm, true, f->addr, f->addr + THAW_PAGE_SIZE, 1, &win,
 						  THAW_COUNT_PAGES_FAULT));
 	if (got != SERVED)

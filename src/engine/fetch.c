@@ -160,10 +160,9 @@ static void give_back(struct thaw_read *r)
 	thaw_mm_put(mm);
 }
 
-static struct thaw_window window_of(const struct thaw_read *r, struct thaw_object *o)
+static struct thaw_window window_of(const struct thaw_read *r)
 {
-	*o = (struct thaw_object){ .number = r->e.object };
-	return (struct thaw_window){ o, r->e.off, r->e.off + (r->e.pages << THAW_PAGE_SHIFT), r->buf };
+	return (struct thaw_window){ r->mm->content, r->e.object, r->e.off, r->e.off + (r->e.pages << THAW_PAGE_SHIFT), r->buf };
 }
 
 /* The page that was asked for: first, and with patience. Owner: once, the caller tries again after its next X. */
@@ -205,8 +204,7 @@ static void end_demand(struct thaw_worker *w, struct thaw_read *r, bool owner, b
 static int place_demand(struct thaw_worker *w, struct thaw_read *r, bool owner)
 {
 	uint64_t from = r->e.addr, end = from + (r->e.pages << THAW_PAGE_SHIFT);
-	struct thaw_object o;
-	struct thaw_window win = window_of(r, &o);
+	struct thaw_window win = window_of(r);
 	enum thaw_step_kind kind = place_fault(w, r, owner, &win);
 	struct thaw_step s = { .kind = THAW_STEP_NOTHING };
 
@@ -257,9 +255,8 @@ static void one_by_one(struct thaw_worker *w, struct thaw_read *r, const struct 
 	int error = 0;
 
 	for (uint64_t i = 0; i <= r->e.pages && !atomic_load(&w->m->stopping); i++) {
-		struct thaw_object o = { .number = r->e.object };
 		uint64_t addr = r->e.addr + (i << THAW_PAGE_SHIFT), off = r->e.off + (i << THAW_PAGE_SHIFT);
-		struct thaw_window win = { &o, off, off + THAW_PAGE_SIZE, r->buf };
+		struct thaw_window win = { r->mm->content, r->e.object, off, off + THAW_PAGE_SIZE, r->buf };
 		int err = i < r->e.pages ? thaw_object_read(file, off, THAW_PAGE_SIZE, r->buf) : 0;
 
 		if (bad.pages && err != error) { /* the run of bad pages ends */
@@ -279,8 +276,7 @@ static void place_ahead(struct thaw_worker *w, struct thaw_read *r)
 {
 	const struct thaw_object *file = thaw_content_object(r->mm->content, r->e.object);
 	uint64_t end = r->e.addr + (r->e.pages << THAW_PAGE_SHIFT);
-	struct thaw_object o;
-	struct thaw_window win = window_of(r, &o);
+	struct thaw_window win = window_of(r);
 
 	if (!r->error) {
 		unsigned most = atomic_load(&r->mm->ahead_pages);

@@ -128,7 +128,7 @@ static struct thaw_step step(struct thaw_worker *w, struct thaw_mm *mm, uint64_t
 		return s;
 	if (s.e.pages > (to - s.e.addr) >> THAW_PAGE_SHIFT)
 		s.e.pages = (to - s.e.addr) >> THAW_PAGE_SHIFT;
-	data = thaw_window_peek(win, s.e.object, s.e.off, s.e.pages << THAW_PAGE_SHIFT);
+	data = thaw_window_peek(win, mm->content, s.e.object, s.e.off, s.e.pages << THAW_PAGE_SHIFT);
 	if (!data) {
 		s.kind = THAW_STEP_ELSEWHERE;
 		return s;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* tests/live/test_many.c - 64 processes at once, half of them added while the monitor runs; threads that wait and ask meanwhile */
+/* tests/live/test_many.c - 64 processes at once, half of them added while the monitor runs; threads that wait and ask meanwhile.
+ *
+ * Their content comes from several sources. A copier that went from one space to the next once took the window that it had on
+ * the first one's file for one on the second's: same number, other file. */
 #include "config.h"
 #include "support/live.h"
 
@@ -11,7 +14,8 @@
 
 #define SPACES 64
 #define PAGES 700
-#define SEED 41
+#define SOURCES 8
+#define SEED(i) (41 + (i) % SOURCES)
 
 static const struct thaw_range range = { LIVE_BASE, PAGES * LIVE_PAGE, THAW_KIND_ANON, PROT_READ | PROT_WRITE, 0 };
 static struct thaw *h;
@@ -20,17 +24,18 @@ static _Atomic bool stop;
 static int work(void *arg, int sock)
 {
 	uint32_t order[PAGES];
+	uint64_t seed = SEED((uintptr_t)arg);
 	pid_t pid;
 	int status = 0;
 
 	live_shuffle(order, PAGES, (uintptr_t)arg);
 	for (unsigned i = 0; i < PAGES / 2; i++)
-		if (!live_is(LIVE_BASE + order[i] * LIVE_PAGE, 1, SEED, 0))
+		if (!live_is(LIVE_BASE + order[i] * LIVE_PAGE, 1, seed, 0))
 			return 1;
 	pid = (uintptr_t)arg % 4 ? -1 : fork();
 	if (pid == 0)
-		_exit(!live_is(LIVE_BASE, PAGES, SEED, 0));
-	if (!live_is(LIVE_BASE, PAGES, SEED, 0))
+		_exit(!live_is(LIVE_BASE, PAGES, seed, 0));
+	if (!live_is(LIVE_BASE, PAGES, seed, 0))
 		return 1;
 	return pid > 0 && (waitpid(pid, &status, 0) != pid || status);
 }
@@ -62,28 +67,33 @@ int main(void)
 	struct live l[SPACES];
 	int64_t id[SPACES];
 	pthread_t t[SPACES], ask;
-	struct thaw_source *s;
+	struct thaw_source *s[SOURCES];
 	struct thaw_stats st;
 	void *ret;
-	int fd = live_file(false, SEED, &range, 1, &at);
 
 	alarm(60);
 	for (uintptr_t i = 0; i < SPACES; i++)
 		live_start(&l[i], &range, 1, work, (void *)i);
 	h = live_monitor(THAW_IO_AUTO, 3, THAW_BACKGROUND_RUN);
 	LIVE_OK(thaw_set_readers(h, 2));
-	s = thaw_source_memfile(fd, &at, 1);
+	for (unsigned i = 0; i < SOURCES; i++) {
+		int fd = live_file(i % 2, SEED(i), &range, 1, &at);
+
+		s[i] = thaw_source_memfile(fd, &at, 1);
+		close(fd);
+	}
 	for (unsigned i = 0; i < SPACES / 2; i++)
-		id[i] = live_add(h, &l[i], s, &range, 1);
+		id[i] = live_add(h, &l[i], s[i % SOURCES], &range, 1);
 	LIVE_OK(thaw_start(h));
 	pthread_create(&ask, NULL, asker, NULL);
 	for (unsigned i = 0; i < SPACES; i++) {
 		if (i >= SPACES / 2)
-			id[i] = live_add(h, &l[i], s, &range, 1);
+			id[i] = live_add(h, &l[i], s[i % SOURCES], &range, 1);
 		pthread_create(&t[i], NULL, waiter, (void *)(intptr_t)id[i]);
 		live_go(&l[i]);
 	}
-	thaw_source_close(s);
+	for (unsigned i = 0; i < SOURCES; i++)
+		thaw_source_close(s[i]);
 	for (unsigned i = 0; i < SPACES; i++) {
 		int status = live_end(&l[i]);
 
@@ -102,6 +112,5 @@ int main(void)
 	/* A space that was complete before its process forked hears nothing of it. */
 	LIVE_CHECK(st.events_fork <= SPACES / 4);
 	thaw_close(h);
-	close(fd);
 	return 0;
 }

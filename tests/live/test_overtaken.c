@@ -66,7 +66,7 @@ int main(void)
 	mm = m->spaces;
 	w->m = m;
 	LIVE_CHECK(!thaw_gate_init(&m->gate, 1));
-	win = (struct thaw_window){ &mm->content->objects[0], 0, PAGES * LIVE_PAGE, mm->content->objects[0].map };
+	win = (struct thaw_window){ mm->content, 0, 0, PAGES * LIVE_PAGE, mm->content->objects[0].map };
 	live_go(&l);
 	wait_for_event(l.uffd);
 

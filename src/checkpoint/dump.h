@@ -73,6 +73,7 @@ void thaw_dump_sleep_check(struct thaw_dumper *d);  /* stopped, and nothing borr
 void thaw_dump_sleep_left(struct thaw_dumper *d, const struct thaw_seized_thread *t, ThawState__Thread *out);
 
 /* ---- dump_memory.c, dump_images.c: the directory ------------------------------------------------------------------- */
+int thaw_dump_memory_prepare(struct thaw_dumper *d, bool warm_up); /* before the stop */
 int thaw_dump_memory(struct thaw_dumper *d);         /* pages-1.img and pagemap-PID.img */
 int thaw_dump_memory_sync(struct thaw_dumper *d);    /* ... onto the disk; the process may run already */
 int thaw_dump_images(struct thaw_dumper *d);         /* inventory, pstree, mm, thaw.img */

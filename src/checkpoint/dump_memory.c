@@ -182,17 +182,13 @@ static int open_files(struct memory *mem)
 	mem->mem_fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (mem->mem_fd < 0)
 		return thaw_err_set(-errno, "process %d: %s: %s", mem->d->pid, path, strerror(errno));
-	snprintf(path, sizeof(path), "pages-%d.img", PAGES_ID);
-	mem->pages_fd = openat(mem->d->dirfd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (mem->pages_fd < 0)
-		return thaw_err_set(-errno, "%s: %s", path, strerror(errno));
 	mem->w = thaw_image_pagemap_create(mem->d->dirfd, mem->d->pid, PAGES_ID);
 	return mem->w ? 0 : thaw_err_code();
 }
 
 int thaw_dump_memory(struct thaw_dumper *d)
 {
-	struct memory mem = { .d = d, .pages_fd = -1, .mem_fd = -1 };
+	struct memory mem = { .d = d, .pages_fd = d->pages_fd, .mem_fd = -1 };
 	size_t i;
 	int r;
 
@@ -202,9 +198,57 @@ int thaw_dump_memory(struct thaw_dumper *d)
 	if (mem.mem_fd >= 0)
 		close(mem.mem_fd);
 	free(mem.buf);
-	d->pages_fd = mem.pages_fd;
 	d->pagemap_writer = mem.w;
+	if (r == 0 && ftruncate(d->pages_fd, (off_t)d->bytes) < 0) /* it was made too long */
+		r = thaw_err_set(-errno, "pages-%d.img: %s", PAGES_ID, strerror(errno));
 	return r;
+}
+
+/* Private memory of the process at the moment, in bytes: an estimate. */
+static uint64_t private_bytes(pid_t pid)
+{
+	unsigned long long size, resident, shared;
+	char buf[128];
+
+	if (thaw_procfs_read(pid, "statm", buf, sizeof(buf)) <= 0 ||
+	    sscanf(buf, "%llu %llu %llu", &size, &resident, &shared) != 3 || resident < shared)
+		return 0;
+	return (resident - shared) * PAGE;
+}
+
+/* To write over pages of the page cache is several times faster than to have them made. When the process is to run on, that
+ * is done before it is stopped. It may fail: what counts is written later. */
+static int warm(struct thaw_dumper *d)
+{
+	uint64_t left = private_bytes(d->pid);
+	unsigned char *zeros = calloc(1, CHUNK);
+	int r = 0;
+
+	while (zeros && left && r == 0) {
+		ssize_t n = write(d->pages_fd, zeros, left < CHUNK ? left : CHUNK);
+
+		if (n <= 0)
+			break;
+		left -= (uint64_t)n;
+		r = thaw_dump_abandoned(d);
+	}
+	if (zeros && left && r == 0 && ftruncate(d->pages_fd, 0) < 0) /* full: leave room for what is really needed */
+		r = thaw_err_set(-errno, "pages-%d.img: %s", PAGES_ID, strerror(errno));
+	if (r == 0 && lseek(d->pages_fd, 0, SEEK_SET) < 0)
+		r = thaw_err_set(-errno, "pages-%d.img: %s", PAGES_ID, strerror(errno));
+	free(zeros);
+	return r;
+}
+
+int thaw_dump_memory_prepare(struct thaw_dumper *d, bool warm_up)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "pages-%d.img", PAGES_ID);
+	d->pages_fd = openat(d->dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (d->pages_fd < 0)
+		return thaw_err_set(-errno, "%s: %s", name, strerror(errno));
+	return warm_up ? warm(d) : 0;
 }
 
 int thaw_dump_memory_sync(struct thaw_dumper *d)

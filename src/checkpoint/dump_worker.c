@@ -187,6 +187,9 @@ int thaw_dump_work(const struct thaw_dump_options *o, struct thaw_dump_dir *dir,
 	d.store = thaw_store_new(dir->fd);
 	if (!d.store)
 		return thaw_err_code() ? thaw_err_code() : -ENOMEM;
+	r = thaw_dump_memory_prepare(&d, o->leave_running);
+	if (r < 0)
+		return r;
 	thaw_dump_sleep_look(&d);
 	hurry(true);
 	r = thaw_seize(&d.sz, o->pid);

@@ -39,7 +39,7 @@ static int open_unnamed(const char *path)
 	return fd;
 }
 
-/* What must not be replaced by a new file: devices and pipes, and the links in /dev and /proc that stand for a descriptor. */
+/* What must not be replaced by a new file: devices and pipes, and links in /dev and /proc that stand for a descriptor. */
 static bool is_direct(const char *path)
 {
 	struct stat st;

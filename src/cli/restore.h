@@ -79,7 +79,8 @@ struct thaw_job {
 	struct termios ours, theirs;
 };
 void thaw_job_open(struct thaw_job *j, pid_t pid);
-void thaw_job_modes(struct thaw_job *j, const struct thaw_restored *r); /* of the terminal: with give and take they come and go */
+/* The terminal's modes come and go with its foreground group. */
+void thaw_job_modes(struct thaw_job *j, const struct thaw_restored *r);
 bool thaw_job_is_front(const struct thaw_job *j); /* our group, or the process's, has the terminal */
 bool thaw_job_give(struct thaw_job *j); /* as a shell does for fg; false: not ours to give */
 void thaw_job_take(struct thaw_job *j);

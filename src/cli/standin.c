@@ -99,8 +99,8 @@ static void left_over(const struct standin *s, int sig)
 
 	if ((sig == SIGINT || sig == SIGTERM || sig == SIGHUP || sig == SIGQUIT) && s->arrival.monitor &&
 	    !thaw_get_progress(s->arrival.monitor, 0, &p) && p.spaces > 1)
-		thaw_say(0, "%s: the process has ended, but memory of %llu children that it left is still arriving: thaw stays for it",
-			 strsignal(sig), (unsigned long long)(p.spaces - p.spaces_done));
+		thaw_say(0, "%s: the process has ended, but memory of %llu children that it left is still arriving: "
+			 "thaw stays for it", strsignal(sig), (unsigned long long)(p.spaces - p.spaces_done));
 }
 
 static void signals(struct standin *s)

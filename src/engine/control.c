@@ -13,6 +13,7 @@
 #include "engine/serve.h"
 #include "kern/procfs.h"
 #include "kern/sys.h"
+#include "kern/uffd.h"
 
 #define TICK_NS 250000000ULL
 
@@ -56,6 +57,25 @@ static struct thaw_mm *next_live(struct thaw *m, int64_t id)
 	return NULL;
 }
 
+/* A frozen space is read no more, but its process ends like any other: by itself, or because the log said so. */
+static void visit_frozen(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	bool gone = false;
+
+	if (!thaw_mm_own(mm))
+		return; /* whoever froze it is about to let go: at the next tick */
+	if (atomic_load(&mm->state) == THAW_MM_FROZEN && thaw_uffd_probe(mm->uffd) == THAW_DEAD) {
+		thaw_gate_close(&w->m->gate, &mm->gate);
+		thaw_mm_end(mm, THAW_MM_GONE);
+		thaw_gate_open(&mm->gate);
+		gone = true;
+	}
+	while (!thaw_mm_disown(mm))
+		; /* notes of readers: nothing is left to do for them */
+	if (gone)
+		thaw_mm_ended(mm, THAW_MM_GONE);
+}
+
 static void visit(struct thaw_worker *w, struct thaw_mm *mm, bool tick, uint64_t now)
 {
 	bool kicked = atomic_exchange(&mm->kicked, false);
@@ -65,6 +85,8 @@ static void visit(struct thaw_worker *w, struct thaw_mm *mm, bool tick, uint64_t
 			raise_child(w, mm);
 		return;
 	}
+	if (tick && atomic_load(&mm->state) == THAW_MM_FROZEN)
+		visit_frozen(w, mm);
 	if (!thaw_mm_is_live(mm))
 		return;
 	if (tick) {

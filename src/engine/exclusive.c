@@ -9,6 +9,7 @@
 
 #include "kern/sys.h"
 #include "kern/uffd.h"
+#include "util/inject.h"
 
 /* Nothing more can be placed rightly: what the map says and what the process has may differ. */
 static void freeze(struct thaw_mm *mm, const char *what, int err)
@@ -21,7 +22,10 @@ static void freeze(struct thaw_mm *mm, const char *what, int err)
 static void change(struct thaw_mm *mm, const struct thaw_change *c, const char *what)
 {
 	bool dubious = false;
-	int64_t gone = thaw_events_apply(mm->ev, mm->pm, c, &dubious);
+	int64_t gone = THAW_INJECT("engine.apply");
+
+	if (!gone)
+		gone = thaw_events_apply(mm->ev, mm->pm, c, &dubious);
 
 	if (gone < 0) {
 		freeze(mm, what, gone);

@@ -86,10 +86,20 @@ static int take_uffd(struct thaw_restore *r)
 	return 0;
 }
 
+static bool has_lazy(const struct thaw_restore *r)
+{
+	for (size_t i = 0; i < r->p->n_mappings; i++)
+		if (thaw_restore_is_lazy(r, r->p->mappings[i]))
+			return true;
+	return false;
+}
+
 static int prepare(struct thaw_restore *r)
 {
 	int err = thaw_restore_read(r);
 
+	if (!err && !has_lazy(r)) /* all of it is locked, say: a monitor would have nothing to do */
+		r->o.eager = true;
 	if (!err)
 		err = thaw_restore_spawn(r);
 	if (!err)

@@ -220,6 +220,13 @@ int thaw_restore_mm(struct thaw_restore *r)
 	return thaw_script_run(r->script);
 }
 
+/* Of memory that nobody may touch (PROT_NONE, guard pages, a file's mapping beyond its end) mlock(2) sets the mapping's flag
+ * and then says ENOMEM, because it cannot bring in the pages: mlockall(2), which locked it, ignores that. */
+static bool can_be_filled(const ThawState__Mapping *m)
+{
+	return m->prot & PROT_READ && !m->n_guards && !m->path;
+}
+
 /* What could not be while content was written. */
 int thaw_restore_mm_finish(struct thaw_restore *r)
 {
@@ -241,7 +248,8 @@ int thaw_restore_mm_finish(struct thaw_restore *r)
 		if (m->locked)
 			THAW_STEP(s, .what = "mlock at 0x%lx", .at = m->start, .remedy = "locking memory takes CAP_IPC_LOCK or a "
 				  "higher limit", .nr = SYS_mlock2,
-				  .args = { m->start, len, m->lock_onfault ? MLOCK_ONFAULT : 0 });
+				  .args = { m->start, len, m->lock_onfault ? MLOCK_ONFAULT : 0 },
+				  .may_fail = !can_be_filled(m));
 	}
 	return thaw_script_run(s);
 }

@@ -191,6 +191,21 @@ static void run_locked(void)
 	CHECK(scope_is_filled(p, MB(1), 11) && scope_is_zero(p + MB(1), MB(1)) && scope_is_filled(q, KB(256), 12));
 }
 
+/* Nothing is left for the monitor; and what nobody may touch is locked all the same. */
+static void run_all_locked(void)
+{
+	char *none = anon(MB(1)), kb[128];
+
+	scope_fill(none, KB(64), 15);
+	CHECK(!mprotect(none, MB(1), PROT_NONE) && !mlockall(MCL_CURRENT | MCL_FUTURE));
+	scope_point();
+	scope_smaps(none, "VmFlags", kb, sizeof(kb));
+	CHECK(strstr(kb, " lo"));
+	CHECK(!mprotect(none, MB(1), PROT_READ) && scope_is_filled(none, KB(64), 15) && scope_is_zero(none + KB(64), KB(960)));
+	scope_smaps(anon(MB(1)), "VmFlags", kb, sizeof(kb));
+	CHECK(strstr(kb, " lo"));
+}
+
 static void run_heap(void)
 {
 	char *p = sbrk(MB(1)), *q;
@@ -251,6 +266,7 @@ const struct scope_item scope_memory[] = {
 	{ "guard-regions", run_guard_regions },
 	{ "advice", run_advice },
 	{ "locked", run_locked },
+	{ "all-locked", run_all_locked },
 	{ "heap", run_heap },
 	{ "stack", run_stack },
 	{ "many-mappings", run_many },

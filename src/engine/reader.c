@@ -99,6 +99,14 @@ static bool look_awake(struct thaw_worker *w, struct pollfd p[2])
 	return false;
 }
 
+/* Are copiers at work? Then the CPUs are awake and being woken costs little, while a spin takes one from a copier or from
+ * the faulting thread. A hint: both words change at any time. */
+static bool copying(struct thaw *m)
+{
+	return atomic_load_explicit(&m->background_on, memory_order_relaxed) &&
+	       atomic_load_explicit(&m->idlers, memory_order_relaxed) < m->set.copiers;
+}
+
 bool thaw_reader_linger(struct thaw_worker *w, struct thaw_mm *mm)
 {
 	struct pollfd p[2] = { { .fd = mm->uffd, .events = POLLIN }, { .fd = w->m->epoll, .events = POLLIN } };
@@ -109,7 +117,7 @@ bool thaw_reader_linger(struct thaw_worker *w, struct thaw_mm *mm)
 		return false;
 	if (s->skip) {
 		s->skip--;
-	} else {
+	} else if (!copying(w->m)) {
 		if (look_awake(w, p))
 			return !p[1].revents; /* another space, or the end: not to be kept waiting for this one */
 		slept_ns = thaw_sys_now_ns();

@@ -5,14 +5,18 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "engine/futex.h"
 
-/* An S lasts some 20 us with a chunk of 16 pages. Half of that is worth a spin (sleeping and waking costs about as
- * much); past it the thread in S has probably lost its CPU, and ours is better given to it. */
-#define SPINS_FOR_S 400
-#define SPINS_FOR_X 100
+/* An S lasts some 20 us with a chunk of 16 pages, an X some 2 us once the S before it have ended. Being woken on an idle
+ * CPU costs 50 us: so both are spun for, as long as they may last. Past that the thread that is waited for has probably lost
+ * its CPU, and ours is better given to it. */
+#define SPIN_FOR_S_NS 60000
+#define SPIN_FOR_X_NS 20000
 
 /* The race test builds this file with one of the rules broken, to show that it would notice. */
 #ifdef THAW_GATE_BREAK_ENTER
@@ -51,13 +55,33 @@ void thaw_gate_free(struct thaw_gate *g)
 	g->n_slots = 0;
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
+
+/* A section that began on our own CPU belongs to a thread that we have pushed off it: spinning would only keep it from its
+ * end. Relaxed: a wrong guess costs time, nothing else. */
+static bool is_ours(const _Atomic int *cpu)
+{
+	return atomic_load_explicit(cpu, memory_order_relaxed) == sched_getcpu();
+}
+
 static void wait_for_open(struct thaw_gate_space *sp)
 {
-	for (unsigned i = 0; i < SPINS_FOR_X; i++) {
-		if (!atomic_load_explicit(&sp->pending, memory_order_acquire))
-			return;
-		relax();
-	}
+	bool ours = is_ours(&sp->cpu);
+	uint64_t end = ours ? 0 : now_ns() + SPIN_FOR_X_NS;
+
+	do {
+		for (unsigned i = 0; i < 8 && !ours; i++) {
+			if (!atomic_load_explicit(&sp->pending, memory_order_acquire))
+				return;
+			relax();
+		}
+	} while (!ours && now_ns() < end);
 	/* Counted before the kernel compares `pending`: thaw_gate_open() clears `pending` before it looks at the count,
 	 * so either it sees us, or the kernel sees 0 and does not put us to sleep. */
 	atomic_fetch_add(&sp->sleepers, 1);
@@ -70,6 +94,7 @@ void thaw_gate_enter(struct thaw_gate *g, unsigned slot, struct thaw_gate_space 
 {
 	struct thaw_gate_slot *s = &g->slots[slot];
 
+	atomic_store_explicit(&s->cpu, sched_getcpu(), memory_order_relaxed);
 	for (;;) {
 		/* Store, then load, both sequentially consistent; thaw_gate_close() does the same with the roles
 		 * exchanged. In the one order of all four either our load sees its flag (we back out), or its load sees our
@@ -96,11 +121,16 @@ void thaw_gate_leave(struct thaw_gate *g, unsigned slot)
 
 static void wait_for_leave(struct thaw_gate_slot *s, uint32_t key)
 {
-	for (unsigned i = 0; i < SPINS_FOR_S; i++) {
-		if (atomic_load(&s->in) != key)
-			return;
-		relax();
-	}
+	bool ours = is_ours(&s->cpu);
+	uint64_t end = ours ? 0 : now_ns() + SPIN_FOR_S_NS;
+
+	do {
+		for (unsigned i = 0; i < 8 && !ours; i++) {
+			if (atomic_load(&s->in) != key)
+				return;
+			relax();
+		}
+	} while (!ours && now_ns() < end);
 	atomic_fetch_add(&s->waiters, 1);
 	while (atomic_load(&s->in) == key)
 		thaw_futex_wait(&s->in, key, 0);
@@ -109,6 +139,7 @@ static void wait_for_leave(struct thaw_gate_slot *s, uint32_t key)
 
 void thaw_gate_close(struct thaw_gate *g, struct thaw_gate_space *sp)
 {
+	atomic_store_explicit(&sp->cpu, sched_getcpu(), memory_order_relaxed);
 	atomic_store(&sp->pending, 1); /* before the loads of the slots: see thaw_gate_enter() */
 	for (unsigned i = 0; CLOSE_WAITS && i < g->n_slots; i++) {
 		/* The load that sees another key acquires what the S before it recorded. */

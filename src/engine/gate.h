@@ -18,6 +18,7 @@
 struct thaw_gate_slot {
 	_Alignas(64) _Atomic uint32_t in; /* key of the space whose S the thread is in; 0: none. A futex */
 	_Atomic uint32_t waiters;         /* X sections asleep on `in` */
+	_Atomic int cpu;                  /* where S began; a hint */
 };
 
 struct thaw_gate {
@@ -32,6 +33,7 @@ struct thaw_gate_space {
 	_Atomic uint32_t sleepers; /* threads asleep on `pending` */
 	_Atomic uint32_t seq;      /* X sections that have ended. A futex */
 	_Atomic uint32_t watchers; /* threads asleep on `seq` */
+	_Atomic int cpu;           /* where X began; a hint */
 };
 
 int thaw_gate_init(struct thaw_gate *g, unsigned slots); /* 0 or -ENOMEM */

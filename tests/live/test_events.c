@@ -97,9 +97,37 @@ static struct piece *pick(struct thread *t, bool empty)
 	return NULL;
 }
 
+/* glibc's heap can be used in a child that a thread has forked beside others, a sanitizer's cannot: no thread is inside it
+ * while another forks. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static pthread_mutex_t heap = PTHREAD_MUTEX_INITIALIZER;
+#define HEAP_LOCK() pthread_mutex_lock(&heap)
+#define HEAP_UNLOCK() pthread_mutex_unlock(&heap)
+#else
+#define HEAP_LOCK() ((void)0)
+#define HEAP_UNLOCK() ((void)0)
+#endif
+
+static void *allocate(size_t n, size_t size)
+{
+	void *p;
+
+	HEAP_LOCK();
+	p = calloc(n, size);
+	HEAP_UNLOCK();
+	return p;
+}
+
+static void release(void *p)
+{
+	HEAP_LOCK();
+	free(p);
+	HEAP_UNLOCK();
+}
+
 static struct page *copy_pages(const struct page *from, uint64_t n, uint64_t room)
 {
-	struct page *p = calloc(room ? room : 1, sizeof(*p));
+	struct page *p = allocate(room ? room : 1, sizeof(*p));
 
 	memcpy(p, from, n * sizeof(*p));
 	for (uint64_t i = n; i < room; i++)
@@ -109,7 +137,7 @@ static struct page *copy_pages(const struct page *from, uint64_t n, uint64_t roo
 
 static void drop(struct piece *p)
 {
-	free(p->page);
+	release(p->page);
 	p->page = NULL;
 	p->pages = 0;
 }
@@ -204,7 +232,7 @@ static void resize(struct thread *t, struct piece *p)
 	if (pages > p->pages) {
 		struct page *more = copy_pages(p->page, p->pages, pages);
 
-		free(p->page);
+		release(p->page);
 		p->page = more;
 	}
 	p->addr = (uintptr_t)where;
@@ -239,9 +267,12 @@ static bool run_ops(struct thread *t);
 
 static bool fork_child(struct thread *t)
 {
-	pid_t pid = fork();
+	pid_t pid;
 	int status;
 
+	HEAP_LOCK();
+	pid = fork();
+	HEAP_UNLOCK(); /* in both */
 	if (pid < 0)
 		return errno == EAGAIN || errno == ENOMEM;
 	if (!pid) {
@@ -349,12 +380,14 @@ static int work(void *arg, int sock)
 	for (unsigned i = 0; i < THREADS; i++) {
 		struct thread *t = &thread[i];
 
+		HEAP_LOCK();
 		t->rnd = seed * 100 + i;
 		t->fresh = LIVE_BASE + i * STEP + (1ULL << 30);
 		t->piece[0] = (struct piece){ LIVE_BASE + i * STEP, PIECE_PAGES, calloc(PIECE_PAGES, sizeof(struct page)) };
 		for (unsigned k = 0; k < PIECE_PAGES; k++)
 			t->piece[0].page[k].from = t->piece[0].addr + k * LIVE_PAGE;
 		pthread_create(&id[i], NULL, run_thread, t);
+		HEAP_UNLOCK();
 	}
 	sparse();
 	for (unsigned i = 0; i < THREADS; i++) {

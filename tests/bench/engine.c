@@ -5,6 +5,7 @@
 #include "thaw.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,8 +125,32 @@ static void drain_with_faults(struct bench *b, double idle_ns)
 	finish(&r);
 }
 
-/* Faults alone, and what the monitor still burns when they have stopped. */
-static void idle_faults(struct bench *b)
+/* Where the threads that this one makes may run: on CPU 0 alone, on all others, anywhere. */
+enum place { CPU_0, NOT_CPU_0, ANYWHERE };
+
+static void place(enum place where)
+{
+	cpu_set_t set;
+
+	memset(&set, where == CPU_0 ? 0 : 0xff, sizeof(set));
+	if (where == CPU_0)
+		CPU_SET(0, &set);
+	if (where == NOT_CPU_0)
+		CPU_CLR(0, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) && where != NOT_CPU_0) /* with one CPU there are no others */
+		die("sched_setaffinity: %s", strerror(errno));
+}
+
+static void idle_figure(struct run *r, const char *name, const char *which, double part)
+{
+	char key[64];
+
+	snprintf(key, sizeof(key), "thaw.fault.%s.%s", name, which);
+	figure(key, "us", LOWER, subject_latency(&r->subject, part));
+}
+
+/* Faults alone, and what the monitor still burns when they have stopped. The faulting thread is on CPU 0. */
+static void idle_faults(struct bench *b, const char *name, enum place where)
 {
 	static unsigned seed = 2000;
 	struct timespec nap = { .tv_nsec = 50000000 };
@@ -133,18 +158,21 @@ static void idle_faults(struct bench *b)
 	struct run r;
 
 	prepare(&r, b, 1, THAW_BACKGROUND_STAY_LAZY, 0);
+	place(where);
 	start(&r);
-	subject_fault(&r.subject, b->faults, ++seed, -1);
+	place(ANYWHERE);
+	subject_fault(&r.subject, b->faults, ++seed, 0);
 	subject_wait(&r.subject);
 	cpu = cpu_ns();
 	own = thread_cpu_ns();
 	nanosleep(&nap, NULL);
 	cpu = cpu_ns() - cpu;
 	own = thread_cpu_ns() - own; /* we slept; what that costs is not the monitor's */
-	figure("thaw.reader.after_silence", "us", LOWER, cpu > own ? (cpu - own) / 1e3 : 0);
-	figure("thaw.fault.idle.p50", "us", LOWER, subject_latency(&r.subject, 0.5));
-	figure("thaw.fault.idle.p99", "us", LOWER, subject_latency(&r.subject, 0.99));
-	figure("thaw.fault.idle.max", "us", LOWER, subject_latency(&r.subject, 1));
+	if (where != CPU_0)
+		figure("thaw.reader.after_silence", "us", LOWER, cpu > own ? (cpu - own) / 1e3 : 0);
+	idle_figure(&r, name, "p50", 0.5);
+	idle_figure(&r, name, "p99", 0.99);
+	idle_figure(&r, name, "max", 1);
 	finish(&r);
 }
 
@@ -154,5 +182,6 @@ void measure_engine(struct bench *b)
 
 	drain(b, 2, "thaw.drain.two");
 	drain_with_faults(b, one);
-	idle_faults(b);
+	idle_faults(b, "idle", NOT_CPU_0);
+	idle_faults(b, "idle_same_cpu", CPU_0);
 }

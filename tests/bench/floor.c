@@ -55,7 +55,7 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-static void faults(struct bench *b, const char *name, bool spin, int cpu)
+static void faults(struct bench *b, const char *name, bool spin, int cpu, int subject_cpu)
 {
 	static unsigned seed;
 	struct subject s;
@@ -66,7 +66,7 @@ static void faults(struct bench *b, const char *name, bool spin, int cpu)
 	subject_start(&s, b, false);
 	if (pthread_create(&t, NULL, serve, &v))
 		die("no thread");
-	subject_fault(&s, b->faults, ++seed, cpu);
+	subject_fault(&s, b->faults, ++seed, subject_cpu);
 	subject_wait(&s);
 	v.stop = true;
 	pthread_join(t, NULL);
@@ -79,9 +79,11 @@ static void faults(struct bench *b, const char *name, bool spin, int cpu)
 
 void measure_floor_faults(struct bench *b)
 {
-	faults(b, "blocking", false, -1);
-	faults(b, "spinning", true, -1);
-	faults(b, "same_cpu", false, 0);
+	bool one = sysconf(_SC_NPROCESSORS_ONLN) < 2;
+
+	faults(b, "blocking", false, one ? -1 : 1, one ? -1 : 0);
+	faults(b, "spinning", true, one ? -1 : 1, one ? -1 : 0);
+	faults(b, "same_cpu", false, 0, 0);
 }
 
 /* ---- copying --------------------------------------------------------------------------------------------- */

@@ -72,7 +72,7 @@ bool figure_get(const char *key, double *best, double *median)
 
 /* ---- targets: thaw's figure against the floor's of the same run ------------------------------------------ */
 
-enum floor { NOTHING, FAULT, COPY_ONE, CPU };
+enum floor { NOTHING, FAULT, FAULT_SAME_CPU, COPY_ONE, CPU };
 
 static const struct target {
 	const char *key, *figure;
@@ -82,6 +82,8 @@ static const struct target {
 	const char *text;
 } targets[] = {
 	{ "fault_idle_p50", "thaw.fault.idle.p50", FAULT, 1.5, false, "fault p50, idle, to the floor's p50" },
+	{ "fault_idle_same_cpu_p50", "thaw.fault.idle_same_cpu.p50", FAULT_SAME_CPU, 1.5, false,
+	  "the same, all on one CPU" },
 	{ "fault_draining_p50", "thaw.fault.draining.p50", FAULT, 2.5, false,
 	  "fault p50 while draining, to the floor's p50" },
 	{ "fault_draining_p99", "thaw.fault.draining.p99", FAULT, 12, false,
@@ -117,6 +119,8 @@ static bool ratio(const struct target *t, double *best, double *median)
 	if (!figure_get(t->figure, best, median))
 		return false;
 	if (t->floor == FAULT && !fault_floor(&fb, &fm))
+		return false;
+	if (t->floor == FAULT_SAME_CPU && !figure_get("floor.fault.same_cpu.p50", &fb, &fm))
 		return false;
 	if (t->floor == COPY_ONE && !figure_get("floor.copy.one.256K", &fb, &fm))
 		return false;

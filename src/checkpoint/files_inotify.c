@@ -60,32 +60,41 @@ static bool leads_to(const char *path, const struct watch *w)
 	return !stat(path, &s) && s.st_ino == w->ino && s.st_dev == w->dev;
 }
 
-/* Opens the handle on any mount of that device and asks for the name. Needs CAP_DAC_READ_SEARCH. */
+/* Opens the handle on the mount of `dir` and asks for the name. */
+static bool by_handle_on(const struct watch *w, const char *dir, char *path)
+{
+	int mnt = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = mnt < 0 ? -1 : open_by_handle_at(mnt, (struct file_handle *)&w->u.h, O_PATH | O_CLOEXEC);
+	char link[40];
+	ssize_t n;
+
+	if (mnt >= 0)
+		close(mnt);
+	if (fd < 0)
+		return false;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, PATH_MAX - 1);
+	close(fd);
+	path[n > 0 ? n : 0] = 0;
+	return n > 0 && leads_to(path, w);
+}
+
+/* On any mount of that device. The root first: in a chroot it is no mount that mountinfo shows. Needs CAP_DAC_READ_SEARCH. */
 static bool by_handle(const struct watch *w, char *path)
 {
-	char line[8192], dir[4096], link[40];
+	char line[8192], dir[4096];
 	unsigned ma, mi;
-	bool found = false;
-	FILE *f = w->u.h.handle_bytes ? fopen("/proc/self/mountinfo", "re") : NULL;
+	struct stat root;
+	bool found;
+	FILE *f;
 
-	while (f && !found && fgets(line, sizeof(line), f)) {
-		int mnt, fd;
-		ssize_t n;
-
-		if (sscanf(line, "%*d %*d %u:%u %*s %4095s", &ma, &mi, dir) != 3 || makedev(ma, mi) != w->dev)
-			continue;
-		mnt = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		fd = mnt < 0 ? -1 : open_by_handle_at(mnt, (struct file_handle *)&w->u.h, O_PATH | O_CLOEXEC);
-		if (mnt >= 0)
-			close(mnt);
-		if (fd < 0)
-			continue;
-		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-		n = readlink(link, path, PATH_MAX - 1);
-		close(fd);
-		path[n > 0 ? n : 0] = 0;
-		found = n > 0 && leads_to(path, w);
-	}
+	if (!w->u.h.handle_bytes)
+		return false;
+	found = !stat("/", &root) && root.st_dev == w->dev && by_handle_on(w, "/", path);
+	f = found ? NULL : fopen("/proc/self/mountinfo", "re");
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = sscanf(line, "%*d %*d %u:%u %*s %4095s", &ma, &mi, dir) == 3 && makedev(ma, mi) == w->dev &&
+			by_handle_on(w, dir, path);
 	if (f)
 		fclose(f);
 	return found;

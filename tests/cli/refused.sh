@@ -64,7 +64,8 @@ r, w = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        time.sleep(8)
+        os.close(w)
+        os.read(r, 1)
         os._exit(0)
     os._exit(0)
 os.wait()'

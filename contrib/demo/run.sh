@@ -11,6 +11,7 @@ set -u -o pipefail
 export LC_ALL=C
 
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
+. "$here/../bare.sh"
 build=$(cd "${1:-.}" && pwd) || exit 1
 thaw=$build/thaw
 mib=${DEMO_MIB:-512}
@@ -62,18 +63,6 @@ wait_for()
 has_lines()
 {
 	[ "$(lines "$1")" -ge "$2" ]
-}
-
-# Becomes the command, without the descriptors that this script's caller may have beside the standard three: a pipe shared
-# with a stranger would be refused.
-bare()
-{
-	local path fd
-	for path in "/proc/$BASHPID/fd"/*; do
-		fd=${path##*/}
-		[ "$fd" -gt 2 ] && eval "exec $fd>&-"
-	done
-	exec "$@"
 }
 
 # The median of the numbers on standard input

@@ -2,6 +2,7 @@
 /* tests/live/test_api.c - every wrong argument is refused with the call's name, a reason and the errno that thaw.h names */
 #include "config.h"
 #include "support/live.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -121,7 +122,7 @@ static void test_add(void)
 	REFUSED(thaw_set_holder(h, 0, -1), EBUSY, "started");
 	live_go(&l);
 	LIVE_CHECK(live_end(&l) == 0);
-	LIVE_OK(thaw_wait(h, 0, 5000));
+	LIVE_OK(thaw_wait(h, 0, patience(5000)));
 	LIVE_OK(thaw_stop(h));
 	LIVE_OK(thaw_stop(h));
 	x = d;
@@ -194,7 +195,7 @@ static void test_close_with_absent(void)
 
 int main(void)
 {
-	alarm(60);
+	alarm(patience(60));
 	LIVE_CHECK(thaw_probe() == 0);
 	test_settings();
 	test_add();

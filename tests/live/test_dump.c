@@ -19,6 +19,7 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/state.h"
 #include "util/err.h"
+#include "support/patience.h"
 
 static char scratch[64];
 
@@ -85,7 +86,7 @@ static void await_comm(pid_t pid, const char *want)
 	char name[32];
 	int i;
 
-	for (i = 0; i < 1000; i++) {
+	for (i = 0; i < patience(1000); i++) {
 		comm(pid, name);
 		if (!strcmp(name, want))
 			return;
@@ -165,7 +166,7 @@ static void left_running(void)
 	snprintf(path, sizeof(path), "%s/image", scratch);
 	o.pid = pid;
 	o.dir = path;
-	for (i = 0; i < 25; i++) {
+	for (i = 0; i < thorough(25, 2); i++) {
 		CHECK(thaw_dump(&o, &r) == 0);
 		CHECK(r.threads == 10 && r.bytes >= 8192 * 4096UL && r.frozen_ns > 0 && !r.zombie);
 		most = r.frozen_ns > most ? r.frozen_ns : most;
@@ -178,7 +179,7 @@ static void left_running(void)
 	}
 	CHECK(entries(scratch) == 0);
 	end_target(pid);
-	printf("left running 25 times: frozen at most %.1f ms for %llu MiB\n", (double)most / 1e6, (unsigned long long)bytes >> 20);
+	printf("left running %d times: frozen at most %.1f ms for %llu MiB\n", i, (double)most / 1e6, (unsigned long long)bytes >> 20);
 }
 
 /* The worker is adopted by us: we are a subreaper. */
@@ -187,7 +188,7 @@ static void await_worker(pid_t main_pid, pid_t target)
 	int status, i;
 	pid_t pid;
 
-	for (i = 0; i < 30000; i++) { /* a disk may take its time for an fsync */
+	for (i = 0; i < patience(30000); i++) { /* a disk may take its time for an fsync */
 		pid = waitpid(-1, &status, WNOHANG);
 		if (pid == target) {
 			fprintf(stderr, "the target ended with status 0x%x\n", status);
@@ -216,7 +217,7 @@ static void await_worker(pid_t main_pid, pid_t target)
 /* kill -9 of the main program at random instants, whether the process is to run on or to end. */
 static void dumper_killed(void)
 {
-	unsigned pongs = 0, complete = 0, rounds = 60, i;
+	unsigned pongs = 0, complete = 0, rounds = thorough(60, 4), i;
 	pid_t pid = start_target(), dumper;
 	char path[128];
 
@@ -260,7 +261,7 @@ static void interrupted(void)
 	snprintf(path, sizeof(path), "%s/image", scratch);
 	o.pid = pid;
 	o.dir = path;
-	for (i = 0; i < 20; i++) {
+	for (i = 0; i < (unsigned)thorough(20, 4); i++) {
 		killer = fork();
 		if (killer == 0) {
 			usleep((useconds_t)(i * 2000));
@@ -297,7 +298,7 @@ static void target_killed(void)
 	char path[128];
 
 	snprintf(path, sizeof(path), "%s/image", scratch);
-	for (i = 0; i < 15; i++) {
+	for (i = 0; i < (unsigned)thorough(15, 3); i++) {
 		struct thaw_dump_options o = { .dir = path, .leave_running = true };
 		struct thaw_dump_result r;
 		pid_t pid = start_target(), killer;
@@ -345,7 +346,7 @@ static void ended(void)
 int main(void)
 {
 	setvbuf(stdout, NULL, _IONBF, 0);
-	alarm(280);
+	alarm(patience(280));
 	strcpy(scratch, "/var/tmp/thaw-dump-XXXXXX");
 	CHECK(mkdtemp(scratch));
 	atexit(clean_up);

@@ -2,6 +2,7 @@
 /* tests/live/test_ends.c - exec, exit and death in the middle of a restore end the space; a child outlives its parent */
 #include "config.h"
 #include "support/live.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -48,7 +49,7 @@ static int do_orphan(void *arg, int sock)
 		return 2;
 	if (pid)
 		return 0;
-	alarm(60);
+	alarm(patience(60));
 	usleep(20000);
 	verdict = live_is(LIVE_BASE, PAGES, SEED, 0) ? 'y' : 'n';
 	_exit(write(sock, &verdict, 1) != 1);
@@ -126,8 +127,8 @@ static void run(const struct end *e, bool with_pidfd, int fd, const struct thaw_
 		LIVE_CHECK(read(l.sock, &verdict, 1) == 1 && verdict == 'y');
 	status = live_end(&l);
 	clock_gettime(CLOCK_MONOTONIC, &t0);
-	LIVE_OK(thaw_wait(h, id, 3000));
-	LIVE_OK(thaw_wait(h, 0, 3000));
+	LIVE_OK(thaw_wait(h, id, patience(3000)));
+	LIVE_OK(thaw_wait(h, 0, patience(3000)));
 	clock_gettime(CLOCK_MONOTONIC, &t1);
 	if (status != e->status || finished != e->finished || gone != e->gone || forked != e->forked)
 		LIVE_DIE("%s: status %d, %u finished, %u gone, %u forked", e->name, status, finished, gone, forked);
@@ -140,7 +141,7 @@ static void run_deaths(int fd, const struct thaw_memfile_range *at)
 {
 	uint64_t rnd = 99;
 
-	for (unsigned i = 0; i < 30; i++) {
+	for (int i = 0; i < thorough(30, 6); i++) {
 		struct thaw *h = live_monitor(i % 2 ? THAW_IO_POOL : THAW_IO_AUTO, 2, THAW_BACKGROUND_RUN);
 		struct thaw_source *s = thaw_source_memfile(fd, at, 1);
 		struct live l;
@@ -156,7 +157,7 @@ static void run_deaths(int fd, const struct thaw_memfile_range *at)
 		usleep(live_random(&rnd) % 12000);
 		live_kill(&l);
 		LIVE_CHECK(live_end(&l) == 128 + SIGKILL);
-		LIVE_OK(thaw_wait(h, id, 3000));
+		LIVE_OK(thaw_wait(h, id, patience(3000)));
 		LIVE_CHECK(finished + gone == 1);
 		thaw_close(h);
 	}
@@ -167,7 +168,7 @@ int main(void)
 	struct thaw_memfile_range at;
 	int fd = live_file(false, SEED, &range, 1, &at);
 
-	alarm(90);
+	alarm(patience(90));
 	for (unsigned i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
 		run(&ends[i], true, fd, &at);
 		run(&ends[i], false, fd, &at);

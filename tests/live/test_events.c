@@ -6,6 +6,7 @@
  * child shows as a page with the wrong bytes. usage: test_events [milliseconds [seed]] */
 #include "config.h"
 #include "support/live.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -98,7 +99,9 @@ static struct piece *pick(struct thread *t, bool empty)
 }
 
 /* glibc's heap can be used in a child that a thread has forked beside others, a sanitizer's cannot: no thread is inside it
- * while another forks. */
+ * while another forks. A thread that begins or ends is inside it, too (its cache is made and given back): so none forks before
+ * all have begun, and none ends before all have done their last. */
+static pthread_barrier_t all_there, all_done;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 static pthread_mutex_t heap = PTHREAD_MUTEX_INITIALIZER;
 #define HEAP_LOCK() pthread_mutex_lock(&heap)
@@ -278,7 +281,7 @@ static bool fork_child(struct thread *t)
 	if (!pid) {
 		bool good = live_is_zero(WIPED, SIDE_PAGES) && live_is_zero(LATE_WIPED, SIDE_PAGES);
 
-		alarm(100);
+		alarm(patience(100));
 		t->depth++;
 		t->ops = max_ops - max_ops / 8;
 		t->rnd ^= 0x5555;
@@ -348,8 +351,12 @@ static bool run_ops(struct thread *t)
 static void *run_thread(void *arg)
 {
 	struct thread *t = arg;
+	bool good;
 
-	return (void *)(uintptr_t)!(run_ops(t) && check_all(t));
+	pthread_barrier_wait(&all_there);
+	good = run_ops(t) && check_all(t);
+	pthread_barrier_wait(&all_done);
+	return (void *)(uintptr_t)!good;
 }
 
 /* Big ranges with nothing in them: lengths beyond 32 bits in every message. */
@@ -377,18 +384,21 @@ static int work(void *arg, int sock)
 
 	if (madvise(at(LATE_WIPED), SIDE_PAGES * LIVE_PAGE, MADV_WIPEONFORK))
 		LIVE_DIE("MADV_WIPEONFORK: %s", strerror(errno));
+	pthread_barrier_init(&all_there, NULL, THREADS + 1);
+	pthread_barrier_init(&all_done, NULL, THREADS);
 	for (unsigned i = 0; i < THREADS; i++) {
 		struct thread *t = &thread[i];
 
-		HEAP_LOCK();
 		t->rnd = seed * 100 + i;
 		t->fresh = LIVE_BASE + i * STEP + (1ULL << 30);
 		t->piece[0] = (struct piece){ LIVE_BASE + i * STEP, PIECE_PAGES, calloc(PIECE_PAGES, sizeof(struct page)) };
 		for (unsigned k = 0; k < PIECE_PAGES; k++)
 			t->piece[0].page[k].from = t->piece[0].addr + k * LIVE_PAGE;
 		pthread_create(&id[i], NULL, run_thread, t);
-		HEAP_UNLOCK();
 	}
+	if (write(sock, "r", 1) != 1) /* the monitor starts when there is somebody to disturb it */
+		LIVE_DIE("the test is gone");
+	pthread_barrier_wait(&all_there);
 	sparse();
 	for (unsigned i = 0; i < THREADS; i++) {
 		pthread_join(id[i], &bad);
@@ -411,6 +421,7 @@ static void run(uint64_t seed, unsigned round)
 	struct thaw_stats st;
 	struct live l;
 	int fd, status;
+	char byte;
 
 	for (; n < THREADS; n++)
 		r[n] = (struct thaw_range){ LIVE_BASE + n * STEP, PIECE_PAGES * LIVE_PAGE, THAW_KIND_ANON, PROT_READ | PROT_WRITE, 0 };
@@ -424,12 +435,13 @@ static void run(uint64_t seed, unsigned round)
 	s = thaw_source_memfile(fd, at_, n - 1);
 	live_add(h, &l, s, r, n);
 	thaw_source_close(s);
-	LIVE_OK(thaw_start(h));
 	live_go(&l);
+	LIVE_CHECK(read(l.sock, &byte, 1) == 1);
+	LIVE_OK(thaw_start(h));
 	status = live_end(&l);
 	if (status)
 		LIVE_DIE("seed %llu: the worker ended with %d", (unsigned long long)seed, status);
-	LIVE_OK(thaw_wait(h, 0, 10000));
+	LIVE_OK(thaw_wait(h, 0, patience(10000)));
 	st = live_stats(h, 0);
 	total.events_fork += st.events_fork;
 	total.events_remap += st.events_remap;
@@ -445,23 +457,28 @@ static void run(uint64_t seed, unsigned round)
 	close(fd);
 }
 
+static bool all_seen(void)
+{
+	return total.events_fork && total.events_remap && total.events_remove && total.events_unmap;
+}
+
 int main(int argc, char **argv)
 {
-	uint64_t ms = argc > 1 ? atoi(argv[1]) : 6000, seed = argc > 2 ? atoi(argv[2]) : 1;
+	uint64_t ms = argc > 1 ? atoi(argv[1]) : thorough(6000, 2500), seed = argc > 2 ? atoi(argv[2]) : 1;
 	unsigned rounds = 0;
 
 	max_ops = 400;
 	deadline = now_ms() + ms;
 	do {
-		alarm(60);
+		alarm(patience(60));
 		run(seed + rounds, rounds);
 		rounds++;
-	} while (now_ms() < deadline && argc < 4);
+	} while ((now_ms() < deadline || (rounds < 30 && !all_seen())) && argc < 4);
 	printf("%u rounds: %llu forks, %llu remaps, %llu removes, %llu unmaps, %llu faults, %llu EAGAIN, %llu EEXIST, %llu ENOENT,"
 	       " %llu partial, %llu pages by copiers\n", rounds, (unsigned long long)total.events_fork,
 	       (unsigned long long)total.events_remap, (unsigned long long)total.events_remove,
 	       (unsigned long long)total.events_unmap, (unsigned long long)total.faults, (unsigned long long)total.eagain,
 	       (unsigned long long)total.eexist, (unsigned long long)total.enoent, (unsigned long long)total.partial,
 	       (unsigned long long)total.pages_background);
-	return !(total.events_fork && total.events_remap && total.events_remove && total.events_unmap);
+	return !all_seen();
 }

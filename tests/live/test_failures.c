@@ -2,6 +2,7 @@
 /* tests/live/test_failures.c - content that cannot be read: its readers wait or get SIGBUS, never a zero; all else goes on */
 #include "config.h"
 #include "support/live.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -132,7 +133,7 @@ static void test_wait(enum thaw_background policy)
 	broken = false;                          /* the disk is back */
 	LIVE_CHECK(next(&l, 8000) == 'y');
 	LIVE_CHECK(live_end(&l) == 0);
-	LIVE_OK(thaw_wait(h, 0, 20000));
+	LIVE_OK(thaw_wait(h, 0, patience(20000)));
 	LIVE_CHECK(live_stats(h, 0).io_errors > 0);
 	thaw_close(h);
 }
@@ -156,7 +157,7 @@ static void test_sigbus(enum thaw_background policy)
 		LIVE_DIE("policy %d: the worker said %d and %d", policy, a, b);
 	LIVE_CHECK(live_end(&l) == 0);
 	LIVE_CHECK(told >= 1 && told_error == EIO);
-	LIVE_OK(thaw_wait(h, 0, 5000));
+	LIVE_OK(thaw_wait(h, 0, patience(5000)));
 	thaw_close(h);
 }
 
@@ -183,7 +184,7 @@ static void test_cut_file(enum thaw_background policy, enum thaw_io io)
 	LIVE_CHECK(told >= 1);
 	live_kill(&l);
 	LIVE_CHECK(live_end(&l) == 128 + SIGKILL);
-	LIVE_OK(thaw_wait(h, 0, 3000));
+	LIVE_OK(thaw_wait(h, 0, patience(3000)));
 	thaw_close(h);
 	close(fd);
 }
@@ -192,7 +193,7 @@ int main(void)
 {
 	struct thaw *h = thaw_create();
 
-	alarm(100);
+	alarm(patience(100));
 	test_wait(THAW_BACKGROUND_RUN);
 	test_wait(THAW_BACKGROUND_STAY_LAZY);
 	for (unsigned i = 0; i < 2; i++) {

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "support/files_rig.h"
+#include "support/patience.h"
 
 static int tcp(int family, int number, int bound)
 {
@@ -125,7 +126,7 @@ static void verify_tcp(void)
 	CHECK(write(a, "hi", 2) == 2);
 	struct pollfd p = { .fd = 10, .events = POLLIN };
 
-	CHECK(poll(&p, 1, 2000) == 1);
+	CHECK(poll(&p, 1, patience(2000)) == 1);
 	b = accept(10, NULL, NULL);
 	CHECK(b >= 0);
 	CHECK(port_of(12) == 0 && port_of(13) == rig_shared(4) && !get(13, SOL_SOCKET, SO_ACCEPTCONN));

@@ -3,6 +3,7 @@
  * and its end is seen. Debug builds only. */
 #include "config.h"
 #include "support/live.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <string.h>
@@ -48,7 +49,7 @@ int main(void)
 #ifndef THAW_DEBUG
 	return 77; /* nothing can be injected */
 #endif
-	alarm(30);
+	alarm(patience(30));
 	setenv("THAW_INJECT", "engine.apply:ENOMEM:1", 1);
 	h = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_STAY_LAZY);
 	LIVE_OK(thaw_set_log(h, hear, NULL, THAW_LOG_ERROR));
@@ -66,7 +67,7 @@ int main(void)
 	LIVE_CHECK(thaw_wait(h, 0, 10) == -1 && thaw_get_errno() == ETIMEDOUT);
 	live_kill(&l);
 	LIVE_CHECK(live_end(&l) == 128 + 9);
-	LIVE_OK(thaw_wait(h, 0, 3000));
+	LIVE_OK(thaw_wait(h, 0, patience(3000)));
 	LIVE_CHECK(gone == 1);
 	thaw_close(h);
 	close(fd);

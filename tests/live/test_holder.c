@@ -6,6 +6,7 @@
 #include "kern/uffd.h"
 #include "thaw.h"
 #include "util/err.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -76,7 +77,7 @@ static void process(unsigned seed)
 	unsigned forks;
 	int fd;
 
-	alarm(60);
+	alarm(patience(60));
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	region = mmap(NULL, PAGES * 4096UL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	madvise(region, PAGES * 4096UL, MADV_NOHUGEPAGE);
@@ -93,10 +94,10 @@ static void process(unsigned seed)
 	for (forks = 0; forks < 500 && !shared->wrong; forks++) {
 		read_pages(seed++, 20);
 		if (fork() == 0) {
-			alarm(60);
+			alarm(patience(60));
 			read_pages(seed + 1000, 50);
 			if (seed % 2 && fork() == 0) { /* a grandchild that loses its parent */
-				alarm(60);
+				alarm(patience(60));
 				nap(100);
 				read_pages(seed + 2000, 50);
 			}
@@ -223,7 +224,7 @@ static bool read_log(int fd, char *buf, size_t size)
 	size_t at = 0;
 	ssize_t n;
 
-	while (poll(&p, 1, 10000) == 1) {
+	while (poll(&p, 1, patience(10000)) == 1) {
 		n = read(fd, buf + at, size - 1 - at);
 		if (n <= 0) {
 			buf[at] = '\0';
@@ -261,7 +262,7 @@ static unsigned named(const char *line, int *pids)
 
 static bool gone_within(pid_t pid, unsigned ms)
 {
-	while (ms--) {
+	for (ms = patience(ms); ms; ms--) {
 		if (waitpid(pid, NULL, __WALL | WNOHANG) == pid)
 			return true;
 		nap(1000);
@@ -414,7 +415,7 @@ static void round_of(unsigned seed, enum server server)
 		fail("the process was not ours to wait for");
 	waitpid(proc, NULL, 0);
 	/* Nobody who waits is left: all the others end by themselves, or by the signal that is on its way. */
-	for (left = 2000; left && (gone = waitpid(-1, NULL, __WALL | WNOHANG)) >= 0; left -= !gone)
+	for (left = patience(2000); left && (gone = waitpid(-1, NULL, __WALL | WNOHANG)) >= 0; left -= !gone)
 		if (!gone)
 			nap(1000);
 	if (!left)
@@ -463,7 +464,7 @@ static void killed_holder(void)
 	if (!thaw_holder_is_alive(h))
 		fail("a holder that was just made is taken for dead");
 	kill(thaw_holder_pid(h), SIGKILL);
-	for (i = 0; i < 5000 && thaw_holder_is_alive(h); i++)
+	for (i = 0; i < (unsigned)patience(5000) && thaw_holder_is_alive(h); i++)
 		nap(1000);
 	if (thaw_holder_is_alive(h))
 		fail("a dead holder is taken for alive");
@@ -508,13 +509,13 @@ int main(void)
 		return 77;
 	}
 	close(fd);
-	alarm(200);
+	alarm(patience(200));
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	clean_end();
 	killed_holder();
 	exec_ends();
-	for (i = 0; i < ROUNDS && !failures; i++)
+	for (i = 0; i < (unsigned)thorough(ROUNDS, 2 * SERVERS) && !failures; i++)
 		round_of(i + 1, i % SERVERS);
 	reap_all();
 	return failures ? 1 : 0;

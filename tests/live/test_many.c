@@ -5,6 +5,7 @@
  * the first one's file for one on the second's: same number, other file. */
 #include "config.h"
 #include "support/live.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -42,7 +43,7 @@ static int work(void *arg, int sock)
 
 static void *waiter(void *arg)
 {
-	return (void *)(intptr_t)thaw_wait(h, (intptr_t)arg, 30000);
+	return (void *)(intptr_t)thaw_wait(h, (intptr_t)arg, patience(30000));
 }
 
 /* Sums never run backwards, and never beyond the whole. */
@@ -71,7 +72,7 @@ int main(void)
 	struct thaw_stats st;
 	void *ret;
 
-	alarm(60);
+	alarm(patience(60));
 	for (uintptr_t i = 0; i < SPACES; i++)
 		live_start(&l[i], &range, 1, work, (void *)i);
 	h = live_monitor(THAW_IO_AUTO, 3, THAW_BACKGROUND_RUN);
@@ -102,7 +103,7 @@ int main(void)
 		pthread_join(t[i], &ret);
 		LIVE_CHECK(!ret);
 	}
-	LIVE_OK(thaw_wait(h, 0, 5000));
+	LIVE_OK(thaw_wait(h, 0, patience(5000)));
 	stop = true;
 	pthread_join(ask, NULL);
 	st = live_stats(h, 0);

@@ -5,6 +5,7 @@
  * that mark to the new address, and the page read as zero there when the space was finished. usage: test_moves [ms] */
 #include "config.h"
 #include "support/live.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -82,7 +83,7 @@ static struct thaw_stats run(const struct thaw_range *r, int fd, const struct th
 	status = live_end(&l);
 	if (status)
 		LIVE_DIE("the worker ended with %d", status);
-	LIVE_OK(thaw_wait(h, 0, 10000));
+	LIVE_OK(thaw_wait(h, 0, patience(10000)));
 	st = live_stats(h, 0);
 	thaw_close(h);
 	return st;
@@ -93,7 +94,7 @@ int main(int argc, char **argv)
 	struct thaw_range r[THREADS];
 	struct thaw_memfile_range at[THREADS];
 	struct timespec t0, t1;
-	long ms = argc > 1 ? atol(argv[1]) : 5000;
+	long ms = argc > 1 ? atol(argv[1]) : thorough(5000, 2500);
 	uint64_t enoent = 0, eagain = 0, remaps = 0;
 	unsigned rounds = 0;
 	int fd;
@@ -105,7 +106,7 @@ int main(int argc, char **argv)
 	do {
 		struct thaw_stats st;
 
-		alarm(60);
+		alarm(patience(60));
 		st = run(r, fd, at);
 		enoent += st.enoent;
 		eagain += st.eagain;

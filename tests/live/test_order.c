@@ -8,6 +8,7 @@
  * thousand times as many. usage: test_order [ms] */
 #include "config.h"
 #include "support/live.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -145,7 +146,7 @@ int main(int argc, char **argv)
 	struct thaw_range r[THREADS];
 	struct thaw_memfile_range at[THREADS];
 	struct timespec t0, t1;
-	long ms = argc > 1 ? atol(argv[1]) : 5000;
+	long ms = argc > 1 ? atol(argv[1]) : thorough(5000, 2500);
 	struct result sum = { 0 };
 	uint64_t remaps = 0;
 	unsigned rounds = 0;
@@ -156,7 +157,7 @@ int main(int argc, char **argv)
 	fd = live_file(false, SEED, r, THREADS, at);
 	clock_gettime(CLOCK_MONOTONIC, &t0);
 	do {
-		alarm(60);
+		alarm(patience(60));
 		remaps += run(rounds % 4 == 3 ? THAW_BACKGROUND_RUN : THAW_BACKGROUND_STAY_LAZY, r, fd, at, &sum);
 		rounds++;
 		clock_gettime(CLOCK_MONOTONIC, &t1);

@@ -6,6 +6,7 @@
  * process read zeros at the new address. Debug builds only. */
 #include "config.h"
 #include "support/live.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <string.h>
@@ -56,7 +57,7 @@ int main(void)
 	struct live l;
 	int fd;
 
-	alarm(30);
+	alarm(patience(30));
 	live_start(&l, &r, 1, work, NULL);
 	fd = live_file(false, SEED, &r, 1, &at);
 	s = thaw_source_memfile(fd, &at, 1);

@@ -5,6 +5,7 @@
 #include "kern/probe.h"
 #include "util/err.h"
 #include "util/inject.h"
+#include "support/patience.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -130,7 +131,7 @@ int main(void)
 	unsigned n, fds = count_fds();
 	int status;
 
-	alarm(60);
+	alarm(patience(60));
 	n = thaw_probe_all(items, THAW_PROBE_MAX);
 	check_all(items, n, true);
 	if (count_fds() != fds)

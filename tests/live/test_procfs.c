@@ -2,6 +2,7 @@
 /* test_procfs.c - mappings, flags, pages, ids and children are read as they were made */
 #include "config.h"
 #include "kern/procfs.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -231,7 +232,7 @@ static void test_ids(void)
 
 int main(void)
 {
-	alarm(60);
+	alarm(patience(60));
 	test_maps();
 	test_flags();
 	test_pages();

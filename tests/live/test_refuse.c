@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,11 +30,28 @@
 #include "kern/procfs.h"
 #include "kern/uffd.h"
 #include "util/err.h"
+#include "support/patience.h"
 
 #define MSEAL 462
 #define MEMFD_SECRET 447
 
 static char scratch[64];
+
+static void read_line(pid_t pid, const char *file, const char *key, char value[128])
+{
+	char path[64], line[256];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
+	f = fopen(path, "re");
+	value[0] = '\0';
+	while (f && fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, strlen(key)))
+			snprintf(value, 128, "%s", line + strlen(key));
+	if (f)
+		fclose(f);
+	value[strcspn(value, "\n")] = '\0';
+}
 
 /* ---- what the targets have; false: this kernel or user has no such thing -------------------------------------------- */
 static bool has_aio(void)
@@ -134,15 +152,17 @@ static bool has_child(void)
 
 static bool has_zombie(void)
 {
+	siginfo_t si;
+
 	if (fork() == 0)
 		_exit(0);
-	usleep(50000);
-	return true;
+	return waitid(P_ALL, 0, &si, WEXITED | WNOWAIT) == 0;
 }
 
 static bool has_tracer(void)
 {
 	pid_t target = getpid();
+	char value[128] = "";
 
 	if (fork() == 0) {
 		if (fork())
@@ -159,7 +179,8 @@ static bool has_tracer(void)
 		_exit(0);
 	}
 	wait(NULL);
-	usleep(100000);
+	while (read_line(target, "status", "TracerPid:\t", value), !strcmp(value, "0"))
+		usleep(1000);
 	return true;
 }
 
@@ -175,10 +196,18 @@ static bool has_seccomp(void)
 		       1, &(struct { uint16_t code; uint8_t t, f; uint32_t k; }){ 6, 0, 0, SECCOMP_RET_ALLOW } }) == 0;
 }
 
+static _Atomic bool unshared;
+
 static void *unshares(void *fs)
 {
+	sigset_t all;
+
+	/* SIGUSR1 is the main thread's, whose name is looked at; the kernel would give it to either. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	if (unshare(fs ? CLONE_FS : CLONE_FILES))
 		_exit(1);
+	atomic_store(&unshared, true);
 	for (;;)
 		pause();
 	return NULL;
@@ -188,7 +217,11 @@ static bool has_thread(bool fs)
 {
 	pthread_t t;
 
-	return pthread_create(&t, NULL, unshares, fs ? (void *)scratch : NULL) == 0 && usleep(50000) == 0;
+	if (pthread_create(&t, NULL, unshares, fs ? (void *)scratch : NULL))
+		return false;
+	while (!atomic_load(&unshared))
+		usleep(1000);
+	return true;
 }
 
 static bool has_own_fs(void)
@@ -216,8 +249,7 @@ static bool has_no_cwd(void)
 
 static bool has_stopped(void)
 {
-	prctl(PR_SET_NAME, "ready");
-	return raise(SIGSTOP) == 0;
+	return raise(SIGSTOP) == 0; /* "ready" when it goes on */
 }
 
 static bool has_no_vdso(void)
@@ -277,28 +309,12 @@ static void on_user(int sig)
 	prctl(PR_SET_NAME, name);
 }
 
-static void read_line(pid_t pid, const char *file, const char *key, char value[128])
-{
-	char path[64], line[256];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
-	f = fopen(path, "re");
-	value[0] = '\0';
-	while (f && fgets(line, sizeof(line), f))
-		if (!strncmp(line, key, strlen(key)))
-			snprintf(value, 128, "%s", line + strlen(key));
-	if (f)
-		fclose(f);
-	value[strcspn(value, "\n")] = '\0';
-}
-
 static bool has_name(pid_t pid, const char *want)
 {
 	char name[128] = "";
 	int i;
 
-	for (i = 0; i < 500; i++) {
+	for (i = 0; i < patience(500); i++) {
 		read_line(pid, "comm", "", name);
 		if (!strcmp(name, want) || !strcmp(name, "absent"))
 			break;
@@ -341,6 +357,26 @@ static void refuse(pid_t pid, const char *name, const char *words)
 	printf("%s: %s\n", name, thaw_err_text());
 }
 
+static bool has_state(pid_t pid, char state)
+{
+	char value[128] = "";
+	int i;
+
+	for (i = 0; i < patience(500) && value[0] != state; i++) {
+		read_line(pid, "status", "State:\t", value);
+		usleep(10000);
+	}
+	return value[0] == state;
+}
+
+static bool has_stop(pid_t pid)
+{
+	char value[128] = "";
+
+	read_line(pid, "status", "State:\t", value);
+	return value[0] == 'T' || value[0] == 't';
+}
+
 static void goes_on(pid_t pid, const char *name, bool stopped)
 {
 	char value[128];
@@ -348,13 +384,10 @@ static void goes_on(pid_t pid, const char *name, bool stopped)
 	read_line(pid, "status", "TracerPid:\t", value);
 	if (strcmp(value, "0") && strcmp(name, "tracer"))
 		die(name, "still traced");
-	read_line(pid, "status", "State:\t", value);
-	if (stopped != (value[0] == 'T'))
-		die(name, value);
-	if (stopped) { /* it names itself "ready" once more */
-		kill(pid, SIGCONT);
-		usleep(200000);
-	}
+	if (stopped ? !has_state(pid, 'T') : has_stop(pid))
+		die(name, "is not as it was");
+	if (stopped && (kill(pid, SIGCONT) || !has_name(pid, "ready")))
+		die(name, "does not continue");
 	if (kill(pid, SIGUSR1) || !has_name(pid, "alive-1"))
 		die(name, "does not go on");
 }
@@ -362,13 +395,13 @@ static void goes_on(pid_t pid, const char *name, bool stopped)
 static void run_case(size_t i)
 {
 	pid_t pid = start(cases[i].make);
+	bool stopped = !strcmp(cases[i].name, "stopped");
 
-	if (!has_name(pid, "ready")) {
+	if (stopped ? !has_state(pid, 'T') : !has_name(pid, "ready")) {
 		printf("%s: not on this machine\n", cases[i].name);
 	} else {
-		usleep(20000);
 		refuse(pid, cases[i].name, cases[i].words);
-		goes_on(pid, cases[i].name, !strcmp(cases[i].name, "stopped"));
+		goes_on(pid, cases[i].name, stopped);
 	}
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
@@ -391,7 +424,7 @@ static void vforked(void)
 		}
 		_exit(0);
 	}
-	for (i = 0; i < 200 && !child; i++) {
+	for (i = 0; i < patience(200) && !child; i++) {
 		char file[32];
 
 		usleep(10000);
@@ -425,7 +458,8 @@ static void leader_gone(void)
 		pthread_create(&t, NULL, outlives, NULL);
 		pthread_exit(NULL);
 	}
-	usleep(200000);
+	if (!has_state(pid, 'Z'))
+		die("leader gone", "it does not go");
 	refuse(pid, "leader gone", "main thread has ended");
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
@@ -470,7 +504,7 @@ int main(void)
 	size_t i;
 
 	setvbuf(stdout, NULL, _IONBF, 0);
-	alarm(120);
+	alarm(patience(120));
 	strcpy(scratch, "/var/tmp/thaw-refuse-XXXXXX");
 	if (!mkdtemp(scratch))
 		die("scratch", strerror(errno));

@@ -20,6 +20,7 @@
 #include "checkpoint/tracee.h"
 #include "kern/procfs.h"
 #include "util/err.h"
+#include "support/patience.h"
 
 #define AREA (256u << 10)
 
@@ -41,6 +42,9 @@ static int64_t ms_since(const struct timespec *t0)
 	return (t.tv_sec - t0->tv_sec) * 1000 + (t.tv_nsec - t0->tv_nsec) / 1000000;
 }
 
+/* How long a target sleeps or computes: long enough to be stopped in it. */
+#define NAP_MS (2300 + patience(200))
+
 /* ---- targets: exit 0 when nothing odd was seen -------------------------------------------------------------- */
 static void on_signal(int sig)
 {
@@ -49,14 +53,14 @@ static void on_signal(int sig)
 
 static int sleeps(void)
 {
-	struct timespec t0, want = { 1, 200000000 };
+	struct timespec t0, want = { NAP_MS / 1000, NAP_MS % 1000 * 1000000 };
 	int64_t ms;
 
 	clock_gettime(CLOCK_MONOTONIC, &t0);
 	if (syscall(SYS_nanosleep, &want, NULL))
 		return 2;
 	ms = ms_since(&t0);
-	return ms >= 1199 && ms < 1600 ? 0 : 3;
+	return ms >= NAP_MS - 1 && ms < NAP_MS + patience(1000) ? 0 : 3;
 }
 
 static int polls(void)
@@ -65,10 +69,10 @@ static int polls(void)
 	int64_t ms;
 
 	clock_gettime(CLOCK_MONOTONIC, &t0);
-	if (poll(NULL, 0, 1200))
+	if (poll(NULL, 0, NAP_MS))
 		return 2;
 	ms = ms_since(&t0);
-	return ms >= 1199 && ms < 1600 ? 0 : 3;
+	return ms >= NAP_MS - 1 && ms < NAP_MS + patience(1000) ? 0 : 3;
 }
 
 static int waits_for_signal(void)
@@ -81,7 +85,7 @@ static int waits_for_signal(void)
 	sigaddset(&old, SIGUSR1);
 	sigaddset(&old, SIGHUP);
 	sigprocmask(SIG_SETMASK, &old, NULL);
-	alarm(20);
+	alarm(patience(20));
 	if (sigsuspend(&none) != -1 || errno != EINTR)
 		return 2;
 	sigprocmask(SIG_SETMASK, NULL, &now);
@@ -102,7 +106,7 @@ static int computes(void)
 
 	signal(SIGTRAP, SIG_IGN);
 	clock_gettime(CLOCK_MONOTONIC, &t0);
-	while (ms_since(&t0) < 1500) {
+	while (ms_since(&t0) < NAP_MS + 300) {
 		uint64_t in = 0x0123456789abcdefULL, out[4] = { 0 };
 
 		__asm__ volatile("movq %1, %%xmm0\n movq %1, %%xmm7\n movq %1, %%xmm15\n mov %1, %%r13\n mov %1, %%r9\n"
@@ -161,7 +165,7 @@ static void seize(struct thaw_remote *r, pid_t pid)
 	find_vdso(pid, &start, &end);
 	CHECK(thaw_tracee_ptrace(PTRACE_SEIZE, pid, 0, 0) == 0);
 	CHECK(thaw_tracee_ptrace(PTRACE_INTERRUPT, pid, 0, 0) == 0);
-	CHECK(thaw_tracee_wait(pid, &status, 5000) == 0 && thaw_tracee_is_event_stop(status));
+	CHECK(thaw_tracee_wait(pid, &status, patience(5000)) == 0 && thaw_tracee_is_event_stop(status));
 	CHECK(thaw_remote_find(r, pid, start, end - start) == 0);
 }
 
@@ -279,7 +283,7 @@ static void death(void)
 		_exit(kill(pid, SIGKILL));
 	}
 	CHECK(thaw_batch_run(b, pid, NULL) == -ESRCH);
-	CHECK(strstr(thaw_err_text(), "ended") && ms_since(&t0) < 5000);
+	CHECK(strstr(thaw_err_text(), "ended") && ms_since(&t0) < patience(5000));
 	thaw_batch_free(b);
 	expect_exit(killer, "killer");
 }
@@ -341,7 +345,7 @@ static void heals_single_call(void)
 
 int main(void)
 {
-	alarm(60);
+	alarm(patience(60));
 	CHECK(pipe(ready) == 0 && pipe(gate) == 0);
 	unnoticed(sleeps, "nanosleep", 20);
 	unnoticed(polls, "poll", 20);

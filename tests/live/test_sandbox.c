@@ -5,6 +5,7 @@
 #include "kern/sandbox.h"
 #include "kern/uffd.h"
 #include "util/err.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -68,7 +69,7 @@ static int run(enum thaw_role role, void (*act)(void), char *line, size_t size)
 	if (pid == 0) {
 		pthread_t thread;
 
-		alarm(20);
+		alarm(patience(20));
 		if (thaw_sandbox_attach(fds[1]))
 			_exit(98);
 		pthread_create(&thread, NULL, in_role, &t);

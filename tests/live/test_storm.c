@@ -4,6 +4,7 @@
  * With an event always on its way nearly every fill is refused (EAGAIN). A fault that is refused is neither lost nor spun on. */
 #include "config.h"
 #include "support/live.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -117,7 +118,7 @@ static void run(enum thaw_background policy, unsigned monitors_readers)
 	status = live_end(&l);
 	if (status)
 		LIVE_DIE("policy %d: the worker ended with %d", policy, status);
-	LIVE_OK(thaw_wait(h, 0, 5000));
+	LIVE_OK(thaw_wait(h, 0, patience(5000)));
 	st = live_stats(h, 0);
 	printf("policy %d: %llu faults, %llu events, %llu EAGAIN, p50 %llu us, max %llu us\n", policy,
 	       (unsigned long long)st.faults, (unsigned long long)(st.events_remap + st.events_remove + st.events_unmap),
@@ -130,7 +131,7 @@ static void run(enum thaw_background policy, unsigned monitors_readers)
 
 int main(void)
 {
-	alarm(120);
+	alarm(patience(120));
 	run(THAW_BACKGROUND_STAY_LAZY, 1);
 	run(THAW_BACKGROUND_STAY_LAZY, 2);
 	run(THAW_BACKGROUND_RUN, 1);

@@ -5,6 +5,7 @@
 #include "kern/uffd.h"
 #include "util/err.h"
 #include "util/inject.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -191,7 +192,7 @@ static struct uffd_msg message(int uffd)
 	struct pollfd p = { .fd = uffd, .events = POLLIN };
 	struct uffd_msg m = { 0 };
 
-	if (poll(&p, 1, 5000) == 1 && thaw_uffd_read(uffd, &m, 1) != sizeof(m))
+	if (poll(&p, 1, patience(5000)) == 1 && thaw_uffd_read(uffd, &m, 1) != sizeof(m))
 		m.event = 0;
 	return m;
 }
@@ -541,7 +542,7 @@ int main(void)
 	unsigned i;
 	int fd;
 
-	alarm(120);
+	alarm(patience(120));
 	fd = thaw_uffd_open_features(THAW_UFFD_EVENTS, NULL);
 	if (fd < 0) {
 		fprintf(stderr, "%s\n", thaw_err_text());

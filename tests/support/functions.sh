@@ -30,12 +30,14 @@ unset fd
 : "${THAW_SRCDIR:=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}"
 : "${THAW_BUILDDIR:=$PWD}"
 export THAW_SRCDIR THAW_BUILDDIR
+. "$THAW_SRCDIR/contrib/bare.sh"
 THAW=$THAW_BUILDDIR/thaw
 export THAW
 TEST_NAME=$(basename "$0" .sh)
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/thaw-$TEST_NAME.XXXXXX") || exit 1
 export TMP
 export THAW_TEST_ID=$TEST_NAME.$$.$RANDOM
+PATIENCE=${THAW_TEST_PATIENCE:-1} # a factor for everything that is waited for: the machine may be an emulated one
 REMEMBERED=()
 AT_EXIT=()
 
@@ -89,18 +91,6 @@ remember()
 	REMEMBERED+=("$@")
 }
 
-# bare COMMAND ARG...: becomes it, without the descriptors that a shell or make has beside the standard three: a process
-# that shares a pipe with make cannot be checkpointed
-bare()
-{
-	local path fd
-	for path in "/proc/$BASHPID/fd"/*; do
-		fd=${path##*/}
-		[ "$fd" -gt 2 ] && eval "exec $fd>&-"
-	done
-	exec "$@"
-}
-
 # spawn COMMAND ARG...: run in the background in a session of its own; SPAWNED is its pid
 spawn()
 {
@@ -121,13 +111,22 @@ is_gone()
 	! is_alive "$1"
 }
 
+# timeout SECONDS COMMAND ARG...: as the program, with more patience where THAW_TEST_PATIENCE asks for it
+timeout()
+{
+	local seconds=$1
+	shift
+	[[ ! $seconds =~ ^[0-9]+$ ]] || seconds=$((seconds * PATIENCE))
+	command timeout "$seconds" "$@"
+}
+
 # eventually SECONDS COMMAND ARG...: until it succeeds; fails when it has not within that time
 eventually()
 {
-	local deadline=$(($(date +%s%N) / 1000000 + $1 * 1000))
+	local deadline=$((${EPOCHREALTIME/./} + $1 * PATIENCE * 1000000))
 	shift
 	until "$@" >/dev/null 2>&1; do
-		[ $(($(date +%s%N) / 1000000)) -lt "$deadline" ] || return 1
+		[ "${EPOCHREALTIME/./}" -lt "$deadline" ] || return 1
 		sleep 0.05
 	done
 }
@@ -135,13 +134,12 @@ eventually()
 # The processes that carry this test's mark. Not this shell: environ is what a program was started with.
 marked()
 {
-	local dir pid
-	for dir in /proc/[0-9]*; do
-		pid=${dir#/proc/}
-		[ "$pid" = "$$" ] || [ "$pid" = "$BASHPID" ] && continue
-		if grep -qsa "THAW_TEST_ID=$THAW_TEST_ID" "$dir/environ" && is_alive "$pid"; then
-			echo "$pid"
-		fi
+	local environ pid
+	local all=(/proc/[0-9]*/environ) # before there is a grep that would find itself
+	grep -lsa "THAW_TEST_ID=$THAW_TEST_ID" "${all[@]}" | while read -r environ; do
+		pid=${environ#/proc/}
+		pid=${pid%/environ}
+		[ "$pid" = "$$" ] || [ "$pid" = "$BASHPID" ] || ! is_alive "$pid" || echo "$pid"
 	done
 }
 

@@ -2,6 +2,7 @@
 /* tests/support/live.c - workers with missing memory, and known content */
 #include "config.h"
 #include "live.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -151,7 +152,7 @@ static _Noreturn void be_worker(pid_t test, int sock, const struct thaw_range *r
 	close(uffd); /* the monitor's is to be the only one: it ends the matter by closing it */
 	if (read(sock, &byte, 1) != 1)
 		_exit(98);
-	alarm(120);
+	alarm(patience(120));
 	exit(fn(arg, sock));
 }
 

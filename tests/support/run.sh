@@ -16,12 +16,11 @@ export THAW_TEST_RUN=$$.$RANDOM$RANDOM
 left()
 {
 	local environ pid
-	for environ in /proc/[0-9]*/environ; do
+	local all=(/proc/[0-9]*/environ) # before there is a grep that would find itself
+	grep -lsazx "THAW_TEST_RUN=$THAW_TEST_RUN" "${all[@]}" | while read -r environ; do
 		pid=${environ#/proc/}
 		pid=${pid%/environ}
-		if grep -qsazx "THAW_TEST_RUN=$THAW_TEST_RUN" "$environ" && ! grep -qs '^State:.[ZX]' "/proc/$pid/status"; then
-			echo "$pid"
-		fi
+		! grep -qs '^State:.[^ZX]' "/proc/$pid/status" || echo "$pid"
 	done
 }
 

@@ -144,9 +144,11 @@ static int start(struct thaw_batch *b, pid_t tid)
 	return rc < 0 ? rc : thaw_tracee_ptrace(PTRACE_CONT, tid, 0, 0);
 }
 
-/* A stop that nobody asked for: a leftover interrupt, a group stop, SIGSTOP, a clone. The thread goes on. */
-static int go_on(struct thaw_remote *r, pid_t tid, int status)
+/* A stop that nobody asked for: a leftover interrupt, a group stop, SIGSTOP, a clone. The thread goes on without a signal. */
+static int unasked(void *opaque, pid_t tid, int status)
 {
+	struct thaw_remote *r = opaque;
+
 	if (status >> 16) {
 		if (!thaw_tracee_is_event_stop(status))
 			thaw_tracee_ptrace(PTRACE_GETEVENTMSG, tid, 0, (uintptr_t)&r->event_msg);
@@ -156,7 +158,7 @@ static int go_on(struct thaw_remote *r, pid_t tid, int status)
 		return thaw_err_set(-EIO, "thread %d: signal %d while system calls were made in it", tid,
 				    WSTOPSIG(status));
 	}
-	return thaw_tracee_ptrace(PTRACE_CONT, tid, 0, 0);
+	return 0;
 }
 
 static bool dying(pid_t tid)
@@ -180,7 +182,7 @@ static int wait_done(struct thaw_batch *b, pid_t tid, struct thaw_remote_control
 			return rc;
 		rc = thaw_tracee_poll(tid, &status);
 		if (rc > 0)
-			rc = go_on(b->r, tid, status);
+			rc = unasked(b->r, tid, status) ?: thaw_tracee_ptrace(PTRACE_CONT, tid, 0, 0);
 		if (rc < 0)
 			return rc;
 		if (turn < 300 && quick) {
@@ -200,15 +202,11 @@ static int stop(struct thaw_batch *b, pid_t tid)
 	int rc, status;
 
 	rc = thaw_tracee_ptrace(PTRACE_INTERRUPT, tid, 0, 0);
-	while (rc >= 0) {
-		rc = thaw_tracee_wait(tid, &status, STOP_TIMEOUT_MS);
-		if (rc == -ETIMEDOUT)
-			return thaw_err_set(rc, "thread %d did not stop within %d s", tid, STOP_TIMEOUT_MS / 1000);
-		if (rc < 0 || thaw_tracee_is_event_stop(status))
-			return rc;
-		rc = go_on(b->r, tid, status);
-	}
-	return rc;
+	if (rc >= 0)
+		rc = thaw_tracee_halt(tid, &status, STOP_TIMEOUT_MS, unasked, b->r);
+	if (rc == -ETIMEDOUT)
+		thaw_err_set(rc, "thread %d did not stop within %d s", tid, STOP_TIMEOUT_MS / 1000);
+	return rc < 0 ? rc : 0;
 }
 
 /* After the stop: is the thread still where we left it, in the napping loop? */

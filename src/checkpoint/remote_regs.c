@@ -62,6 +62,14 @@ int thaw_remote_save(pid_t tid, struct thaw_remote_saved *s)
 	return thaw_tracee_ptrace(PTRACE_SETSIGMASK, tid, sizeof(all), (uintptr_t)&all);
 }
 
+static int pass_over(void *opaque, pid_t tid, int status)
+{
+	(void)opaque;
+	(void)tid;
+	(void)status;
+	return 0;
+}
+
 /* From any stop into a PTRACE_EVENT_STOP. No signal can come in between but SIGSTOP and SIGKILL: all others are blocked. */
 static int to_event_stop(pid_t tid)
 {
@@ -79,16 +87,13 @@ static int to_event_stop(pid_t tid)
 	r = thaw_tracee_ptrace(PTRACE_SETREGS, tid, 0, (uintptr_t)&regs);
 	if (r >= 0)
 		r = thaw_tracee_ptrace(PTRACE_INTERRUPT, tid, 0, 0);
-	while (r >= 0) {
+	if (r >= 0)
 		r = thaw_tracee_ptrace(PTRACE_CONT, tid, 0, 0);
-		if (r >= 0)
-			r = thaw_tracee_wait(tid, &status, STOP_TIMEOUT_MS);
-		if (r == -ETIMEDOUT)
-			return thaw_err_set(r, "thread %d did not stop within %d s", tid, STOP_TIMEOUT_MS / 1000);
-		if (r >= 0 && thaw_tracee_is_event_stop(status))
-			return 0;
-	}
-	return r;
+	if (r >= 0)
+		r = thaw_tracee_halt(tid, &status, STOP_TIMEOUT_MS, pass_over, NULL);
+	if (r == -ETIMEDOUT)
+		thaw_err_set(r, "thread %d did not stop within %d s", tid, STOP_TIMEOUT_MS / 1000);
+	return r < 0 ? r : 0;
 }
 
 int thaw_remote_restore(pid_t tid, const struct thaw_remote_saved *s)

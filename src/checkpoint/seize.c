@@ -95,6 +95,8 @@ static int refused(pid_t pid, pid_t tid, int err)
 /* 1: seized and asked to stop; 0: the thread has ended, forget it. */
 static int interrupt(struct thaw_seized *s, struct thaw_seized_thread *t)
 {
+	if (t->seized)
+		return 1;
 	/* Should we be killed at a system call stop, the thread is sent the stop's signal number: SYSGOOD makes it an impossible
 	 * one in place of SIGTRAP. */
 	if (ptrace(PTRACE_SEIZE, t->tid, NULL, (void *)PTRACE_O_TRACESYSGOOD) < 0) {
@@ -180,20 +182,15 @@ static int await_stop(struct thaw_seized *s, struct thaw_seized_thread *t)
 {
 	int status, r;
 
-	for (;;) {
-		r = thaw_tracee_wait(t->tid, &status, STOP_TIMEOUT_MS);
-		if (r == -ESRCH)
-			return 0;
-		if (r == -ETIMEDOUT)
-			return stuck(s, t->tid);
-		if (r < 0)
-			return r;
-		if (thaw_tracee_is_event_stop(status))
-			break;
-		if (ptrace(PTRACE_CONT, t->tid, NULL, (void *)(uintptr_t)(status >> 16 ? 0 : WSTOPSIG(status))) < 0 &&
-		    errno == ESRCH)
-			continue; /* it is being killed: the next wait tells */
-	}
+	if (t->stopped)
+		return 1;
+	r = thaw_tracee_halt(t->tid, &status, STOP_TIMEOUT_MS, NULL, NULL);
+	if (r == -ESRCH)
+		return 0;
+	if (r == -ETIMEDOUT)
+		return stuck(s, t->tid);
+	if (r < 0)
+		return r;
 	t->stopped = true;
 	if (WSTOPSIG(status) != SIGTRAP)
 		return thaw_err_set(-EBUSY, "process %d is stopped by a signal (%s): not supported; continue it first "
@@ -202,23 +199,14 @@ static int await_stop(struct thaw_seized *s, struct thaw_seized_thread *t)
 	return r < 0 ? r : 1;
 }
 
-/* One turn: everybody new is interrupted, then awaited, so that all stop at about the same time. */
-static int stop_new(struct thaw_seized *s)
+/* One step with every thread; one that has ended is forgotten. */
+static int each(struct thaw_seized *s, int (*step)(struct thaw_seized *s, struct thaw_seized_thread *t))
 {
 	unsigned i;
 	int r;
 
 	for (i = 0; i < s->n;) {
-		r = s->threads[i].seized ? 1 : interrupt(s, &s->threads[i]);
-		if (r < 0)
-			return r;
-		if (r)
-			i++;
-		else
-			drop_thread(s, &s->threads[i]);
-	}
-	for (i = 0; i < s->n;) {
-		r = s->threads[i].stopped ? 1 : await_stop(s, &s->threads[i]);
+		r = step(s, &s->threads[i]);
 		if (r < 0)
 			return r;
 		if (r)
@@ -227,6 +215,14 @@ static int stop_new(struct thaw_seized *s)
 			drop_thread(s, &s->threads[i]);
 	}
 	return 0;
+}
+
+/* One turn: everybody new is interrupted, then awaited, so that all stop at about the same time. */
+static int stop_new(struct thaw_seized *s)
+{
+	int r = each(s, interrupt);
+
+	return r < 0 ? r : each(s, await_stop);
 }
 
 static int stop_all(struct thaw_seized *s)
@@ -308,9 +304,7 @@ static void release_thread(struct thaw_seized_thread *t)
 		return;
 	if (!t->stopped) { /* it may never have been asked, or may stop any moment */
 		ptrace(PTRACE_INTERRUPT, t->tid, NULL, NULL);
-		while (thaw_tracee_wait(t->tid, &status, STOP_TIMEOUT_MS) == 0 && !thaw_tracee_is_event_stop(status) &&
-		       ptrace(PTRACE_CONT, t->tid, NULL, (void *)(uintptr_t)(status >> 16 ? 0 : WSTOPSIG(status))) == 0)
-			;
+		thaw_tracee_halt(t->tid, &status, STOP_TIMEOUT_MS, NULL, NULL);
 	}
 	if (t->borrowed)
 		thaw_remote_restore(t->tid, &t->saved);

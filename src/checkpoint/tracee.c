@@ -4,10 +4,8 @@
 #include "checkpoint/tracee.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
@@ -15,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kern/procfs.h"
 #include "util/err.h"
 
 #define YIELD_LONG_NS 100000
@@ -41,21 +40,9 @@ int thaw_tracee_ptrace(int request, pid_t tid, uintptr_t addr, uintptr_t data)
 
 char thaw_tracee_state(pid_t tid)
 {
-	char path[64], buf[512], *p;
-	ssize_t n;
-	int fd;
+	struct thaw_proc_stat st;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = read(fd, buf, sizeof(buf) - 1);
-	close(fd);
-	if (n <= 0)
-		return 0;
-	buf[n] = '\0';
-	p = strrchr(buf, ')'); /* the name may hold anything */
-	return p && p[1] == ' ' ? p[2] : 0;
+	return thaw_procfs_stat(tid, &st) == 0 ? st.state : 0;
 }
 
 int thaw_tracee_poll(pid_t tid, int *status)
@@ -120,6 +107,35 @@ int thaw_tracee_wait(pid_t tid, int *status, int timeout_ms)
 		nanosleep(&nap, NULL);
 		if (nap.tv_nsec < 1000000)
 			nap.tv_nsec *= 2;
+	}
+}
+
+static int deliver(void *opaque, pid_t tid, int status)
+{
+	(void)opaque;
+	(void)tid;
+	return status >> 16 ? 0 : WSTOPSIG(status);
+}
+
+int thaw_tracee_halt(pid_t tid, int *status, int timeout_ms, thaw_tracee_other *other, void *opaque)
+{
+	uint64_t end = now_ns() + (uint64_t)timeout_ms * 1000000, now;
+	int r, sig;
+
+	for (;;) {
+		now = now_ns();
+		r = now < end ? thaw_tracee_wait(tid, status, (int)((end - now) / 1000000)) : -ETIMEDOUT;
+		if (r < 0 || thaw_tracee_is_event_stop(*status))
+			return r;
+		sig = other ? other(opaque, tid, *status) : deliver(NULL, tid, *status);
+		if (sig < 0)
+			return sig;
+		/* Whatever a thread stops for, it forgets the request that was pending. It may have come while the thread was
+		 * taking a signal already (for a POSIX timer's the kernel lets requests in meanwhile), and then the stop for that
+		 * signal was all that came of it: the next would be the one for the next signal, and so on. A request that is
+		 * still pending is not doubled. Errors: it is being killed, which the next wait tells. */
+		ptrace(PTRACE_INTERRUPT, tid, NULL, NULL);
+		ptrace(PTRACE_CONT, tid, NULL, (void *)(uintptr_t)sig);
 	}
 }
 

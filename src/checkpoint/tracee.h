@@ -23,6 +23,12 @@ int thaw_tracee_poll(pid_t tid, int *status); /* 1: a stop, 0: none yet, or -err
  * is better than to go on yielding. */
 bool thaw_tracee_yield(void);
 
+/* Takes a thread that was sent PTRACE_INTERRUPT to its PTRACE_EVENT_STOP, past the stops that come before, in timeout_ms all in
+ * all. other: what the thread goes on with after such a stop: a signal or 0, or -errno to leave it there; NULL: with the signal
+ * that it was about to take. Errors as thaw_tracee_wait. */
+typedef int thaw_tracee_other(void *opaque, pid_t tid, int status);
+int thaw_tracee_halt(pid_t tid, int *status, int timeout_ms, thaw_tracee_other *other, void *opaque);
+
 /* Is the status a PTRACE_EVENT_STOP (PTRACE_INTERRUPT, group stop, new thread)? */
 bool thaw_tracee_is_event_stop(int status);
 /* Is the thread, in a ptrace stop now, in a PTRACE_EVENT_STOP? 1, 0 or -errno. */

@@ -56,6 +56,8 @@ static int check_vma(const struct thaw_vma *v)
 	for (i = 0; i < sizeof(refused_flags) / sizeof(refused_flags[0]); i++)
 		if (v->flags & refused_flags[i].flag)
 			return refuse(v, refused_flags[i].sentence);
+	if (v->pkey && v->prot != PROT_EXEC) /* the kernel finds a key for execute-only memory by itself */
+		return refuse(v, "has a protection key (pkey_mprotect): not supported");
 	return 0;
 }
 

@@ -25,6 +25,7 @@
 #define GDT_TLS 3
 #define IOPRIO_WHO_PROCESS 1
 #define SIGINFO_SIZE 128
+#define SPECULATIONS 2 /* store bypass, indirect branches */
 
 static int fail(const struct thaw_dumper *d, pid_t tid, const char *what, int err)
 {
@@ -110,6 +111,23 @@ static int dump_rseq(pid_t tid, ThawState__Thread *t)
 	t->rseq->signature = c.signature;
 	t->rseq->flags = c.flags;
 	return 0;
+}
+
+/* Linux 6.4; before, nobody tells. */
+struct user_dispatch {
+	uint64_t mode, selector, offset, len;
+};
+#define GET_SYSCALL_USER_DISPATCH 0x4211
+
+static int refuse_dispatch(const struct thaw_dumper *d, pid_t tid)
+{
+	struct user_dispatch u = { 0 };
+	int r = thaw_tracee_ptrace(GET_SYSCALL_USER_DISPATCH, tid, sizeof(u), (uintptr_t)&u);
+
+	if (r < 0 || !u.mode)
+		return r == -ESRCH ? r : 0;
+	return thaw_err_set(-ENOTSUP, "process %d: thread %d takes system calls itself (PR_SET_SYSCALL_USER_DISPATCH, as wine "
+			    "does): not supported", d->pid, tid);
 }
 
 /* ---- credentials --------------------------------------------------------------------------------------------------- */
@@ -219,6 +237,8 @@ static int ask(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_seized_t
 	thaw_batch_call(b, 0, SYS_prctl, PR_GET_PDEATHSIG, death_at, 0, 0, 0, 0);
 	thaw_batch_call(b, 0, SYS_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0, 0);
 	thaw_batch_call(b, 0, SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0, 0);
+	for (unsigned which = 0; which < SPECULATIONS; which++)
+		thaw_batch_call(b, 0, SYS_prctl, PR_GET_SPECULATION_CTRL, which, 0, 0, 0, 0);
 	r = thaw_batch_run(b, st->tid, NULL);
 	if (r == 0)
 		r = thaw_batch_read(b, stack_at, &stack, sizeof(stack));
@@ -240,6 +260,14 @@ static int ask(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_seized_t
 	t->pdeathsig = (uint32_t)death;
 	t->creds->securebits = (uint32_t)thaw_batch_result(b, 3);
 	t->timer_slack = (uint64_t)thaw_batch_result(b, 4);
+	t->speculation = thaw_dump_alloc(SPECULATIONS * sizeof(*t->speculation));
+	for (t->n_speculation = 0; t->n_speculation < SPECULATIONS; t->n_speculation++) {
+		int64_t v = thaw_batch_result(b, 5 + (int)t->n_speculation);
+
+		/* What the thread could set, and has. */
+		t->speculation[t->n_speculation] = v > 0 && v & PR_SPEC_PRCTL ?
+			(uint32_t)v & (PR_SPEC_DISABLE | PR_SPEC_FORCE_DISABLE | PR_SPEC_DISABLE_NOEXEC) : 0;
+	}
 	return 0;
 }
 
@@ -265,7 +293,9 @@ static int dump_thread(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_
 		return fail(d, st->tid, "its robust list", -errno);
 	t->robust_list = (uint64_t)(uintptr_t)robust;
 	t->robust_len = robust_len;
-	r = dump_xsave(d, st->tid, t);
+	r = refuse_dispatch(d, st->tid);
+	if (r == 0)
+		r = dump_xsave(d, st->tid, t);
 	if (r == 0)
 		r = dump_tls(st->tid, t);
 	if (r == 0)

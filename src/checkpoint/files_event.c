@@ -122,11 +122,29 @@ static uint64_t fresh_ticks(const struct thaw_dt *t)
 	return ticks;
 }
 
+/* Asking settles a timer that has expired: its ticks are counted up and the next expiry is set. One that is due this very moment,
+ * its interrupt not taken yet, reads like one that is not set, and would be restored as such: it would never expire again. So
+ * nothing left is believed only when it is so a moment later, and of a timer with an interval not at once even then. */
+static int settled_time(int fd, struct itimerspec *now)
+{
+	const struct timespec moment = { .tv_nsec = 1000000 };
+	struct timespec *left = &now->it_value;
+
+	for (unsigned tries = 0;; tries++) {
+		if (timerfd_gettime(fd, now))
+			return -errno;
+		if (left->tv_sec || left->tv_nsec || tries == 5 || (tries && !now->it_interval.tv_sec && !now->it_interval.tv_nsec))
+			return 0;
+		nanosleep(&moment, NULL);
+	}
+}
+
 int thaw_dump_timerfd(struct thaw_dt *t, File *f)
 {
 	struct itimerspec now;
 	struct timespec value, base;
 	uint64_t clock, flags;
+	int err;
 
 	f->kind = KIND(TIMERFD);
 	f->timerfd = malloc(sizeof(*f->timerfd));
@@ -135,9 +153,9 @@ int thaw_dump_timerfd(struct thaw_dt *t, File *f)
 	thaw_state__timerfd__init(f->timerfd);
 	if (!thaw_info_u64(t->fd->info, "clockid", 10, &clock) || !thaw_info_u64(t->fd->info, "settime flags", 8, &flags))
 		return no_info(t, "clockid");
-	/* Asking settles a timer that has expired: its ticks are counted up and the next expiry is set. So ticks after it. */
-	if (timerfd_gettime(t->dup, &now))
-		return thaw_err_set(-errno, "fd %d: timerfd_gettime: %s", t->fd->num, strerrordesc_np(errno));
+	err = settled_time(t->dup, &now);
+	if (err)
+		return thaw_err_set(err, "fd %d: timerfd_gettime: %s", t->fd->num, strerrordesc_np(-err));
 	value = now.it_value;
 	/* An absolute deadline stays where it is on its clock, however long the process is away. */
 	if ((flags & TFD_TIMER_ABSTIME) && (value.tv_sec || value.tv_nsec) && !clock_gettime((clockid_t)clock, &base))

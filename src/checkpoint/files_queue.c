@@ -63,14 +63,22 @@ static int peek_one(struct thaw_dt *t, ThawState__Socket *s, char *buf)
 	return keep(s, buf, (size_t)n);
 }
 
+static bool has_urgent(const struct thaw_dt *t)
+{
+	char c;
+
+	return recv(t->dup, &c, 1, MSG_OOB | MSG_PEEK | MSG_DONTWAIT) == 1;
+}
+
 int thaw_dump_queue(struct thaw_dt *t, ThawState__Socket *s)
 {
-	int off, zero = 0, rc = 0;
+	int off, zero = 0, rc = has_urgent(t) ? thaw_refuse(t->fd->num, "UNIX socket with urgent data (MSG_OOB) waiting: not "
+							    "supported; receive it first") : 0;
 	socklen_t len = sizeof(off);
-	char *buf = malloc(MESSAGE_MAX);
+	char *buf = rc ? NULL : malloc(MESSAGE_MAX);
 
 	if (!buf)
-		return thaw_nomem();
+		return rc ? rc : thaw_nomem();
 	if (getsockopt(t->dup, SOL_SOCKET, SO_PEEK_OFF, &off, &len) ||
 	    setsockopt(t->dup, SOL_SOCKET, SO_PEEK_OFF, &zero, sizeof(zero))) {
 		free(buf);

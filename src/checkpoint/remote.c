@@ -193,7 +193,8 @@ static int protect_code(struct thaw_remote *r, pid_t tid)
 	int rc = thaw_remote_one(r, tid, SYS_mprotect, args, &res);
 
 	if (rc == 0 && res)
-		rc = thaw_err_set((int)res, "process %d: mprotect of a code page in it: %s", r->pid, strerror((int)-res));
+		rc = thaw_err_set((int)res, "process %d: no code can be put into it (mprotect: %s): has it forbidden itself that "
+				  "(PR_SET_MDWE), or does a security module? Not supported", r->pid, strerror((int)-res));
 	return rc;
 }
 

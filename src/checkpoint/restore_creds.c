@@ -14,7 +14,7 @@
 
 #include "kern/procfs.h"
 
-/* Ids change without capabilities changing along. */
+/* Ids change without capabilities changing along. A lock is for ever: the process's own come with the final bits. */
 #define BITS_MEANWHILE (SECBIT_KEEP_CAPS | SECBIT_NO_SETUID_FIXUP)
 #define LAST_CAP 63u
 
@@ -40,7 +40,7 @@ static void id_steps(struct thaw_script *s, const ThawState__Creds *c)
 
 	THAW_STEP(s, .what = "keeping capabilities over the change of user",
 		  .remedy = "that takes CAP_SETPCAP: run thaw restore as root", .nr = SYS_prctl,
-		  .args = { PR_SET_SECUREBITS, c->securebits | BITS_MEANWHILE });
+		  .args = { PR_SET_SECUREBITS, (c->securebits & ~SECURE_ALL_LOCKS) | BITS_MEANWHILE });
 	THAW_STEP(s, .what = "groups", .remedy = remedy, .nr = SYS_setgroups, .args = { c->n_groups },
 		  .data = c->groups, .len = c->n_groups * sizeof(*c->groups), .data_args = c->n_groups ? 1u << 1 : 0);
 	THAW_STEP(s, .what = "group %ld", .at = c->gid, .remedy = remedy, .nr = SYS_setresgid,

@@ -102,6 +102,10 @@ static void thread_steps(struct thaw_script *s, const struct thaw_restore *r, co
 	THAW_STEP(s, .what = "thread name", .nr = SYS_prctl, .args = { PR_SET_NAME }, .data = name, .len = sizeof(name),
 		  .data_args = 1u << 1);
 	THAW_STEP(s, .what = "timer slack", .nr = SYS_prctl, .args = { PR_SET_TIMERSLACK, t->timer_slack });
+	for (size_t i = 0; i < t->n_speculation; i++)
+		if (t->speculation[i])
+			THAW_STEP(s, .what = "speculation control %ld", .at = i, .nr = SYS_prctl,
+				  .args = { PR_SET_SPECULATION_CTRL, i, t->speculation[i] });
 	affinity_steps(s, t);
 	schedule_steps(s, t);
 	for (unsigned i = 0; t->has_tls && i < 3; i++)

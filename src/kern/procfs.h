@@ -54,6 +54,7 @@ struct thaw_vma {
 			     only */
 	uint32_t flags;           /* THAW_VM_*; 0 unless asked for */
 	uint64_t anon_kb, swap_kb, locked_kb; /* of smaps; 0 unless asked for */
+	uint64_t pkey;                        /* protection key, also of smaps */
 };
 typedef int thaw_vma_fn(void *opaque, const struct thaw_vma *v);
 int thaw_procfs_maps(pid_t pid, thaw_vma_fn *fn, void *opaque);

@@ -129,6 +129,7 @@ static bool smaps_line(const char *line, struct thaw_vma *v)
 		{ "Anonymous:", offsetof(struct thaw_vma, anon_kb) },
 		{ "Swap:", offsetof(struct thaw_vma, swap_kb) },
 		{ "Locked:", offsetof(struct thaw_vma, locked_kb) },
+		{ "ProtectionKey:", offsetof(struct thaw_vma, pkey) },
 	};
 	size_t i;
 

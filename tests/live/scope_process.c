@@ -9,6 +9,7 @@
 #include <linux/capability.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <linux/securebits.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -182,11 +183,31 @@ static void run_identity(void)
 	CHECK_IS(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0), 1);
 }
 
+/* Locked securebits stood in the way of what a restore needs of them meanwhile; speculation control was forgotten. */
+static void run_locked_bits(void)
+{
+	const int bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
+			 SECBIT_KEEP_CAPS_LOCKED;
+	int spec[2];
+
+	for (int i = 0; i < 2; i++) { /* a CPU or kernel without it refuses */
+		prctl(PR_SET_SPECULATION_CTRL, i, PR_SPEC_DISABLE, 0, 0);
+		spec[i] = prctl(PR_GET_SPECULATION_CTRL, i, 0, 0, 0);
+	}
+	CHECK(!prctl(PR_SET_SECUREBITS, bits));
+	CHECK(!setresuid(1234, 1235, 1236));
+	scope_point();
+	CHECK_IS(prctl(PR_GET_SECUREBITS), bits);
+	for (int i = 0; i < 2; i++)
+		CHECK_IS(prctl(PR_GET_SPECULATION_CTRL, i, 0, 0, 0), spec[i]);
+}
+
 const struct scope_item scope_process[] = {
 	{ "user", run_user },
 	{ "powerless", run_powerless },
 	{ "limits", run_limits },
 	{ "directories", run_directories },
 	{ "identity", run_identity },
+	{ "locked-bits", run_locked_bits },
 	{ 0 },
 };

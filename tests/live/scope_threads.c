@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/rseq.h>
@@ -226,10 +227,36 @@ static void run_policies(void)
 	CHECK_IS(sched_getscheduler(0), SCHED_OTHER);
 }
 
+static pthread_mutex_t *priority;
+
+static void *wants_priority(void *arg)
+{
+	(void)arg;
+	CHECK(!pthread_mutex_lock(priority));
+	CHECK(!pthread_mutex_unlock(priority));
+	return NULL;
+}
+
+/* A thread waits in FUTEX_LOCK_PI, whose word has a page of its own: made again before that page was in, it failed with EFAULT. */
+static void run_priority_lock(void)
+{
+	pthread_mutexattr_t a;
+	pthread_t t;
+
+	priority = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(priority != MAP_FAILED);
+	CHECK(!pthread_mutexattr_init(&a) && !pthread_mutexattr_setprotocol(&a, PTHREAD_PRIO_INHERIT));
+	CHECK(!pthread_mutex_init(priority, &a) && !pthread_mutex_lock(priority));
+	t = scope_blocked(wants_priority, NULL);
+	scope_point();
+	CHECK(!pthread_mutex_unlock(priority) && !pthread_join(t, NULL));
+}
+
 const struct scope_item scope_threads[] = {
 	{ "tls", run_tls },
 	{ "vectors", run_vectors },
 	{ "robust", run_robust },
+	{ "priority-lock", run_priority_lock },
 	{ "rseq", run_rseq },
 	{ "schedule", run_schedule },
 	{ "policies", run_policies },

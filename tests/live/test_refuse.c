@@ -22,7 +22,9 @@
 #include <sys/ptrace.h>
 #include <sys/shm.h>
 #include <sys/stat.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -234,6 +236,38 @@ static bool has_own_files(void)
 	return has_thread(false);
 }
 
+static bool has_key(void)
+{
+	int key = pkey_alloc(0, 0);
+	void *p = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return key > 0 && pkey_mprotect(p, 4096, PROT_READ, key) == 0;
+}
+
+/* Known to ptrace from Linux 6.4 on. */
+static bool has_dispatch(void)
+{
+	static char allow; /* SYSCALL_DISPATCH_FILTER_ALLOW */
+	struct utsname u;
+	int major, minor;
+
+	if (uname(&u) || sscanf(u.release, "%d.%d", &major, &minor) != 2 || major * 100 + minor < 604)
+		return false;
+	return prctl(59 /* PR_SET_SYSCALL_USER_DISPATCH */, 1, 0, 0, &allow) == 0;
+}
+
+static bool has_no_code(void)
+{
+	return prctl(65 /* PR_SET_MDWE */, 1, 0, 0, 0) == 0;
+}
+
+static bool has_urgent(void)
+{
+	int s[2];
+
+	return socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0 && send(s[0], "u", 1, MSG_OOB) == 1;
+}
+
 static bool has_no_tsc(void)
 {
 	return prctl(PR_SET_TSC, PR_TSC_SIGSEGV) == 0;
@@ -286,6 +320,10 @@ static const struct {
 	{ "seccomp", "seccomp filter", has_seccomp },
 	{ "own fs", "its own working directory", has_own_fs },
 	{ "own files", "its own file descriptors", has_own_files },
+	{ "key", "protection key", has_key },
+	{ "dispatch", "takes system calls itself", has_dispatch },
+	{ "no code", "PR_SET_MDWE", has_no_code },
+	{ "urgent", "urgent data", has_urgent },
 	{ "tsc", "time stamp counter", has_no_tsc },
 	{ "cwd", "working directory has been deleted", has_no_cwd },
 	{ "stopped", "stopped by a signal", has_stopped },

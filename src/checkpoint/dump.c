@@ -18,6 +18,7 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/dump.h"
 #include "checkpoint/dump_dir.h"
+#include "kern/uffd.h"
 #include "util/err.h"
 
 /* What the worker says when it is done. */
@@ -160,7 +161,9 @@ int thaw_dump(const struct thaw_dump_options *o, struct thaw_dump_result *r)
 	int rc;
 
 	memset(r, 0, sizeof(*r));
-	rc = thaw_seize_check(o->pid); /* a wrong pid is told before a wrong directory */
+	rc = thaw_uffd_check_release(); /* what could not be restored here is not taken apart here */
+	if (rc == 0)
+		rc = thaw_seize_check(o->pid); /* a wrong pid is told before a wrong directory */
 	if (rc < 0)
 		return rc;
 	sigemptyset(&watched);

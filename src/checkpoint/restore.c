@@ -16,6 +16,7 @@
 #include "checkpoint/state.h"
 #include "checkpoint/tracee.h"
 #include "kern/sys.h"
+#include "kern/uffd.h"
 #include "util/err.h"
 
 static struct thaw_restore *restore_new(const struct thaw_restore_options *o)
@@ -123,6 +124,9 @@ int thaw_restore_prepare(const struct thaw_restore_options *o, struct thaw_resto
 	memset(out, 0, sizeof(*out));
 	out->pidfd = out->uffd = -1;
 	thaw_err_clear();
+	err = thaw_uffd_check_release();
+	if (err)
+		return err;
 	r = restore_new(o);
 	if (!r)
 		return thaw_err_set(-ENOMEM, "no memory for a restore");

@@ -135,8 +135,10 @@ static void take_apart(struct thaw *m)
 
 int thaw_monitor_start(struct thaw *m)
 {
-	int err = 0;
+	int err = thaw_uffd_check_release(); /* the descriptors may have been opened by somebody else */
 
+	if (err)
+		return err;
 	raise_descriptors();
 	if (m->set.sandbox) { /* before the holder, which inherits the handler */
 		err = thaw_sandbox_attach(-1);

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdlib.h>
 
+#include "util/inject.h"
+
 /* Tests: how many allocations of this thread still succeed; negative: all of them. */
 extern _Thread_local long thaw_core_alloc_left;
 
@@ -18,7 +20,7 @@ static inline void *thaw_core_alloc(size_t size)
 		thaw_core_alloc_left = 0; /* and goes on failing */
 		return NULL;
 	}
-	return malloc(size);
+	return THAW_INJECT("memory.core") ? NULL : malloc(size);
 }
 
 /* What an allocation costs with the allocator's header and rounding. */

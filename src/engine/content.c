@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "util/err.h"
+#include "util/inject.h"
 
 #define WINDOW_BYTES (2UL << 20)
 #define WINDOW_PAGES (WINDOW_BYTES >> THAW_PAGE_SHIFT)
@@ -61,13 +62,14 @@ static int open_object(struct thaw_object *o, struct thaw_source *src)
 	o->fd = src->ops->object_fd ? src->ops->object_fd(src, o->number) : -1;
 	if (o->fd < 0)
 		return 0;
-	if (fstat(o->fd, &st) || fstatfs(o->fd, &fs))
+	if (THAW_INJECT_ERRNO("content.stat") || fstat(o->fd, &st) || fstatfs(o->fd, &fs))
 		return thaw_err_set(-errno, "%s source: content file %u: %s", src->ops->kind, o->number, strerror(errno));
 	o->size = st.st_size;
 	o->resident = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
 	o->nowait = !o->resident && (preadv2(o->fd, &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN);
 	if (o->size) {
-		o->map = mmap(NULL, o->size, PROT_READ, MAP_SHARED | MAP_NORESERVE, o->fd, 0);
+		o->map = THAW_INJECT("content.map") ? MAP_FAILED :
+			 mmap(NULL, o->size, PROT_READ, MAP_SHARED | MAP_NORESERVE, o->fd, 0);
 		if (o->map == MAP_FAILED)
 			o->map = NULL; /* it is read instead, at the price of one more copy */
 		else
@@ -147,8 +149,8 @@ static int read_all(const struct thaw_object *o, uint64_t off, size_t len, void 
 	size_t got = 0;
 
 	while (got < len) {
-		struct iovec iov = { (char *)buf + got, len - got };
-		ssize_t n = preadv2(o->fd, &iov, 1, off + got, flags);
+		struct iovec iov = { (char *)buf + got, THAW_INJECT_SHORT("content.read", len - got, 1) };
+		ssize_t n = THAW_INJECT_ERRNO("content.read") ? -1 : preadv2(o->fd, &iov, 1, off + got, flags);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -196,7 +198,7 @@ bool thaw_window_move(struct thaw_window *w, const struct thaw_content *c, const
 	if (o->resident) {
 		pages = len >> THAW_PAGE_SHIFT;
 	} else {
-		if (mincore(o->map + off, len, in))
+		if (THAW_INJECT("content.mincore") || mincore(o->map + off, len, in))
 			return false;
 		while (pages < len >> THAW_PAGE_SHIFT && (in[pages] & 1))
 			pages++;
@@ -206,7 +208,7 @@ bool thaw_window_move(struct thaw_window *w, const struct thaw_content *c, const
 		return false;
 	/* Also where mincore() says "resident" of everything (a file that is neither ours nor writable): this waits
 	 * for the disk then, here and not in S. A page that cannot be read makes it fail. */
-	if (madvise(o->map + off, len, MADV_POPULATE_READ))
+	if (THAW_INJECT("content.populate") || madvise(o->map + off, len, MADV_POPULATE_READ))
 		return false;
 	*w = (struct thaw_window){ c, o->number, off, off + len, o->map + off };
 	return true;

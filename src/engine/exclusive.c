@@ -60,7 +60,7 @@ static void park(struct thaw_mm *mm, const struct thaw_fault *f)
 	}
 	if (mm->n_parked == mm->room_parked) {
 		unsigned room = mm->room_parked ? mm->room_parked * 2 : THAW_BATCH;
-		struct thaw_fault *more = realloc(mm->parked, room * sizeof(*more));
+		struct thaw_fault *more = THAW_INJECT("memory.parked") ? NULL : realloc(mm->parked, room * sizeof(*more));
 
 		if (!more) { /* woken, it faults again, and its message takes the place of our memory */
 			thaw_uffd_wake(mm->uffd, f->addr, THAW_PAGE_SIZE);

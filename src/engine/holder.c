@@ -54,7 +54,8 @@ static void release(struct thaw_holder *h)
 
 static int prepare(struct thaw_holder *h, int log_fd, bool sandbox)
 {
-	h->page = mmap(NULL, sizeof(*h->page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	h->page = THAW_INJECT("holder.memory") ? MAP_FAILED :
+		  mmap(NULL, sizeof(*h->page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (h->page == MAP_FAILED) {
 		h->page = NULL;
 		return thaw_err_set(-ENOMEM, "holder: no memory");
@@ -62,10 +63,10 @@ static int prepare(struct thaw_holder *h, int log_fd, bool sandbox)
 	h->monitor_fd = thaw_sys_pidfd_open(getpid());
 	if (h->monitor_fd < 0)
 		return thaw_err_set(h->monitor_fd, "holder: pidfd_open: %s", strerror(-h->monitor_fd));
-	h->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	h->log_fd = fcntl(log_fd < 0 ? STDERR_FILENO : log_fd, F_DUPFD_CLOEXEC, 3);
+	h->wake_fd = THAW_INJECT_ERRNO("eventfd.make") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (h->wake_fd < 0)
 		return thaw_err_set(-errno, "holder: eventfd: %s", strerror(errno));
+	h->log_fd = fcntl(log_fd < 0 ? STDERR_FILENO : log_fd, F_DUPFD_CLOEXEC, 3);
 	if (h->log_fd < 0 && log_fd >= 0)
 		return thaw_err_set(-errno, "holder: the log descriptor %d cannot be duplicated: %s", log_fd,
 				    strerror(errno));
@@ -119,7 +120,7 @@ int thaw_holder_start(struct thaw_holder **out, int log_fd, bool sandbox)
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	/* The table of descriptors is one, the memory is not. No exit signal:
 	 * the application's wait() does not see it. */
-	h->pid = syscall(SYS_clone, CLONE_FILES, NULL, NULL, NULL, 0);
+	h->pid = THAW_INJECT_ERRNO("holder.clone") ? -1 : syscall(SYS_clone, CLONE_FILES, NULL, NULL, NULL, 0);
 	if (h->pid == 0) {
 		struct thaw_holder_args a = { h->page,	 h->owner,   h->monitor_fd, h->wake_fd,
 					      h->log_fd, h->maps_fd, h->filter };

@@ -13,10 +13,11 @@
 #include "engine/holder.h"
 #include "engine/monitor.h"
 #include "kern/sys.h"
+#include "util/inject.h"
 
 struct thaw_mm *thaw_mm_new(struct thaw *m)
 {
-	struct thaw_mm *mm = aligned_alloc(64, (sizeof(*mm) + 63) & ~63UL);
+	struct thaw_mm *mm = THAW_INJECT("memory.space") ? NULL : aligned_alloc(64, (sizeof(*mm) + 63) & ~63UL);
 
 	if (!mm)
 		return NULL;
@@ -56,7 +57,8 @@ static void arm(struct thaw_mm *mm, int op)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = (uintptr_t)mm };
 
-	if (epoll_ctl(mm->m->epoll, op, mm->uffd, &ev) && op == EPOLL_CTL_ADD)
+	if (((op == EPOLL_CTL_ADD && THAW_INJECT_ERRNO("epoll.add")) || epoll_ctl(mm->m->epoll, op, mm->uffd, &ev)) &&
+	    op == EPOLL_CTL_ADD)
 		thaw_log_error(&mm->m->set.log, "space %lld: epoll cannot watch its userfaultfd (errno %d): it is looked at"
 			       " four times a second", (long long)mm->id, errno);
 }

@@ -19,6 +19,7 @@
 #include "kern/sys.h"
 #include "kern/uffd.h"
 #include "util/err.h"
+#include "util/inject.h"
 
 #define DEFAULT_SPIN_US 50
 
@@ -40,8 +41,8 @@ struct thaw *thaw_monitor_new(void)
 	};
 	thaw_lock_init(&m->lock, THAW_RANK_MONITOR);
 	thaw_cond_init(&m->changed);
-	m->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	m->epoll = epoll_create1(EPOLL_CLOEXEC);
+	m->stop_fd = THAW_INJECT_ERRNO("eventfd.make") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	m->epoll = m->stop_fd < 0 || THAW_INJECT_ERRNO("epoll.create") ? -1 : epoll_create1(EPOLL_CLOEXEC);
 	if (m->epoll < 0 || m->stop_fd < 0 || epoll_ctl(m->epoll, EPOLL_CTL_ADD, m->stop_fd, &stop)) {
 		thaw_err_set(-errno, "no descriptor for a monitor: %s", strerror(errno));
 		thaw_monitor_free(m);

@@ -9,6 +9,7 @@
 
 #include "engine/serve.h"
 #include "kern/sys.h"
+#include "util/inject.h"
 
 #define EVENTS 16
 /* Also the longest that a space which has ended can wait for this reader to have gone by. */
@@ -142,7 +143,7 @@ void thaw_reader_run(struct thaw_worker *w)
 
 		/* Nothing of what epoll gave us is in our hands here. */
 		atomic_fetch_add(&w->rounds, 1);
-		n = epoll_pwait2(m->epoll, ev, EVENTS, &ts, NULL);
+		n = THAW_INJECT("epoll.wait") ? -1 : epoll_pwait2(m->epoll, ev, EVENTS, &ts, NULL);
 		if (n > 0)
 			(void)atomic_load(&m->published); /* behind epoll_ctl()'s side of it: the spaces are whole */
 		for (int i = 0; i < n; i++) {

@@ -14,6 +14,7 @@
 #include "engine/futex.h"
 #include "kern/sys.h"
 #include "util/err.h"
+#include "util/inject.h"
 
 #define COPIER_NICE 5
 
@@ -94,7 +95,9 @@ int thaw_threads_start(struct thaw *m)
 	for (; started < m->n_workers && !err; started += !err) {
 		struct thaw_worker *w = &m->workers[started];
 
-		err = -pthread_create(&w->thread, NULL, thread_main, w);
+		err = THAW_INJECT("thread.create");
+		if (!err)
+			err = -pthread_create(&w->thread, NULL, thread_main, w);
 		w->running = !err;
 	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -2,6 +2,7 @@
 /* kern/procfs.c - status, stat, tasks and children of a process */
 #include "config.h"
 #include "kern/procfs.h"
+#include "util/inject.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -19,14 +20,15 @@ static int gone(int err)
 
 static ssize_t read_path(const char *path, char *buf, size_t size)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = THAW_INJECT_ERRNO("procfs.open") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
 	size_t at = 0;
 	ssize_t n = 0;
 	int err = 0;
 
 	if (fd < 0)
 		return gone(errno);
-	while (at < size - 1 && (n = read(fd, buf + at, size - 1 - at)) > 0)
+	while (at < size - 1 && (n = THAW_INJECT_ERRNO("procfs.read") ? -1 :
+	       read(fd, buf + at, THAW_INJECT_SHORT("procfs.read", size - 1 - at, 1))) > 0)
 		at += n;
 	if (n < 0)
 		err = -errno;

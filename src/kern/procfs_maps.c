@@ -2,6 +2,7 @@
 /* kern/procfs_maps.c - the mappings of a process, from /proc/PID/maps and smaps */
 #include "config.h"
 #include "kern/procfs.h"
+#include "util/inject.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +41,7 @@ static char *next_line(struct lines *l, int *err)
 			*err = -EPROTO;
 			return NULL;
 		}
-		n = pread(l->fd, l->buf + l->end, sizeof(l->buf) - l->end, l->off);
+		n = THAW_INJECT_ERRNO("procfs.read") ? -1 : pread(l->fd, l->buf + l->end, sizeof(l->buf) - l->end, l->off);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0) {
@@ -188,7 +189,7 @@ static int walk_pid(pid_t pid, const char *name, bool smaps, thaw_vma_fn *fn, vo
 	int fd, err;
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = THAW_INJECT_ERRNO("procfs.open") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? -ESRCH : -errno;
 	err = thaw_procfs_maps_fd(fd, smaps, fn, opaque);

@@ -83,7 +83,7 @@ int thaw_procfs_pagemap_open(pid_t pid, struct thaw_pagemap_file **out)
 	if (!f)
 		return -ENOMEM;
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)pid);
-	f->fd = open(path, O_RDONLY | O_CLOEXEC);
+	f->fd = THAW_INJECT_ERRNO("procfs.open") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
 	if (f->fd < 0) {
 		err = errno == ENOENT ? -ESRCH : -errno;
 		free(f);
@@ -204,7 +204,7 @@ static int read_words(struct thaw_pagemap_file *f, uint64_t start, uint64_t end,
 	while (start < end) {
 		uint64_t pages = (end - start) / f->page, i;
 		size_t len = (pages < BATCH ? pages : BATCH) * sizeof(uint64_t);
-		ssize_t n = pread(f->fd, f->words, len, start / f->page * sizeof(uint64_t));
+		ssize_t n = THAW_INJECT_ERRNO("procfs.read") ? -1 : pread(f->fd, f->words, len, start / f->page * sizeof(uint64_t));
 
 		if (n < 0)
 			return -errno;

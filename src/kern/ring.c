@@ -227,14 +227,11 @@ unsigned thaw_ring_pending(const struct thaw_ring *r)
 static int read_whole(struct thaw_ring_req *req)
 {
 	while (req->got < req->len) {
-		struct iovec v = { (char *)req->buf + req->got, req->len - req->got };
-		int injected = THAW_INJECT("ring.read");
-		ssize_t n = injected ? -1 : preadv(req->fd, &v, 1, req->off + req->got);
+		struct iovec v = { (char *)req->buf + req->got, THAW_INJECT_SHORT("ring.read", req->len - req->got, 1) };
+		ssize_t n = THAW_INJECT_ERRNO("ring.read") ? -1 : preadv(req->fd, &v, 1, req->off + req->got);
 
-		if (injected)
-			return -injected;
-		if (n < 0 && errno == EINTR)
-			continue;
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+			continue; /* as the ring does it */
 		if (n < 0)
 			return errno;
 		if (n == 0)

@@ -137,7 +137,7 @@ int thaw_ring_uring_init(struct thaw_ring *r)
 {
 	const char *why;
 
-	r->wake_fd = eventfd(0, EFD_CLOEXEC); /* blocking: a read of a non-blocking one would not wait in the ring */
+	r->wake_fd = THAW_INJECT_ERRNO("eventfd.make") ? -1 : eventfd(0, EFD_CLOEXEC); /* blocking: a read of a non-blocking one would not wait in the ring */
 	if (r->wake_fd < 0)
 		return thaw_err_set(-errno, "i/o ring: eventfd: %s", strerror(errno));
 	switch (thaw_ring_probe(&why)) {
@@ -184,7 +184,8 @@ static void prepare(struct thaw_ring *r, struct thaw_ring_req *req)
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
 
 	if (req)
-		io_uring_prep_read(sqe, req->fd, (char *)req->buf + req->got, req->len - req->got, req->off + req->got);
+		io_uring_prep_read(sqe, req->fd, (char *)req->buf + req->got,
+				   THAW_INJECT_SHORT("ring.read", req->len - req->got, 1), req->off + req->got);
 	else
 		io_uring_prep_read(sqe, r->wake_fd, &r->wake_value, sizeof(r->wake_value), 0);
 	io_uring_sqe_set_data(sqe, req);
@@ -244,13 +245,15 @@ static unsigned reap(struct thaw_ring *r, bool *armed, void *thread)
 
 static void enter(struct thaw_ring *r, bool wait)
 {
-	int err = wait ? io_uring_submit_and_wait(&r->uring, 1) : io_uring_submit(&r->uring);
-	struct timespec pause = { .tv_nsec = 1000000 };
+	int err = THAW_INJECT("ring.submit");
+
+	if (!err)
+		err = wait ? io_uring_submit_and_wait(&r->uring, 1) : io_uring_submit(&r->uring);
 
 	/* EINTR, EAGAIN and EBUSY pass once completions have been taken; anything else would be a mistake of ours. Both
 	 * end in another try: the requests are never reported as read when they are not. */
 	if (err < 0 && err != -EINTR)
-		nanosleep(&pause, NULL);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 }
 
 int thaw_ring_uring_run(struct thaw_ring *r, void *thread)

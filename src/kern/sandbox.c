@@ -310,6 +310,8 @@ int thaw_sandbox_install(const struct thaw_filter *f)
 {
 	uint64_t set = 1ULL << (SIGSYS - 1);
 
+	if (f->role != THAW_ROLE_HOLDER && THAW_INJECT_ERRNO("sandbox.install")) /* the holder's memory is the monitor's copy */
+		return -errno;
 	syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, sizeof(set));
 	thaw_sandbox_set_role(f->role);
 	/* no_new_privs and the filter are this thread's only: no TSYNC. */

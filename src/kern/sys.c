@@ -2,6 +2,7 @@
 /* kern/sys.c - system calls that the C library does not wrap, or not in the way that is wanted here */
 #include "config.h"
 #include "kern/sys.h"
+#include "util/inject.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,16 +33,28 @@ static int result(long r)
 
 int thaw_sys_pidfd_open(pid_t pid)
 {
+	int err = THAW_INJECT("pidfd.open");
+
+	if (err)
+		return err;
 	return result(syscall(SYS_pidfd_open, pid, 0));
 }
 
 int thaw_sys_pidfd_getfd(int pidfd, int fd)
 {
+	int err = THAW_INJECT("pidfd.getfd");
+
+	if (err)
+		return err;
 	return result(syscall(SYS_pidfd_getfd, pidfd, fd, 0));
 }
 
 int thaw_sys_pidfd_signal(int pidfd, int sig)
 {
+	int err = THAW_INJECT("pidfd.signal");
+
+	if (err)
+		return err;
 	return result(syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0));
 }
 
@@ -54,6 +67,10 @@ bool thaw_sys_pidfd_exited(int pidfd)
 
 int thaw_sys_kcmp_file(pid_t a, int fd_a, pid_t b, int fd_b)
 {
+	int err = THAW_INJECT("process.kcmp");
+
+	if (err)
+		return err;
 	return result(syscall(SYS_kcmp, a, b, KCMP_FILE, (unsigned long)fd_a, (unsigned long)fd_b));
 }
 
@@ -65,8 +82,10 @@ pid_t thaw_sys_gettid(void)
 int thaw_sys_futex_wait(uint32_t *word, uint32_t value, int64_t timeout_ns, bool shared)
 {
 	struct timespec t = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
-	int op = FUTEX_WAIT | (shared ? 0 : FUTEX_PRIVATE_FLAG);
+	int op = FUTEX_WAIT | (shared ? 0 : FUTEX_PRIVATE_FLAG), err = THAW_INJECT("futex.wait");
 
+	if (err)
+		return err;
 	return result(syscall(SYS_futex, word, op, value, timeout_ns < 0 ? NULL : &t, NULL, 0));
 }
 
@@ -79,8 +98,10 @@ int thaw_sys_futex_wake(uint32_t *word, unsigned n, bool shared)
 static int vm_transfer(pid_t pid, uint64_t remote, char *buf, size_t len, bool write)
 {
 	while (len) {
-		struct iovec local = { buf, len }, far = { (void *)(uintptr_t)remote, len };
-		ssize_t n = write ? process_vm_writev(pid, &local, 1, &far, 1, 0)
+		const char *point = write ? "process.write" : "process.read";
+		size_t most = THAW_INJECT_SHORT(point, len, 1);
+		struct iovec local = { buf, most }, far = { (void *)(uintptr_t)remote, most };
+		ssize_t n = THAW_INJECT_ERRNO(point) ? -1 : write ? process_vm_writev(pid, &local, 1, &far, 1, 0)
 				  : process_vm_readv(pid, &local, 1, &far, 1, 0);
 
 		if (n < 0)
@@ -109,7 +130,7 @@ int thaw_sys_lock(void *addr, size_t len, bool *locked)
 	int err;
 
 	*locked = true;
-	if (!mlock(addr, len))
+	if (!THAW_INJECT_ERRNO("memory.lock") && !mlock(addr, len))
 		return 0;
 	err = -errno;
 	*locked = false;

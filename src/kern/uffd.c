@@ -199,6 +199,29 @@ static struct thaw_fill sort(int err, int64_t field)
 	return f;
 }
 
+static int copy(int uffd, struct uffdio_copy *c)
+{
+	return ioctl(uffd, UFFDIO_COPY, c) ? errno : 0;
+}
+
+/* The answer that a copy is to give by order, 0: none. Never a lie about the process: see util/inject.h. */
+static int injected_copy(int uffd, const struct uffdio_copy *c)
+{
+	int err = -THAW_INJECT("uffd.copy");
+
+	if (err == ESRCH || (err == ENOENT && c->len == 4096))
+		err = 0;
+	if (err == EEXIST) {
+		struct uffdio_copy first = *c;
+
+		first.len = 4096;
+		first.copy = 0;
+		if (copy(uffd, &first) && errno != EEXIST)
+			err = 0; /* then the whole is asked for, and answers that itself */
+	}
+	return err ? err : c->len == 4096 ? -THAW_INJECT("uffd.copy.page") : 0;
+}
+
 struct thaw_fill thaw_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake)
 {
 	struct uffdio_copy c = {
@@ -207,18 +230,13 @@ struct thaw_fill thaw_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_
 		.len = len,
 		.mode = wake ? 0 : UFFDIO_COPY_MODE_DONTWAKE,
 	};
-	int err = -THAW_INJECT("uffd.copy");
+	int err = injected_copy(uffd, &c);
 
 	if (err)
 		return sort(err, 0);
-	if (len > 4096 &&
-	    THAW_INJECT("uffd.copy.partial")) { /* what a fill looks like that was cut short behind one page */
-		c.len = 4096;
-		err = ioctl(uffd, UFFDIO_COPY, &c) ? errno : EAGAIN;
-		return sort(err, c.copy);
-	}
-	err = ioctl(uffd, UFFDIO_COPY, &c) ? errno : 0;
-	return sort(err, c.copy);
+	c.len = THAW_INJECT_SHORT("uffd.copy", len, 4096);
+	err = copy(uffd, &c);
+	return sort(!err && c.len < len ? EAGAIN : err, c.copy); /* what a fill looks like that was cut short */
 }
 
 struct thaw_fill thaw_uffd_zero(int uffd, uint64_t dst, uint64_t len)
@@ -226,10 +244,11 @@ struct thaw_fill thaw_uffd_zero(int uffd, uint64_t dst, uint64_t len)
 	struct uffdio_zeropage z = { .range = { dst, len } };
 	int err = -THAW_INJECT("uffd.zero");
 
-	if (err)
+	if (err && err != ESRCH && err != ENOENT)
 		return sort(err, 0);
+	z.range.len = THAW_INJECT_SHORT("uffd.zero", len, 4096);
 	err = ioctl(uffd, UFFDIO_ZEROPAGE, &z) ? errno : 0;
-	return sort(err, z.zeropage);
+	return sort(!err && z.range.len < len ? EAGAIN : err, z.zeropage);
 }
 
 struct thaw_fill thaw_uffd_poison(int uffd, uint64_t dst, uint64_t len)
@@ -237,7 +256,7 @@ struct thaw_fill thaw_uffd_poison(int uffd, uint64_t dst, uint64_t len)
 	struct uffdio_poison p = { .range = { dst, len } };
 	int err = -THAW_INJECT("uffd.poison");
 
-	if (err)
+	if (err && err != ESRCH && err != ENOENT)
 		return sort(err, 0);
 	err = ioctl(uffd, UFFDIO_POISON, &p) ? errno : 0;
 	return sort(err, p.updated);
@@ -247,6 +266,7 @@ int thaw_uffd_wake(int uffd, uint64_t addr, uint64_t len)
 {
 	struct uffdio_range r = { addr, len };
 
+	(void)THAW_INJECT("uffd.wake");
 	return ioctl(uffd, UFFDIO_WAKE, &r) ? -errno : 0;
 }
 
@@ -257,7 +277,7 @@ int thaw_uffd_read(int uffd, struct uffd_msg *msgs, unsigned n)
 
 	if (err)
 		return err;
-	got = read(uffd, msgs, n * sizeof(*msgs));
+	got = read(uffd, msgs, THAW_INJECT_SHORT("uffd.read", n * sizeof(*msgs), sizeof(*msgs)));
 	if (got >= 0)
 		return got;
 	return errno == EAGAIN ? 0 : -errno;
@@ -269,5 +289,7 @@ enum thaw_outcome thaw_uffd_probe(int uffd)
 	 * so this places nothing. Kernels look at the mm first, then at mmap_changing, then for the VMA. */
 	struct uffdio_zeropage z = { .range = { 0, 4096 } };
 
+	if (THAW_INJECT("uffd.probe") == -EAGAIN)
+		return THAW_CHANGING;
 	return sort(ioctl(uffd, UFFDIO_ZEROPAGE, &z) ? errno : 0, z.zeropage).outcome;
 }

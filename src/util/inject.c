@@ -6,17 +6,22 @@
 #ifdef THAW_DEBUG
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "util/assert.h"
 #include "util/err.h"
 
-enum { MAX_RULES = 16, MAX_NAME = 48 };
+enum { MAX_RULES = 32, MAX_NAME = 48 };
+enum what { FAIL, SHORT, DELAY };
 
 struct rule {
 	char point[MAX_NAME];
-	int code;           /* positive errno */
+	enum what what;
+	int code;           /* FAIL: positive errno */
+	uint64_t delay_ns;  /* DELAY */
 	uint64_t first;     /* the call that fails; 0: by chance */
 	int onwards;        /* and every later one */
 	uint32_t num, den;  /* chance */
@@ -43,6 +48,39 @@ static int read_errno(const char *s)
 			return e;
 	}
 	return -EINVAL;
+}
+
+/* "200us", "3ms" or "1s" */
+static int read_delay(struct rule *r, const char *s)
+{
+	static const struct {
+		const char *unit;
+		uint64_t ns;
+	} units[] = { { "us", 1000 }, { "ms", 1000000 }, { "s", 1000000000 } };
+	char *end;
+	unsigned long n = strtoul(s, &end, 10);
+
+	for (unsigned i = 0; *s >= '0' && *s <= '9' && n <= 100000 && i < 3; i++) {
+		if (strcmp(end, units[i].unit) == 0) {
+			r->delay_ns = n * units[i].ns;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static int read_what(struct rule *r, const char *s)
+{
+	if (strcmp(s, "short") == 0) {
+		r->what = SHORT;
+		return 0;
+	}
+	if (strncmp(s, "delay=", 6) == 0) {
+		r->what = DELAY;
+		return read_delay(r, s + 6);
+	}
+	r->code = read_errno(s);
+	return r->code < 0 ? r->code : 0;
 }
 
 /* "3", "3+" or "1/100" */
@@ -82,13 +120,12 @@ static int read_rule(struct rule *r, char *text)
 	if (text[0] == '\0' || strlen(text) >= sizeof(r->point))
 		return -EINVAL;
 	strcpy(r->point, text);
-	r->code = read_errno(code);
-	return r->code < 0 ? r->code : read_count(r, count);
+	return read_what(r, code) ? -EINVAL : read_count(r, count);
 }
 
 static int arm(const char *spec)
 {
-	char copy[1024], *save = NULL;
+	char copy[2048], *save = NULL;
 
 	n_rules = 0;
 	if (!spec || !*spec)
@@ -99,21 +136,48 @@ static int arm(const char *spec)
 	for (char *one = strtok_r(copy, ",", &save); one; one = strtok_r(NULL, ",", &save)) {
 		if (n_rules == MAX_RULES || read_rule(&rules[n_rules], one)) {
 			n_rules = 0;
-			return thaw_err_set(-EINVAL, "THAW_INJECT: cannot read '%s'; write POINT:ERRNO:N, N+ or N/M", spec);
+			return thaw_err_set(-EINVAL, "THAW_INJECT: cannot read '%s'; write POINT:ERRNO:N (or N+, N/M; or short, delay=100us)",
+					    spec);
 		}
 		n_rules++;
 	}
 	return 0;
 }
 
+#define ROW(name, text) { name, text },
+static const struct {
+	const char *name, *text;
+} points[] = { THAW_INJECT_POINTS(ROW) };
+enum { POINTS = sizeof(points) / sizeof(points[0]) };
+
+static _Noreturn void list(void)
+{
+	for (unsigned i = 0; i < POINTS; i++)
+		printf("%-18s %s\n", points[i].name, points[i].text);
+	exit(fflush(stdout) ? 1 : 0);
+}
+
+static void check_names(void)
+{
+	for (unsigned i = 0, k; i < n_rules; i++) {
+		for (k = 0; k < POINTS && strcmp(points[k].name, rules[i].point); k++)
+			;
+		if (k == POINTS)
+			thaw_panic("THAW_INJECT: there is no point '%s'; THAW_INJECT=list shows them", rules[i].point);
+	}
+}
+
 static void arm_from_environment(void)
 {
-	const char *seed = getenv("THAW_INJECT_SEED");
+	const char *seed = getenv("THAW_INJECT_SEED"), *spec = getenv("THAW_INJECT");
 
+	if (spec && strcmp(spec, "list") == 0)
+		list();
 	if (seed)
 		draws = strtoull(seed, NULL, 0);
-	if (arm(getenv("THAW_INJECT")))
+	if (arm(spec))
 		thaw_panic("%s", thaw_err_text());
+	check_names();
 }
 
 /* splitmix64: the counter advances atomically, the rest is a pure function of it */
@@ -136,18 +200,54 @@ static int fires(struct rule *r)
 	return call == r->first || (r->onwards && call > r->first);
 }
 
+static void delay(uint64_t ns)
+{
+	struct timespec t = { ns / 1000000000, ns % 1000000000 };
+	int saved = errno;
+
+	nanosleep(&t, NULL); /* a signal may cut it short */
+	errno = saved;
+}
+
+static int matches(struct rule *r, const char *point, int is_short)
+{
+	if ((r->what == SHORT) != is_short || strcmp(r->point, point) || !fires(r))
+		return 0;
+	__atomic_add_fetch(&r->hits, 1, __ATOMIC_RELAXED);
+	return 1;
+}
+
 int thaw_inject_fail(const char *point)
 {
 	pthread_once(&once, arm_from_environment);
 	for (unsigned i = 0; i < n_rules; i++) {
-		struct rule *r = &rules[i];
-
-		if (strcmp(r->point, point) == 0 && fires(r)) {
-			__atomic_add_fetch(&r->hits, 1, __ATOMIC_RELAXED);
-			return -r->code;
-		}
+		if (!matches(&rules[i], point, 0))
+			continue;
+		if (rules[i].what == FAIL)
+			return -rules[i].code;
+		delay(rules[i].delay_ns);
 	}
 	return 0;
+}
+
+int thaw_inject_errno(const char *point)
+{
+	int err = thaw_inject_fail(point);
+
+	if (err)
+		errno = -err;
+	return err ? -1 : 0;
+}
+
+size_t thaw_inject_short(const char *point, size_t len, size_t unit)
+{
+	size_t units = len / unit;
+
+	pthread_once(&once, arm_from_environment);
+	for (unsigned i = 0; i < n_rules && units > 1; i++)
+		if (matches(&rules[i], point, 1))
+			return unit * (1 + draw() % (units - 1));
+	return len;
 }
 
 int thaw_inject_arm(const char *spec)

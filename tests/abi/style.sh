@@ -27,6 +27,11 @@ complain "image or source includes upwards" \
 	"$(grep -nE '#include "(engine|checkpoint|cli|lib)/' src/image/*.[ch] src/source/*.[ch])"
 complain "engine includes upwards" "$(grep -nE '#include "(checkpoint|cli|lib)/' src/engine/*.[ch])"
 
+used=$(grep -rhoE 'THAW_INJECT(_ERRNO|_SHORT)?\("[a-z.]+"|"process\.(read|write)"' src --include='*.c' --include=alloc.h |
+	grep -oE '"[a-z.]+"' | tr -d '"' | sort -u)
+listed=$(sed -n 's/^\tX("\([a-z.]*\)",.*/\1/p' src/util/inject.h | sort -u)
+complain "fault points listed but not there (<), there but not listed (>)" "$(diff <(echo "$listed") <(echo "$used") | grep '^[<>]')"
+
 if [ -f "$THAW_BUILDDIR/.libs/libthaw-core.a" ]; then
 	complain "global symbols without thaw_" "$(nm --defined-only -g "$THAW_BUILDDIR/.libs/libthaw-core.a" 2>/dev/null |
 		awk 'NF == 3 && $2 ~ /[TDBR]/ && $3 !~ /^_*thaw_|^__odr_asan|^__asan|^__tsan/ { print $3 }' | sort -u)"

@@ -71,9 +71,9 @@ int main(void)
 	live_go(&l);
 	wait_for_event(l.uffd);
 
-	thaw_inject_arm("uffd.copy:ENOENT:1+");
+	thaw_inject_arm("uffd.copy.page:ENOENT:1+");
 	step = thaw_fill_step(w, mm, false, LIVE_BASE, LIVE_BASE + LIVE_PAGE, 1, &win, THAW_COUNT_PAGES_BACKGROUND);
-	LIVE_CHECK(thaw_inject_hits("uffd.copy") == 1);
+	LIVE_CHECK(thaw_inject_hits("uffd.copy.page") == 1);
 	LIVE_CHECK(step.kind == THAW_STEP_CHANGING);
 	LIVE_CHECK(thaw_pagemap_absent(mm->pm) == PAGES);
 	thaw_inject_arm(NULL);

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* tests/live/test_start_faults.c - each call that making and starting a monitor needs fails once: a clear sentence, and the next try
+ * works, with every byte right. Debug builds only. */
+#include "config.h"
+#include "support/live.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "util/inject.h"
+
+#define PAGES 96
+#define SEED 21
+#define MOST 12 /* of one point's calls that fail, each in a run of its own */
+
+#ifdef THAW_DEBUG
+static const char *const cases[] = {
+	"eventfd.make:EMFILE", "epoll.create:EMFILE", "epoll.add:ENOMEM", "epoll.wait:EINTR", "uffd.register:ENOMEM",
+	"content.stat:EIO", "content.map:ENOMEM", "content.mincore:ENOMEM", "content.populate:EFAULT", "content.read:EINTR",
+	"ring.setup:ENOMEM", "ring.make:ENOMEM", "ring.submit:EBUSY", "ring.read:EINTR", "holder.start:ENOMEM",
+	"holder.memory:ENOMEM", "holder.clone:EAGAIN", "sandbox.load:ENOMEM", "sandbox.install:EINVAL", "thread.create:EAGAIN",
+	"memory.staging:ENOMEM", "memory.lock:ENOMEM", "memory.space:ENOMEM", "memory.core:ENOMEM", "pidfd.open:EMFILE",
+	"futex.wait:EINTR",
+};
+
+static int work(void *arg, int sock)
+{
+	return !live_is(LIVE_BASE, PAGES, SEED, 0);
+}
+
+static unsigned failures;
+
+/* A first failure is in order and says what it was; a second is not, since only one call fails. */
+static bool again(const char *spec, const char *what, bool ok, unsigned *tries)
+{
+	if (ok)
+		return false;
+	if (++*tries > 1)
+		LIVE_DIE("%s: %s fails once more: %s", spec, what, thaw_get_error());
+	if (!strstr(thaw_get_error(), what) || strlen(thaw_get_error()) < strlen(what) + 8 || !thaw_get_errno())
+		LIVE_DIE("%s: %s fails with '%s' (%d)", spec, what, thaw_get_error(), thaw_get_errno());
+	failures++;
+	return true;
+}
+
+/* Whether the call that was to fail was there at all. */
+static bool run(const char *which, unsigned n)
+{
+	struct thaw_range r = { LIVE_BASE, PAGES * LIVE_PAGE, THAW_KIND_ANON, 3, 0 };
+	struct thaw_memfile_range at;
+	char spec[80], point[48];
+	struct thaw_source *s;
+	struct thaw_space d;
+	struct thaw *h;
+	struct live l;
+	unsigned tries = 0;
+	int64_t id;
+	int fd;
+
+	live_start_unregistered(&l, &r, 1, work, NULL);
+	fd = live_file(false, SEED, &r, 1, &at);
+	snprintf(spec, sizeof(spec), "%s:%u", which, n);
+	snprintf(point, sizeof(point), "%.*s", (int)strcspn(which, ":"), which);
+	LIVE_CHECK(!thaw_inject_arm(spec));
+	do
+		h = thaw_create();
+	while (again(spec, "thaw_create", h, &tries));
+	do
+		s = thaw_source_memfile(fd, &at, 1);
+	while (again(spec, "thaw_source_memfile", s, &tries));
+	d = (struct thaw_space){
+		.size = sizeof(d), .uffd = l.uffd, .pidfd = n % 2 ? l.pidfd : -1, .pid = l.pid, .source = s, .ranges = &r,
+		.n_ranges = 1, .register_ranges = 1,
+	};
+	do
+		id = thaw_add_space(h, &d);
+	while (again(spec, "thaw_add_space", id > 0, &tries));
+	thaw_source_close(s);
+	while (again(spec, "thaw_start", thaw_start(h) == 0, &tries))
+		;
+	live_go(&l);
+	if (live_end(&l))
+		LIVE_DIE("%s: the worker has seen a wrong page", spec);
+	if (thaw_wait(h, 0, 60000))
+		LIVE_DIE("%s: %s", spec, thaw_get_error());
+	thaw_close(h);
+	close(fd);
+	return thaw_inject_hits(point);
+}
+
+int main(void)
+{
+	unsigned done = 0;
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		unsigned n = 1;
+
+		while (n <= MOST && run(cases[i], n))
+			n++;
+		if (n == 1 && strncmp(cases[i], "ring.", 5) && strncmp(cases[i], "content.", 8) && strncmp(cases[i], "epoll.wait", 10))
+			LIVE_DIE("%s: no call came by", cases[i]);
+		done += n - 1;
+	}
+	printf("%u calls failed, %u of them were told\n", done, failures);
+	return !failures;
+}
+#else
+int main(void)
+{
+	printf("test_start_faults: SKIPPED: nothing can be injected into this build\n");
+	return 77;
+}
+#endif

@@ -44,12 +44,15 @@ static enum served after_step(struct thaw_worker *w, struct thaw_mm *mm, const s
 	}
 }
 
-/* Does anybody else wait for this reader? Then nothing is brought in beside. */
-static bool somebody_waits(struct thaw_worker *w, struct thaw_mm *mm, unsigned index)
+/* Does anybody else wait for this reader? Then nothing is brought in beside. A message of the space itself is no such thing once a
+ * run has shown twice: it is the next fault of that run, whose thread has been woken on another CPU, and which would be served
+ * for ever one by one. Whoever else it is waits for one short copy. */
+#define SHOWN 8
+static bool somebody_waits(struct thaw_worker *w, struct thaw_mm *mm, unsigned index, unsigned around)
 {
-	struct pollfd p[2] = { { .fd = mm->uffd, .events = POLLIN }, { .fd = w->m->epoll, .events = POLLIN } };
+	struct pollfd p[2] = { { .fd = w->m->epoll, .events = POLLIN }, { .fd = mm->uffd, .events = POLLIN } };
 
-	return index + 1 < mm->n_parked || poll(p, 2, 0) != 0;
+	return index + 1 < mm->n_parked || poll(p, around < SHOWN ? 2 : 1, 0) != 0;
 }
 
 /* A fault where the last one would have led a reader going upwards: bring in more and more of what follows. */
@@ -65,7 +68,7 @@ static unsigned grow_around(unsigned most, uint64_t addr, uint64_t *next, unsign
 	} else {
 		*around = 0;
 	}
-	*next = addr + ((pages + 1ULL) << THAW_PAGE_SHIFT);
+	*next = addr + THAW_PAGE_SIZE;
 	return pages;
 }
 
@@ -84,6 +87,7 @@ static void bring_around(struct thaw_worker *w, struct thaw_mm *mm, const struct
 		return;
 	win = (struct thaw_window){ mm->content, o->number, e.off, e.off + (e.pages << THAW_PAGE_SHIFT), w->buf };
 	thaw_fill_step(w, mm, true, e.addr, to, e.pages, &win, THAW_COUNT_PAGES_AROUND);
+	mm->around_next = to;
 }
 
 static enum served serve_content(struct thaw_worker *w, struct thaw_mm *mm, unsigned index, const struct thaw_extent *e)
@@ -110,7 +114,7 @@ static enum served serve_content(struct thaw_worker *w, struct thaw_mm *mm, unsi
 	if (got != SERVED)
 		return got;
 	around = grow_around(w->m->set.around, f->addr, &mm->around_next, &mm->around);
-	if (around && !somebody_waits(w, mm, index))
+	if (around && !somebody_waits(w, mm, index, around))
 		bring_around(w, mm, f, o, around);
 	return SERVED;
 }
@@ -138,8 +142,9 @@ static enum served serve_zero(struct thaw_worker *w, struct thaw_mm *mm, unsigne
 		return SERVED;
 	}
 	around = grow_around(w->m->set.around, f->addr, &mm->zero_next, &mm->zero_around);
-	if (!around || somebody_waits(w, mm, index))
+	if (!around || somebody_waits(w, mm, index, around))
 		return SERVED;
+	mm->zero_next = from + ((uint64_t)around << THAW_PAGE_SHIFT);
 	if (thaw_pagemap_next_absent(mm->pm, from, 1, &e) && e.addr < from + ((uint64_t)around << THAW_PAGE_SHIFT))
 		around = (e.addr - from) >> THAW_PAGE_SHIFT;
 	if (around) /* beyond the mapping's end it is refused as a whole: then page by page, as they are asked for */

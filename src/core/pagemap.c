@@ -158,6 +158,14 @@ static void count_pages(const struct thaw_tree *t, uint64_t *pages, uint64_t *ab
 	}
 }
 
+void thaw_pagemap_unmark(struct thaw_pagemap *pm)
+{
+	struct thaw_path p;
+
+	for (bool more = thaw_tree_seek(&pm->tree, 0, &p); more; more = thaw_tree_step(&p))
+		thaw_path_slot(&p)->head &= ~3ULL;
+}
+
 struct thaw_pagemap *thaw_pagemap_clone(const struct thaw_pagemap *pm, uint32_t drop_flags)
 {
 	struct thaw_pagemap *copy = thaw_pagemap_new();

@@ -66,6 +66,9 @@ int64_t thaw_pagemap_move(struct thaw_pagemap *pm, uint64_t from, uint64_t to, u
 /* (X) A fork child's map: a copy, without the extents that carry one of drop_flags. NULL: no memory. */
 struct thaw_pagemap *thaw_pagemap_clone(const struct thaw_pagemap *pm, uint32_t drop_flags);
 
+/* (X) No extent carries a flag any more. */
+void thaw_pagemap_unmark(struct thaw_pagemap *pm);
+
 uint64_t thaw_pagemap_absent(const struct thaw_pagemap *pm); /* pages with content that are not done; atomic read */
 uint64_t thaw_pagemap_pages(const struct thaw_pagemap *pm);  /* pages with content, done or not */
 uint64_t thaw_pagemap_extents(const struct thaw_pagemap *pm); /* runs of at most 1024 pages */

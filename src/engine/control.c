@@ -4,6 +4,7 @@
 #include "engine/monitor.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "engine/bad.h"
 #include "engine/fetch.h"
@@ -17,7 +18,7 @@
 
 #define TICK_NS 250000000ULL
 
-/* What the parent has marked since: the kernel empties the one and leaves out the other, and tells nobody. */
+/* What the parent has marked: the kernel empties the one and leaves out the other, and tells nobody. */
 static int drop_unforked(void *opaque, const struct thaw_vma *v)
 {
 	struct thaw_mm *child = opaque;
@@ -31,16 +32,45 @@ static int drop_unforked(void *opaque, const struct thaw_vma *v)
 	return gone < 0 ? (int)gone : 0;
 }
 
+static int drop_marked(struct thaw_mm *child)
+{
+	struct thaw_pagemap *rest = thaw_pagemap_clone(child->pm, THAW_EXTENT_WIPEONFORK | THAW_EXTENT_DONTFORK), *all = child->pm;
+	struct thaw *m = child->m;
+
+	if (!rest)
+		return -ENOMEM;
+	atomic_fetch_add(&child->tally.gone, thaw_pagemap_absent(all) - thaw_pagemap_absent(rest));
+	{
+		THAW_SCOPED_LOCK(&m->lock); /* for those who look at the map's figures */
+		child->pm = rest;
+	}
+	thaw_pagemap_free(all);
+	return 0;
+}
+
 /* The child is ours alone until it is released: no S, no X, no epoll. */
 static void raise_child(struct thaw_worker *w, struct thaw_mm *child)
 {
 	struct thaw_mm *parent = child->raise_from;
 	int err = thaw_procfs_maps_fd(parent->smaps_fd, true, drop_unforked, child);
 
-	if (err && err != -ESRCH)
-		thaw_log_warning(&w->m->set.log, "space %lld: the mappings of pid %d cannot be read (errno %d): memory that it"
-				 " marked MADV_WIPEONFORK since its restore is not known", (long long)child->id,
-				 (int)parent->pid, -err);
+	/* Without it a child could be given what its parent has marked to be wiped. It waits as long as that lasts. */
+	if (err && err != -ESRCH) {
+		if (!child->raise_told)
+			thaw_log_warning(&w->m->set.log, "space %lld: the mappings of pid %d cannot be read (%s), so what it has"
+					 " marked MADV_WIPEONFORK since its restore is not known: its child waits until they can",
+					 (long long)child->id, (int)parent->pid, strerror(-err));
+		child->raise_told = true;
+		atomic_store(&child->kicked, true); /* again soon */
+		return;
+	}
+	/* Of a parent that is gone, the marks that the map had at its restore are all that is known. */
+	if (err && drop_marked(child)) {
+		atomic_store(&child->kicked, true);
+		return;
+	}
+	if (!err)
+		thaw_pagemap_unmark(child->pm); /* what is left has none, whatever it had once */
 	child->raise_from = NULL;
 	thaw_mm_put(parent);
 	thaw_mm_release(child);

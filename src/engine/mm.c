@@ -124,7 +124,8 @@ struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
 
 	if (!mm)
 		return NULL;
-	mm->pm = thaw_pagemap_clone(parent->pm, THAW_EXTENT_WIPEONFORK | THAW_EXTENT_DONTFORK);
+	/* Where the parent's smaps can be asked for the marks, they have the say: it may have taken some back. */
+	mm->pm = thaw_pagemap_clone(parent->pm, parent->smaps_fd >= 0 ? 0 : THAW_EXTENT_WIPEONFORK | THAW_EXTENT_DONTFORK);
 	mm->ev = thaw_events_new();
 	if (!mm->pm || !mm->ev) {
 		thaw_mm_put(mm);

@@ -63,6 +63,7 @@ struct thaw_mm {
 	int holder_slot;  /* -1: none */
 	bool child;       /* of a FORK: forgotten when it ends */
 	struct thaw_mm *raise_from; /* held child: the parent (a reference) whose smaps have a say; control thread */
+	bool raise_told;            /* control thread: that they cannot be read now */
 	_Atomic unsigned refs;
 
 	struct thaw_gate_space gate;

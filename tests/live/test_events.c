@@ -25,6 +25,8 @@
 #define UNFORKED (LIVE_BASE + 65 * STEP)
 #define LATE_WIPED (LIVE_BASE + 66 * STEP)
 #define SPARSE (LIVE_BASE + 67 * STEP)
+#define UNMARKED (LIVE_BASE + 70 * STEP) /* MADV_WIPEONFORK at the restore, taken back since; then the same with MADV_DONTFORK */
+#define UNMARKED_2 (LIVE_BASE + 71 * STEP)
 #define SIDE_PAGES 64
 #define SPARSE_BYTES (3ULL << 30)
 
@@ -279,7 +281,8 @@ static bool fork_child(struct thread *t)
 	if (pid < 0)
 		return errno == EAGAIN || errno == ENOMEM;
 	if (!pid) {
-		bool good = live_is_zero(WIPED, SIDE_PAGES) && live_is_zero(LATE_WIPED, SIDE_PAGES);
+		bool good = live_is_zero(WIPED, SIDE_PAGES) && live_is_zero(LATE_WIPED, SIDE_PAGES) &&
+			    live_is(UNMARKED, SIDE_PAGES, SEED, 0) && live_is(UNMARKED_2, SIDE_PAGES, SEED, 0);
 
 		alarm(patience(100));
 		t->depth++;
@@ -384,6 +387,9 @@ static int work(void *arg, int sock)
 
 	if (madvise(at(LATE_WIPED), SIDE_PAGES * LIVE_PAGE, MADV_WIPEONFORK))
 		LIVE_DIE("MADV_WIPEONFORK: %s", strerror(errno));
+	if (madvise(at(UNMARKED), SIDE_PAGES * LIVE_PAGE, MADV_KEEPONFORK) ||
+	    madvise(at(UNMARKED_2), SIDE_PAGES * LIVE_PAGE, MADV_DOFORK))
+		LIVE_DIE("MADV_KEEPONFORK or MADV_DOFORK: %s", strerror(errno));
 	pthread_barrier_init(&all_there, NULL, THREADS + 1);
 	pthread_barrier_init(&all_done, NULL, THREADS);
 	for (unsigned i = 0; i < THREADS; i++) {
@@ -405,15 +411,16 @@ static int work(void *arg, int sock)
 		any = bad ? bad : any;
 	}
 	return any || !live_is(WIPED, SIDE_PAGES, SEED, 0) || !live_is(UNFORKED, SIDE_PAGES, SEED, 0) ||
-	       !live_is(LATE_WIPED, SIDE_PAGES, SEED, 0);
+	       !live_is(LATE_WIPED, SIDE_PAGES, SEED, 0) || !live_is(UNMARKED, SIDE_PAGES, SEED, 0) ||
+	       !live_is(UNMARKED_2, SIDE_PAGES, SEED, 0);
 }
 
 static struct thaw_stats total;
 
 static void run(uint64_t seed, unsigned round)
 {
-	struct thaw_range r[THREADS + 4];
-	struct thaw_memfile_range at_[THREADS + 3];
+	struct thaw_range r[THREADS + 6];
+	struct thaw_memfile_range at_[THREADS + 5];
 	unsigned n = 0;
 	struct thaw *h = live_monitor(round % 2 ? THAW_IO_POOL : THAW_IO_AUTO, 2,
 				      round % 4 == 3 ? THAW_BACKGROUND_STAY_LAZY : THAW_BACKGROUND_RUN);
@@ -428,6 +435,8 @@ static void run(uint64_t seed, unsigned round)
 	r[n++] = (struct thaw_range){ WIPED, SIDE_PAGES * LIVE_PAGE, 0, PROT_READ | PROT_WRITE, THAW_RANGE_WIPEONFORK };
 	r[n++] = (struct thaw_range){ UNFORKED, SIDE_PAGES * LIVE_PAGE, 0, PROT_READ | PROT_WRITE, THAW_RANGE_DONTFORK };
 	r[n++] = (struct thaw_range){ LATE_WIPED, SIDE_PAGES * LIVE_PAGE, 0, PROT_READ | PROT_WRITE, 0 };
+	r[n++] = (struct thaw_range){ UNMARKED, SIDE_PAGES * LIVE_PAGE, 0, PROT_READ | PROT_WRITE, THAW_RANGE_WIPEONFORK };
+	r[n++] = (struct thaw_range){ UNMARKED_2, SIDE_PAGES * LIVE_PAGE, 0, PROT_READ | PROT_WRITE, THAW_RANGE_DONTFORK };
 	r[n++] = (struct thaw_range){ SPARSE, SPARSE_BYTES, 0, PROT_READ | PROT_WRITE, 0 };
 	LIVE_OK(thaw_set_readers(h, 1 + round % 2));
 	live_start(&l, r, n, work, &seed);

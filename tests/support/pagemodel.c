@@ -117,6 +117,12 @@ void pagemodel_drop(struct pagemodel *m, unsigned flags)
 			m->page[i] = (struct page){ 0 };
 }
 
+void pagemodel_unmark(struct pagemodel *m)
+{
+	for (uint64_t i = 0; i < m->pages; i++)
+		m->page[i].flags = 0;
+}
+
 /* ---- comparison -------------------------------------------------------------------------------------------- */
 static bool continues(const struct page *a, const struct page *b)
 {

@@ -19,6 +19,7 @@ uint64_t pagemodel_mark(struct pagemodel *m, uint64_t addr, uint64_t pages);
 int64_t pagemodel_remove(struct pagemodel *m, uint64_t addr, uint64_t len);
 int64_t pagemodel_move(struct pagemodel *m, uint64_t from, uint64_t to, uint64_t len);
 void pagemodel_drop(struct pagemodel *m, unsigned flags);
+void pagemodel_unmark(struct pagemodel *m);
 
 /* Says the map the same about every page, one by one and as runs? */
 void pagemodel_verify(const struct pagemodel *m, const struct thaw_pagemap *pm);

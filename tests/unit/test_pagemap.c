@@ -62,6 +62,10 @@ static void play(uint64_t base, unsigned pages, unsigned longest, unsigned steps
 			thaw_pagemap_free(pm);
 			pm = copy;
 			pagemodel_drop(m, drop);
+			if (lrand48() % 4 == 0) {
+				thaw_pagemap_unmark(pm);
+				pagemodel_unmark(m);
+			}
 			either(m, pm, 0, 0);
 		}
 	}

@@ -166,34 +166,19 @@ static int check_uffd(int uffd)
 	return 0;
 }
 
-static int pid_of_pidfd(int pidfd)
-{
-	char path[64], line[256];
-	int pid = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
-	f = fopen(path, "re");
-	if (!f)
-		return thaw_err_set(-EBADF, "pidfd %d: %s", pidfd, strerror(errno));
-	while (!pid && fgets(line, sizeof(line), f))
-		if (sscanf(line, "Pid: %d", &pid) != 1)
-			pid = 0;
-	fclose(f);
-	return pid ? pid : thaw_err_set(-EINVAL, "descriptor %d is not a pidfd", pidfd);
-}
-
 static int take_process(struct thaw_mm *mm, const struct thaw_space *d)
 {
 	char path[64];
 	int pid = d->pid;
 
 	if (d->pidfd >= 0) {
-		pid = pid_of_pidfd(d->pidfd);
-		if (pid < 0 && thaw_err_code() != -EBADF && thaw_err_code() != -EINVAL)
-			return thaw_err_set(-ESRCH, "the process of pidfd %d is gone", d->pidfd);
+		pid = thaw_sys_pid_of(d->pidfd);
+		if (pid == -ESRCH)
+			return thaw_err_set(pid, "the process of pidfd %d is gone", d->pidfd);
+		if (pid == -EINVAL)
+			return thaw_err_set(pid, "descriptor %d is not a pidfd", d->pidfd);
 		if (pid < 0)
-			return pid;
+			return thaw_err_set(pid, "pidfd %d: %s", d->pidfd, strerror(-pid));
 		mm->pidfd = fcntl(d->pidfd, F_DUPFD_CLOEXEC, 0);
 		if (mm->pidfd < 0)
 			return thaw_err_set(-errno, "pidfd %d cannot be duplicated: %s", d->pidfd, strerror(errno));

@@ -152,24 +152,6 @@ pid_t thaw_holder_pid(const struct thaw_holder *h)
 	return h->pid;
 }
 
-/* The process that a pidfd is for, from its fdinfo; 0: unknown. */
-static pid_t pid_of(int pidfd)
-{
-	char path[48], buf[512], *at;
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = read(fd, buf, sizeof(buf) - 1);
-	close(fd);
-	buf[n > 0 ? n : 0] = '\0';
-	at = strstr(buf, "\nPid:");
-	return at ? atoi(at + 5) : 0;
-}
-
 int thaw_holder_add_pid(struct thaw_holder *h, pid_t pid, int pidfd)
 {
 	int i, own = -1;
@@ -179,7 +161,7 @@ int thaw_holder_add_pid(struct thaw_holder *h, pid_t pid, int pidfd)
 		if (own < 0)
 			return -errno;
 		if (pid <= 0)
-			pid = pid_of(pidfd);
+			pid = thaw_sys_pid_of(pidfd);
 	}
 	for (i = 0; pid > 0 && i < THAW_HOLDER_SLOTS; i++) {
 		struct thaw_holder_slot *s = &h->page->slots[i];

@@ -58,6 +58,24 @@ int thaw_sys_pidfd_signal(int pidfd, int sig)
 	return result(syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0));
 }
 
+int thaw_sys_pid_of(int pidfd)
+{
+	char path[48], buf[512], *at;
+	ssize_t n;
+	int fd, pid;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -EBADF : -errno;
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	buf[n > 0 ? n : 0] = '\0';
+	at = strstr(buf, "\nPid:");
+	pid = at ? atoi(at + 5) : 0;
+	return !at ? -EINVAL : pid > 0 ? pid : -ESRCH;
+}
+
 bool thaw_sys_pidfd_exited(int pidfd)
 {
 	struct pollfd p = { .fd = pidfd, .events = POLLIN };

@@ -14,6 +14,7 @@
 int thaw_sys_pidfd_open(pid_t pid);                /* close-on-exec, as all pidfds are */
 int thaw_sys_pidfd_getfd(int pidfd, int fd);       /* close-on-exec */
 int thaw_sys_pidfd_signal(int pidfd, int sig);     /* sig 0: is it there */
+int thaw_sys_pid_of(int pidfd);                    /* its process, from fdinfo; -ESRCH: gone; -EINVAL: not a pidfd; -EBADF */
 bool thaw_sys_pidfd_exited(int pidfd);             /* poll says that the process is over */
 
 /* kcmp: 0 the same object, > 0 different, -errno. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "util/sabotage.h"
 
 /* How much of an unsettled stretch is remembered. More than that is unheard of (each open pair is a thread inside
  * mremap(), or a MREMAP_DONTUNMAP since the last fill); then every further change counts as dubious, so that its
@@ -122,17 +123,41 @@ static bool is_range(uint64_t start, uint64_t len)
 	return len && !((start | len) & (THAW_PAGE_SIZE - 1)) && start + (len - 1) >= start;
 }
 
+/* What a monitor has left at the old place that takes a REMAP for a copy. */
+struct left {
+	unsigned n;
+	struct thaw_extent e[32];
+};
+
+static void leave_behind(struct left *l, const struct thaw_pagemap *pm, const struct thaw_change *c)
+{
+	uint64_t at = c->start, end = c->start + c->len;
+
+	while (THAW_SABOTAGE(REMAP_COPIES) && l->n < sizeof(l->e) / sizeof(l->e[0]) && at < end &&
+	       thaw_pagemap_next_absent(pm, at, (end - at) >> THAW_PAGE_SHIFT, &l->e[l->n]) && l->e[l->n].addr < end) {
+		struct thaw_extent *e = &l->e[l->n++];
+
+		if (e->pages > (end - e->addr) >> THAW_PAGE_SHIFT)
+			e->pages = (end - e->addr) >> THAW_PAGE_SHIFT;
+		at = e->addr + (e->pages << THAW_PAGE_SHIFT);
+	}
+}
+
 static int64_t apply_remap(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c, bool *dubious)
 {
+	struct left left = { 0 };
 	bool overlaps;
 	int64_t gone;
 
 	if (!is_range(c->to, c->len))
 		return -EINVAL;
 	overlaps = is_dubious(ev, c->start, c->len, true) || is_dubious(ev, c->to, c->len, true);
+	leave_behind(&left, pm, c);
 	gone = thaw_pagemap_move(pm, c->start, c->to, c->len);
 	if (gone < 0)
 		return gone;
+	for (unsigned i = 0; i < left.n; i++)
+		(void)thaw_pagemap_add(pm, &left.e[i]);
 	*dubious |= overlaps;
 	open_pair(ev, c->start, c->len);
 	remember(ev, c->start, c->len, true);
@@ -146,7 +171,7 @@ static int64_t apply_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const
 
 	/* The second half of a mremap: the move has emptied the range; what is in it now came later, from another
 	 * call. */
-	if (c->kind == THAW_CHANGE_UNMAP && close_pair(ev, c->start, c->len))
+	if (c->kind == THAW_CHANGE_UNMAP && !THAW_SABOTAGE(UNMAP_NOT_PAIRED) && close_pair(ev, c->start, c->len))
 		return 0;
 	gone = thaw_pagemap_remove(pm, c->start, c->len);
 	if (gone < 0)

@@ -15,6 +15,7 @@
 
 #include "util/err.h"
 #include "util/inject.h"
+#include "util/sabotage.h"
 
 #define WINDOW_BYTES (2UL << 20)
 #define WINDOW_PAGES (WINDOW_BYTES >> THAW_PAGE_SHIFT)
@@ -148,6 +149,8 @@ static int read_all(const struct thaw_object *o, uint64_t off, size_t len, void 
 {
 	size_t got = 0;
 
+	if (THAW_SABOTAGE(SHORT_READ_WHOLE) && len > THAW_PAGE_SIZE)
+		len /= 2;
 	while (got < len) {
 		struct iovec iov = { (char *)buf + got, THAW_INJECT_SHORT("content.read", len - got, 1) };
 		ssize_t n = THAW_INJECT_ERRNO("content.read") ? -1 : preadv2(o->fd, &iov, 1, off + got, flags);

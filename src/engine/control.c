@@ -15,6 +15,7 @@
 #include "kern/procfs.h"
 #include "kern/sys.h"
 #include "kern/uffd.h"
+#include "util/sabotage.h"
 
 #define TICK_NS 250000000ULL
 
@@ -24,7 +25,7 @@ static int drop_unforked(void *opaque, const struct thaw_vma *v)
 	struct thaw_mm *child = opaque;
 	int64_t gone;
 
-	if (!(v->flags & (THAW_VM_WIPEONFORK | THAW_VM_DONTCOPY)))
+	if (!(v->flags & (THAW_VM_WIPEONFORK | THAW_VM_DONTCOPY)) || THAW_SABOTAGE(WIPEONFORK_IGNORED))
 		return 0;
 	gone = thaw_pagemap_remove(child->pm, v->start, v->end - v->start);
 	if (gone > 0)

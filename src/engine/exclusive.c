@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kern/sys.h"
 #include "kern/uffd.h"
 #include "util/inject.h"
+#include "util/sabotage.h"
 
 /* Nothing more can be placed rightly: what the map says and what the process has may differ. */
 static void freeze(struct thaw_mm *mm, const char *what, int err)
@@ -19,11 +21,25 @@ static void freeze(struct thaw_mm *mm, const char *what, int err)
 		       " process waits at the next absent page; end it", (long long)mm->id, what, strerror(-err));
 }
 
-static void change(struct thaw_mm *mm, const struct thaw_change *c, const char *what)
+/* The change as a broken monitor would see it. False: not at all. */
+static bool sabotage(struct thaw_mm *mm, struct thaw_change *c)
+{
+	if (THAW_SABOTAGE(UNREGISTER_PART) && c->kind == THAW_CHANGE_REMOVE)
+		thaw_uffd_unregister(mm->uffd, c->start, c->len);
+	if (THAW_SABOTAGE(LENGTH_32))
+		c->len = (uint32_t)c->len;
+	return c->len && !(THAW_SABOTAGE(REMOVE_IGNORED) && c->kind == THAW_CHANGE_REMOVE) &&
+	       !(THAW_SABOTAGE(UNMAP_IGNORED) && c->kind == THAW_CHANGE_UNMAP) &&
+	       !(THAW_SABOTAGE(REMAP_IGNORED) && c->kind == THAW_CHANGE_REMAP);
+}
+
+static void change(struct thaw_mm *mm, struct thaw_change *c, const char *what)
 {
 	bool dubious = false;
 	int64_t gone = THAW_INJECT("engine.apply");
 
+	if (!sabotage(mm, c))
+		return;
 	if (!gone)
 		gone = thaw_events_apply(mm->ev, mm->pm, c, &dubious);
 
@@ -72,11 +88,47 @@ static void park(struct thaw_mm *mm, const struct thaw_fault *f)
 	mm->parked[mm->n_parked++] = *f;
 }
 
+/* Ends X and begins another: copiers run between. */
+static void reopen(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	thaw_gate_open(&mm->gate);
+	thaw_sabotage_pause(5000);
+	thaw_gate_close(&w->m->gate, &mm->gate);
+}
+
+/* In the order in which they are applied: what led to a wrong page can be read from it. */
+static void tell(struct thaw_mm *mm, const struct uffd_msg *msg)
+{
+	const struct thaw_log *log = &mm->m->set.log;
+	long long id = mm->id;
+
+	switch (msg->event) {
+	case UFFD_EVENT_PAGEFAULT:
+		thaw_log_debug(log, "space %lld: fault at 0x%llx%s", id, msg->arg.pagefault.address,
+			       msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE ? ", to write" : "");
+		break;
+	case UFFD_EVENT_FORK:
+		thaw_log_debug(log, "space %lld: fork, the child's userfaultfd is %u", id, msg->arg.fork.ufd);
+		break;
+	case UFFD_EVENT_REMAP:
+		thaw_log_debug(log, "space %lld: remap of 0x%llx + 0x%llx to 0x%llx", id, msg->arg.remap.from, msg->arg.remap.len,
+			       msg->arg.remap.to);
+		break;
+	default:
+		thaw_log_debug(log, "space %lld: %s of 0x%llx + 0x%llx", id,
+			       msg->event == UFFD_EVENT_REMOVE ? "remove" : msg->event == UFFD_EVENT_UNMAP ? "unmap" : "unknown message",
+			       msg->arg.remove.start, msg->arg.remove.end - msg->arg.remove.start);
+		break;
+	}
+}
+
 static void apply(struct thaw_worker *w, struct thaw_mm *mm, const struct uffd_msg *msg, uint64_t now,
 		  struct thaw_mm **born, unsigned *n_born)
 {
 	struct thaw_counters *c = &mm->counters;
 
+	if (thaw_log_wants(&mm->m->set.log, THAW_LOG_DEBUG))
+		tell(mm, msg);
 	switch (msg->event) {
 	case UFFD_EVENT_PAGEFAULT:
 		thaw_count(c, w->number, THAW_COUNT_FAULTS, 1);
@@ -89,6 +141,12 @@ static void apply(struct thaw_worker *w, struct thaw_mm *mm, const struct uffd_m
 		break;
 	case UFFD_EVENT_FORK:
 		thaw_count(c, w->number, THAW_COUNT_FORK, 1);
+		if (THAW_SABOTAGE(FORK_DROPPED)) {
+			close(msg->arg.fork.ufd);
+			break;
+		}
+		if (THAW_SABOTAGE(FORK_LATE))
+			reopen(w, mm);
 		fork_child(mm, msg->arg.fork.ufd, born, n_born);
 		break;
 	case UFFD_EVENT_REMAP:
@@ -112,26 +170,67 @@ static void apply(struct thaw_worker *w, struct thaw_mm *mm, const struct uffd_m
 	}
 }
 
+static bool has_event(const struct uffd_msg *msgs, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (msgs[i].event != UFFD_EVENT_PAGEFAULT)
+			return true;
+	return false;
+}
+
+/* X begins, with what there is to read. Messages, or < 0. */
+static int read_in(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	int n;
+
+	if (THAW_SABOTAGE(READ_OUTSIDE_X)) {
+		n = thaw_uffd_read(mm->uffd, w->msgs, THAW_BATCH);
+		if (has_event(w->msgs, n / (int)sizeof(w->msgs[0])))
+			thaw_sabotage_pause(1000);
+		thaw_gate_close(&w->m->gate, &mm->gate);
+	} else {
+		/* two calls that depend on each other get the time to meet in one batch */
+		if (THAW_SABOTAGE(EVENTS_REVERSED) || THAW_SABOTAGE(UNMAP_NOT_PAIRED))
+			thaw_sabotage_pause(2000);
+		thaw_gate_close(&w->m->gate, &mm->gate);
+		n = thaw_uffd_read(mm->uffd, w->msgs, THAW_BATCH);
+	}
+	if (n > 0)
+		n /= (int)sizeof(w->msgs[0]);
+	if (THAW_SABOTAGE(UPDATE_AFTER_X) && has_event(w->msgs, n))
+		reopen(w, mm);
+	return n;
+}
+
+static void apply_all(struct thaw_worker *w, struct thaw_mm *mm, int n, struct thaw_mm **born, unsigned *n_born)
+{
+	uint64_t now = n > 0 ? thaw_sys_now_ns() : 0;
+
+	/* All of them, in order, before a fault is looked at: a fault can be queued in front of an event that had
+	 * come to its end before. Faults are only noted here. */
+	for (int i = 0; i < n && thaw_mm_is_live(mm); i++) {
+		const struct uffd_msg *msg = &w->msgs[THAW_SABOTAGE(EVENTS_REVERSED) ? n - 1 - i : i];
+
+		apply(w, mm, msg, now, born, n_born);
+		if (THAW_SABOTAGE(FAULTS_BEFORE_EVENTS) && mm->n_parked && has_event(w->msgs + i, n - i)) {
+			thaw_sabotage_pause(300);
+			thaw_serve_faults(w, mm);
+		}
+	}
+}
+
 int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_mm **born, unsigned *n_born,
 			 enum thaw_mm_state *ended)
 {
-	uint64_t now;
 	int n;
 
 	*ended = THAW_MM_LIVE;
 	*n_born = 0;
-	thaw_gate_close(&w->m->gate, &mm->gate);
-	n = thaw_uffd_read(mm->uffd, w->msgs, THAW_BATCH);
-	now = n > 0 ? thaw_sys_now_ns() : 0;
-	if (n > 0)
-		n /= (int)sizeof(w->msgs[0]);
-	/* All of them, in order, before a fault is looked at: a fault can be queued in front of an event that had
-	 * come to its end before. Faults are only noted here. */
-	for (int i = 0; i < n && thaw_mm_is_live(mm); i++)
-		apply(w, mm, &w->msgs[i], now, born, n_born);
+	n = read_in(w, mm);
+	apply_all(w, mm, n, born, n_born);
 	if (thaw_mm_is_live(mm) && atomic_load(&mm->dead))
 		*ended = THAW_MM_GONE;
-	else if (thaw_mm_is_live(mm) && n == 0 && !thaw_pagemap_absent(mm->pm))
+	else if (thaw_mm_is_live(mm) && n == 0 && thaw_pagemap_absent(mm->pm) <= (THAW_SABOTAGE(FINISH_EARLY) ? 16 : 0))
 		/* A FORK may be on its way still: the child has every page then, as each was placed before the fork
 		 * began (else the placing had been answered EAGAIN), and the kernel takes back its registration. */
 		*ended = THAW_MM_FINISHED;

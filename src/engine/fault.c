@@ -11,6 +11,7 @@
 #include "engine/fill.h"
 #include "kern/sys.h"
 #include "kern/uffd.h"
+#include "util/sabotage.h"
 
 enum served {
 	SERVED,   /* or on its way, or woken */
@@ -90,6 +91,8 @@ static void bring_around(struct thaw_worker *w, struct thaw_mm *mm, const struct
 	mm->around_next = to;
 }
 
+static enum served serve_zero(struct thaw_worker *w, struct thaw_mm *mm, unsigned index);
+
 static enum served serve_content(struct thaw_worker *w, struct thaw_mm *mm, unsigned index, const struct thaw_extent *e)
 {
 	const struct thaw_fault *f = &mm->parked[index];
@@ -100,6 +103,8 @@ static enum served serve_content(struct thaw_worker *w, struct thaw_mm *mm, unsi
 	int err;
 
 	err = o && o->fd >= 0 ? thaw_object_read_now(o, e->off, THAW_PAGE_SIZE, w->buf) : -EAGAIN;
+	if (err && THAW_SABOTAGE(ZERO_INSTEAD_OF_WAITING))
+		return serve_zero(w, mm, index);
 	if (err == -EAGAIN)
 		err = thaw_fetch_fault(w, mm, f, e), o = NULL;
 	if (!o)
@@ -127,6 +132,8 @@ static enum served serve_zero(struct thaw_worker *w, struct thaw_mm *mm, unsigne
 	uint64_t from = f->addr + THAW_PAGE_SIZE;
 	unsigned around;
 
+	if (THAW_SABOTAGE(REMAP_TAIL_UNKNOWN))
+		return SERVED;
 	switch (thaw_fill_zero(w, mm, f->addr, 1, f->write).outcome) {
 	case THAW_PLACED:
 		placed(mm, f);
@@ -145,7 +152,8 @@ static enum served serve_zero(struct thaw_worker *w, struct thaw_mm *mm, unsigne
 	if (!around || somebody_waits(w, mm, index, around))
 		return SERVED;
 	mm->zero_next = from + ((uint64_t)around << THAW_PAGE_SHIFT);
-	if (thaw_pagemap_next_absent(mm->pm, from, 1, &e) && e.addr < from + ((uint64_t)around << THAW_PAGE_SHIFT))
+	if (!THAW_SABOTAGE(ZERO_RUNS_ON) && thaw_pagemap_next_absent(mm->pm, from, 1, &e) &&
+	    e.addr < from + ((uint64_t)around << THAW_PAGE_SHIFT))
 		around = (e.addr - from) >> THAW_PAGE_SHIFT;
 	if (around) /* beyond the mapping's end it is refused as a whole: then page by page, as they are asked for */
 		thaw_fill_zero(w, mm, from, around, f->write);
@@ -175,7 +183,7 @@ bool thaw_serve_faults(struct thaw_worker *w, struct thaw_mm *mm)
 		enum served got = serve_fault(w, mm, i);
 
 		changing = got == CHANGING;
-		if (got != SERVED)
+		if (got != SERVED && !(changing && THAW_SABOTAGE(EAGAIN_FORGOTTEN)))
 			mm->parked[kept++] = mm->parked[i];
 	}
 	while (i < mm->n_parked) /* while something is changing, every fill is refused */

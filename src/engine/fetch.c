@@ -9,6 +9,7 @@
 #include "engine/plan.h"
 #include "engine/staging.h"
 #include "util/err.h"
+#include "util/sabotage.h"
 
 #define POOL_THREADS 4
 #define container(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
@@ -211,7 +212,7 @@ int thaw_fetch_submit(struct thaw_worker *w, struct thaw_read *r)
 		.fd = o->fd,
 		.off = r->e.off,
 		.buf = r->buf,
-		.len = r->e.pages << THAW_PAGE_SHIFT,
+		.len = (r->e.pages << THAW_PAGE_SHIFT) >> (THAW_SABOTAGE(SHORT_READ_WHOLE) && r->e.pages > 1),
 		.done = ring_done,
 	};
 	thaw_ring_submit(r->f->ring, &r->ring, r->demand);

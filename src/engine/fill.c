@@ -7,6 +7,7 @@
 
 #include "kern/sys.h"
 #include "kern/uffd.h"
+#include "util/sabotage.h"
 
 #define BUSY_NS 2000000ULL /* faults this recent keep copies short */
 #define BUSY_PAGES 16
@@ -25,6 +26,13 @@ static inline void end(struct thaw_worker *w, bool owner)
 		thaw_gate_leave(&w->m->gate, w->number);
 }
 
+/* Who sleeps there looks again. */
+static void wake(struct thaw_mm *mm, uint64_t addr, uint64_t len)
+{
+	if (!THAW_SABOTAGE(WAKE_FORGOTTEN))
+		thaw_uffd_wake(mm->uffd, addr, len);
+}
+
 void thaw_fill_first(struct thaw *m)
 {
 	uint64_t none = 0;
@@ -40,14 +48,16 @@ void thaw_fill_first(struct thaw *m)
  * was: the page is unmapped unseen by a message (a child's MADV_DONTFORK), or not registered. A sleeper has to see. */
 static void gone(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_step *s)
 {
+	uint64_t pages = THAW_SABOTAGE(ENOENT_NOT_BISECTED) ? s->e.pages : 1;
+
 	switch (thaw_uffd_probe(mm->uffd)) {
 	case THAW_NO_VMA:
 		thaw_events_settled(mm->ev);
-		atomic_fetch_add_explicit(&mm->tally.gone, thaw_pagemap_mark_done(mm->pm, s->e.addr, 1),
+		atomic_fetch_add_explicit(&mm->tally.gone, thaw_pagemap_mark_done(mm->pm, s->e.addr, pages),
 					  memory_order_relaxed);
-		thaw_count(&mm->counters, w->number, THAW_COUNT_PAGES_GONE, 1);
-		thaw_uffd_wake(mm->uffd, s->e.addr, THAW_PAGE_SIZE);
-		s->next = s->e.addr + THAW_PAGE_SIZE;
+		thaw_count(&mm->counters, w->number, THAW_COUNT_PAGES_GONE, pages);
+		wake(mm, s->e.addr, pages << THAW_PAGE_SHIFT);
+		s->next = s->e.addr + (pages << THAW_PAGE_SHIFT);
 		break;
 	case THAW_DEAD:
 		atomic_store(&mm->dead, true);
@@ -65,7 +75,7 @@ static void record(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_fill f
 		   struct thaw_step *s)
 {
 	struct thaw_counters *c = &mm->counters;
-	uint64_t pages = f.done >> THAW_PAGE_SHIFT;
+	uint64_t pages = (THAW_SABOTAGE(PLACED_AS_ASKED) && f.done ? s->e.pages << THAW_PAGE_SHIFT : f.done) >> THAW_PAGE_SHIFT;
 
 	/* Other answers may be given before the kernel compares mmap_changing: see gone(). */
 	if (f.outcome == THAW_PLACED || f.outcome == THAW_PARTIAL || f.outcome == THAW_PRESENT)
@@ -83,12 +93,12 @@ static void record(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_fill f
 		thaw_count(c, w->number, THAW_COUNT_EEXIST, 1);
 		atomic_fetch_add_explicit(&mm->tally.found, thaw_pagemap_mark_done(mm->pm, s->e.addr, 1),
 					  memory_order_relaxed);
-		thaw_uffd_wake(mm->uffd, s->e.addr, THAW_PAGE_SIZE);
+		wake(mm, s->e.addr, THAW_PAGE_SIZE);
 		s->next = s->e.addr + THAW_PAGE_SIZE;
 		break;
 	case THAW_NO_VMA:
 		thaw_count(c, w->number, THAW_COUNT_ENOENT, 1);
-		if (s->e.pages > 1) {
+		if (s->e.pages > 1 && !THAW_SABOTAGE(ENOENT_NOT_BISECTED)) {
 			s->kind = THAW_STEP_SMALLER;
 			break;
 		}
@@ -113,11 +123,43 @@ static void record(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_fill f
 	}
 }
 
+/* S ends half way, and another begins. */
+static void reenter(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	end(w, false);
+	thaw_sabotage_pause(THAW_SABOTAGE(RECORD_OUTSIDE_S) ? 5000 : 1000);
+	begin(w, mm, false);
+}
+
+static struct thaw_fill copy(struct thaw_worker *w, struct thaw_mm *mm, bool owner, const struct thaw_extent *e, const void *data)
+{
+	bool wakes = owner || !THAW_SABOTAGE(WAKE_FORGOTTEN), outside = !owner && THAW_SABOTAGE(NO_GATE);
+	int uffd = mm->uffd;
+	struct thaw_fill f;
+
+	if (outside) {
+		end(w, false);
+		thaw_sabotage_pause(1000);
+	}
+	f = thaw_uffd_copy(uffd, e->addr, data, e->pages << THAW_PAGE_SHIFT, wakes);
+	if (outside)
+		begin(w, mm, false);
+	if (THAW_SABOTAGE(RECORD_OUTSIDE_S) && !owner)
+		reenter(w, mm);
+	for (unsigned i = 0; THAW_SABOTAGE(STALE_RETRY) && !owner && f.outcome == THAW_CHANGING && i < 100; i++) {
+		reenter(w, mm);
+		if (thaw_mm_is_live(mm))
+			f = thaw_uffd_copy(mm->uffd, e->addr, data, e->pages << THAW_PAGE_SHIFT, wakes);
+	}
+	return f;
+}
+
 /* In S. */
-static struct thaw_step step(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, uint64_t to, uint64_t max_pages,
-			     const struct thaw_window *win, enum thaw_count cause)
+static struct thaw_step step(struct thaw_worker *w, struct thaw_mm *mm, bool owner, uint64_t from, uint64_t to,
+			     uint64_t max_pages, const struct thaw_window *win, enum thaw_count cause)
 {
 	struct thaw_step s = { .kind = THAW_STEP_NOTHING, .next = to };
+	struct thaw_fill f;
 	const void *data;
 
 	if (!thaw_mm_is_live(mm)) {
@@ -133,7 +175,11 @@ static struct thaw_step step(struct thaw_worker *w, struct thaw_mm *mm, uint64_t
 		s.kind = THAW_STEP_ELSEWHERE;
 		return s;
 	}
-	record(w, mm, thaw_uffd_copy(mm->uffd, s.e.addr, data, s.e.pages << THAW_PAGE_SHIFT, true), cause, &s);
+	f = copy(w, mm, owner, &s.e, data);
+	if (thaw_mm_is_live(mm)) /* as before, unless it was placed between two S */
+		record(w, mm, f, cause, &s);
+	else
+		s.kind = THAW_STEP_ENDED;
 	return s;
 }
 
@@ -143,7 +189,7 @@ struct thaw_step thaw_fill_step(struct thaw_worker *w, struct thaw_mm *mm, bool 
 	struct thaw_step s;
 
 	begin(w, mm, owner);
-	s = step(w, mm, from, to, max_pages, win, cause);
+	s = step(w, mm, owner, from, to, max_pages, win, cause);
 	end(w, owner);
 	if (s.kind == THAW_STEP_PLACED)
 		thaw_fill_first(w->m);
@@ -184,7 +230,7 @@ void thaw_fill_wake(struct thaw_worker *w, struct thaw_mm *mm, bool owner, uint6
 {
 	begin(w, mm, owner);
 	if (thaw_mm_is_live(mm))
-		thaw_uffd_wake(mm->uffd, addr, len);
+		wake(mm, addr, len);
 	end(w, owner);
 }
 

@@ -14,6 +14,7 @@
 #include "engine/monitor.h"
 #include "kern/sys.h"
 #include "util/inject.h"
+#include "util/sabotage.h"
 
 struct thaw_mm *thaw_mm_new(struct thaw *m)
 {
@@ -121,11 +122,12 @@ void thaw_mm_publish(struct thaw_mm *mm)
 struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
 {
 	struct thaw_mm *mm = thaw_mm_new(parent->m);
+	unsigned drop = THAW_EXTENT_DONTFORK | (THAW_SABOTAGE(WIPEONFORK_IGNORED) ? 0 : THAW_EXTENT_WIPEONFORK);
 
 	if (!mm)
 		return NULL;
 	/* Where the parent's smaps can be asked for the marks, they have the say: it may have taken some back. */
-	mm->pm = thaw_pagemap_clone(parent->pm, parent->smaps_fd >= 0 ? 0 : THAW_EXTENT_WIPEONFORK | THAW_EXTENT_DONTFORK);
+	mm->pm = thaw_pagemap_clone(parent->pm, parent->smaps_fd >= 0 ? 0 : drop);
 	mm->ev = thaw_events_new();
 	if (!mm->pm || !mm->ev) {
 		thaw_mm_put(mm);

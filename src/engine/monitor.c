@@ -20,6 +20,7 @@
 #include "kern/uffd.h"
 #include "util/err.h"
 #include "util/inject.h"
+#include "util/sabotage.h"
 
 #define DEFAULT_SPIN_US 50
 
@@ -29,6 +30,7 @@ struct thaw *thaw_monitor_new(void)
 	struct epoll_event stop = { .events = EPOLLIN };
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
+	(void)THAW_SABOTAGE(NONE); /* a name that is none is refused before anything runs */
 	if (!m || !(m->past = aligned_alloc(64, (sizeof(*m->past) + 63) & ~63UL))) {
 		free(m);
 		thaw_err_set(-ENOMEM, "no memory for a monitor");

@@ -6,6 +6,7 @@
 #include "kern/uffd.h"
 #include "util/err.h"
 #include "util/inject.h"
+#include "util/sabotage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -201,6 +202,9 @@ static int allow(scmp_filter_ctx ctx, int nr, enum when when)
 		for (i = 0; !err && i < sizeof(uffd_ioctls) / sizeof(uffd_ioctls[0]); i++)
 			err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1,
 					       SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)uffd_ioctls[i]));
+		if (!err && THAW_SABOTAGE(UNREGISTER_PART))
+			err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1,
+					       SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)UFFDIO_UNREGISTER));
 		return err;
 	case READ_ONLY:
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1,

@@ -262,6 +262,13 @@ struct thaw_fill thaw_uffd_poison(int uffd, uint64_t dst, uint64_t len)
 	return sort(err, p.updated);
 }
 
+int thaw_uffd_unregister(int uffd, uint64_t addr, uint64_t len)
+{
+	struct uffdio_range r = { addr, len };
+
+	return ioctl(uffd, UFFDIO_UNREGISTER, &r) ? -errno : 0;
+}
+
 int thaw_uffd_wake(int uffd, uint64_t addr, uint64_t len)
 {
 	struct uffdio_range r = { addr, len };

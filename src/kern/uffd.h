@@ -62,6 +62,7 @@ int thaw_uffd_register(int uffd, uint64_t addr, uint64_t len); /* MISSING */
 struct thaw_fill thaw_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake);
 struct thaw_fill thaw_uffd_zero(int uffd, uint64_t dst, uint64_t len);   /* UFFDIO_ZEROPAGE, wakes */
 struct thaw_fill thaw_uffd_poison(int uffd, uint64_t dst, uint64_t len);
+int thaw_uffd_unregister(int uffd, uint64_t addr, uint64_t len); /* never of a part: it splits the mapping */
 int thaw_uffd_wake(int uffd, uint64_t addr, uint64_t len);
 /* Non-blocking read of whole messages: bytes read, 0 when nothing is there, else -errno. X only. */
 int thaw_uffd_read(int uffd, struct uffd_msg *msgs, unsigned n);

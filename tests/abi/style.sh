@@ -27,6 +27,8 @@ complain "image or source includes upwards" \
 	"$(grep -nE '#include "(engine|checkpoint|cli|lib)/' src/image/*.[ch] src/source/*.[ch])"
 complain "engine includes upwards" "$(grep -nE '#include "(checkpoint|cli|lib)/' src/engine/*.[ch])"
 
+complain "a rule to break that no code breaks" "$(sed -n 's/^\tX(\([A-Z0-9_]*\),.*/\1/p' src/util/sabotage.h |
+	while read -r id; do grep -rqE "THAW_SABOTAGE\($id\)" src --include='*.c' || echo "$id"; done)"
 used=$(grep -rhoE 'THAW_INJECT(_ERRNO|_SHORT)?\("[a-z.]+"|"process\.(read|write)"' src --include='*.c' --include=alloc.h |
 	grep -oE '"[a-z.]+"' | tr -d '"' | sort -u)
 listed=$(sed -n 's/^\tX("\([a-z.]*\)",.*/\1/p' src/util/inject.h | sort -u)

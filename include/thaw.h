@@ -106,17 +106,19 @@ enum thaw_event {
 	THAW_EVENT_FINISHED,    /* every page is in; the userfaultfd has been closed */
 	THAW_EVENT_GONE,        /* the process has exited or called exec; the userfaultfd has been closed */
 	THAW_EVENT_UNAVAILABLE, /* content of [address, address+length) could not be had: see error */
-	THAW_EVENT_FORKED       /* a child's space has been made; child is its id */
+	THAW_EVENT_FORKED,      /* a child's space has been made; child is its id */
+	THAW_EVENT_UNREGISTERED /* [address, address+length) was never registered: its content is lost to the process */
 };
 struct thaw_event_info {
 	size_t size;
 	enum thaw_event event;
 	int64_t space;            /* whose it is */
 	int64_t child;            /* FORKED only */
-	uint64_t address, length; /* UNAVAILABLE only: bytes, at the process's addresses of now */
+	uint64_t address, length; /* UNAVAILABLE, UNREGISTERED: bytes, at the process's addresses of now */
 	int error;                /* UNAVAILABLE only: positive errno; ENODATA: the file ends before */
 };
-/* info is valid during the call. FINISHED or GONE comes exactly once for each space, UNAVAILABLE once for each run. */
+/* info is valid during the call. FINISHED or GONE comes exactly once for each space, UNAVAILABLE once for each run,
+ * UNREGISTERED once for each mapping. */
 typedef void thaw_event_fn(void *opaque, const struct thaw_event_info *info);
 /* fn NULL (default): nobody is told. 0, or -1 with EINVAL, EBUSY. */
 THAW_PUBLIC int thaw_set_event(struct thaw *h, thaw_event_fn *fn, void *opaque);
@@ -175,6 +177,7 @@ struct thaw_space {
 	const struct thaw_range *ranges; /* not overlapping, in any order; copied */
 	size_t n_ranges;            /* at least 1 */
 	int register_ranges;        /* nonzero: the library registers the ranges (UFFDIO_REGISTER, MISSING) */
+	int registers_later;        /* nonzero: somebody else registers them, and is not done: see thaw_space_registered() */
 };
 /* A process whose memory is to be brought in. Content of the source that lies in no range is ignored; what lies in a range
  * without content reads as zero. Returns the space's id (>= 1; a forked child gets the next free one), before or
@@ -182,6 +185,13 @@ struct thaw_space {
  * cannot be registered), ENOTSUP (kind), EEXIST (the source describes a page twice), ESRCH (the process is gone),
  * ECANCELED (after thaw_stop()), EMFILE, ENOMEM. After a failure uffd is the caller's as before. */
 THAW_PUBLIC int64_t thaw_add_space(struct thaw *h, const struct thaw_space *space);
+
+/* What was added with registers_later has been registered now, mapping by mapping as in its ranges: of one space and its
+ * children, or (0) of all. Until then faults are served, a page that cannot be placed because its mapping is not
+ * registered is no page lost, nothing is copied ahead and the space does not finish. Then content in mappings that turn out
+ * not to be registered is told (UNREGISTERED) and given up, and the background copy begins (a delay counts from here). 0, or
+ * -1 with EINVAL, ENOENT (no such space), ECANCELED (after thaw_stop()). */
+THAW_PUBLIC int thaw_space_registered(struct thaw *h, int64_t space);
 
 /* Starts the holder, then the threads, each under its filter when this returns. Raises the soft RLIMIT_NOFILE to the hard
  * one: each forked child brings a descriptor. Once a handle. 0, or -1 with EBUSY (started before), ENOSYS, EPERM or

@@ -210,6 +210,18 @@ static int register_all(int uffd, const struct thaw_range *r, size_t n)
 	return 0;
 }
 
+static int note_mappings(struct thaw_mm *mm, const struct thaw_range *r, size_t n)
+{
+	mm->mappings = malloc(n * sizeof(*mm->mappings));
+	if (!mm->mappings)
+		return thaw_err_set(-ENOMEM, "no memory for %zu ranges", n);
+	for (size_t i = 0; i < n; i++)
+		mm->mappings[i] = (struct thaw_span){ r[i].address, r[i].address + r[i].length };
+	mm->n_mappings = n;
+	mm->registration = THAW_REGISTERING;
+	return 0;
+}
+
 static int fill_in(struct thaw_mm *mm, const struct thaw_space *d, const struct thaw_range *ranges)
 {
 	int err = take_process(mm, d);
@@ -220,6 +232,8 @@ static int fill_in(struct thaw_mm *mm, const struct thaw_space *d, const struct 
 		err = build_map(mm, d, ranges);
 	if (!err && d->register_ranges)
 		err = register_all(d->uffd, ranges, d->n_ranges);
+	if (!err && d->registers_later)
+		err = note_mappings(mm, ranges, d->n_ranges);
 	return err;
 }
 
@@ -234,6 +248,8 @@ int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d)
 		return thaw_err_set(-EINVAL, "no source is given");
 	if (!d->n_ranges || !d->ranges)
 		return thaw_err_set(-EINVAL, "no range is given");
+	if (d->register_ranges && d->registers_later)
+		return thaw_err_set(-EINVAL, "register_ranges and registers_later exclude each other");
 	err = check_uffd(d->uffd);
 	if (err)
 		return err;

@@ -90,7 +90,8 @@ int thaw_content_new(struct thaw_content **out, struct thaw_source *source)
 	else
 		err = note_number(&ns, &(struct thaw_extent){ .object = 0 });
 	if (!err) {
-		qsort(ns.v, ns.n, sizeof(*ns.v), by_number);
+		if (ns.n) /* a source may have nothing at all */
+			qsort(ns.v, ns.n, sizeof(*ns.v), by_number);
 		c = calloc(1, sizeof(*c) + ns.n * sizeof(c->objects[0]));
 		if (!c)
 			err = thaw_err_set(-ENOMEM, "no memory for %u content files", ns.n);

@@ -120,6 +120,13 @@ static void visit(struct thaw_worker *w, struct thaw_mm *mm, bool tick, uint64_t
 		visit_frozen(w, mm);
 	if (!thaw_mm_is_live(mm))
 		return;
+	if (atomic_load(&mm->registration) == THAW_REGISTRATION_SAID) {
+		bool done = thaw_mm_check_registration(w, mm);
+
+		kicked = true; /* it may have nothing left, or something is changing and has to be read */
+		if (!done)
+			atomic_store(&mm->kicked, true);
+	}
 	if (tick) {
 		atomic_store(&mm->check, true); /* exec and exit send no message */
 		thaw_bad_tick(w, mm, now);

@@ -87,6 +87,9 @@ static void run_span(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, u
 			from = s.next;
 			limit = tries = 0;
 			break;
+		case THAW_STEP_NOT_YET:
+			from = s.next;
+			break;
 		case THAW_STEP_SMALLER:
 			limit = s.e.pages / 2;
 			break;

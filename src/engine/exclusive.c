@@ -230,7 +230,8 @@ int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_
 	apply_all(w, mm, n, born, n_born);
 	if (thaw_mm_is_live(mm) && atomic_load(&mm->dead))
 		*ended = THAW_MM_GONE;
-	else if (thaw_mm_is_live(mm) && n == 0 && thaw_pagemap_absent(mm->pm) <= (THAW_SABOTAGE(FINISH_EARLY) ? 16 : 0))
+	else if (thaw_mm_is_live(mm) && n == 0 && !thaw_mm_is_registering(mm) &&
+		 thaw_pagemap_absent(mm->pm) <= (THAW_SABOTAGE(FINISH_EARLY) ? 16 : 0))
 		/* A FORK may be on its way still: the child has every page then, as each was placed before the fork
 		 * began (else the placing had been answered EAGAIN), and the kernel takes back its registration. */
 		*ended = THAW_MM_FINISHED;

@@ -37,6 +37,7 @@ static enum served after_step(struct thaw_worker *w, struct thaw_mm *mm, const s
 	case THAW_STEP_BROKEN:
 		thaw_bad_report(w, mm, true, &s.e, s.error, true);
 		return SERVED;
+	case THAW_STEP_NOT_YET: /* it slept in a mapping that was there a moment ago */
 	case THAW_STEP_NOTHING: /* a copier was faster */
 		thaw_fill_wake(w, mm, true, f->addr, THAW_PAGE_SIZE);
 		return SERVED;

@@ -102,6 +102,11 @@ static void record(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_fill f
 			s->kind = THAW_STEP_SMALLER;
 			break;
 		}
+		if (thaw_mm_is_registering(mm)) {
+			s->kind = THAW_STEP_NOT_YET;
+			s->next = s->e.addr + THAW_PAGE_SIZE;
+			break;
+		}
 		gone(w, mm, s);
 		break;
 	case THAW_CHANGING:
@@ -275,6 +280,9 @@ bool thaw_fill_run(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, uin
 			break;
 		case THAW_STEP_SMALLER:
 			limit = s.e.pages / 2;
+			break;
+		case THAW_STEP_NOT_YET:
+			from = s.next;
 			break;
 		case THAW_STEP_ELSEWHERE: /* moved away, or something else moved in */
 			from = s.e.addr + THAW_PAGE_SIZE;

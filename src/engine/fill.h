@@ -15,6 +15,7 @@ enum thaw_step_kind {
 	THAW_STEP_NOTHING,   /* nothing absent in the range */
 	THAW_STEP_ELSEWHERE, /* the next absent run is `e`: its content is not in the window */
 	THAW_STEP_SMALLER,   /* the run is not within one mapping: ask again for half as much */
+	THAW_STEP_NOT_YET,   /* the page's mapping is not registered yet: go on at `next`, the page stays absent */
 	THAW_STEP_CHANGING,  /* wait for an X, then look again */
 	THAW_STEP_NO_MEMORY, /* may pass */
 	THAW_STEP_ENDED,     /* the space is not live any more */

@@ -51,6 +51,7 @@ void thaw_mm_put(struct thaw_mm *mm)
 	thaw_lock_destroy(&mm->bad_lock);
 	free(mm->parked);
 	free(mm->bad);
+	free(mm->mappings);
 	free(mm);
 }
 
@@ -135,6 +136,7 @@ struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
 	}
 	mm->child = true;
 	mm->parent = parent->id;
+	mm->registration = thaw_mm_is_registering(parent) ? THAW_REGISTERING : THAW_REGISTERED;
 	mm->uffd = uffd;
 	mm->held = true;
 	mm->content = thaw_content_get(parent->content);
@@ -142,6 +144,9 @@ struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
 	/* The kernel gives the child's descriptor the flags the parent's was made with, not those set since. */
 	fcntl(uffd, F_SETFL, O_NONBLOCK);
 	link_space(mm);
+	/* What was said of the parent before the child was on the list was not said of the child. */
+	if (atomic_load(&parent->registration) != THAW_REGISTERING)
+		atomic_compare_exchange_strong(&mm->registration, &(int){ THAW_REGISTERING }, THAW_REGISTRATION_SAID);
 	return mm;
 }
 

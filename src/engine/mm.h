@@ -35,6 +35,17 @@ enum thaw_mm_state {
 	THAW_MM_GONE      /* exit or exec; userfaultfd closed */
 };
 
+struct thaw_span {
+	uint64_t start, end;
+};
+
+/* Whether the mappings of a space have been registered, by whoever does that. */
+enum thaw_registration {
+	THAW_REGISTERED,
+	THAW_REGISTERING, /* not all of them: a page without a registered mapping is one to come back to */
+	THAW_REGISTRATION_SAID /* it is said that they are: the control thread looks whether it is so */
+};
+
 struct thaw_fault {
 	uint64_t addr; /* of the page */
 	uint64_t t0;   /* when its message was read */
@@ -74,6 +85,9 @@ struct thaw_mm {
 	struct thaw_content *content;
 
 	_Atomic uint32_t owner;   /* 0 nobody, 1 owned, 2 owned and asked to go round again */
+	_Atomic int registration; /* enum thaw_registration: S and X load it, the control thread ends it */
+	struct thaw_span *mappings; /* as they were to be registered, until that has been looked at; control thread */
+	size_t n_mappings, at_mapping;
 	_Atomic bool held;        /* a child whose map is not final yet: copiers pass it by, epoll does not know it */
 	_Atomic bool dead;        /* somebody was answered ESRCH: the owner ends the space */
 	_Atomic bool check;       /* the owner is to find out whether the mm still lives */
@@ -130,6 +144,12 @@ struct thaw_mm *thaw_mm_new(struct thaw *m);
 struct thaw_mm *thaw_mm_get(struct thaw_mm *mm);
 void thaw_mm_put(struct thaw_mm *mm);
 
+/* Some mapping of it may not be registered yet. */
+static inline bool thaw_mm_is_registering(const struct thaw_mm *mm)
+{
+	return atomic_load_explicit(&mm->registration, memory_order_acquire) != THAW_REGISTERED;
+}
+
 /* From the caller's description: checks, builds the map, publishes. The id, or -errno with a sentence. */
 int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d);
 
@@ -153,6 +173,12 @@ void thaw_mm_kick(struct thaw_mm *mm);
 void thaw_mm_end(struct thaw_mm *mm, enum thaw_mm_state how);
 /* And tells everybody: after X. */
 void thaw_mm_ended(struct thaw_mm *mm, enum thaw_mm_state how);
+
+/* Of one space and its children, or of all (0). -ENOENT. */
+int thaw_mm_registered(struct thaw *m, int64_t id);
+/* Looks whether it is so, gives up what lies in mappings that are not registered, lets the background begin. Control thread;
+ * false: something is changing, come again. */
+bool thaw_mm_check_registration(struct thaw_worker *w, struct thaw_mm *mm);
 
 /* By id, with a reference; NULL: unknown. Takes m->lock. */
 struct thaw_mm *thaw_mm_find(struct thaw *m, int64_t id);

@@ -91,7 +91,8 @@ static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
 		if (!mm->n_parked && thaw_events_unsettled(mm->ev) && thaw_uffd_probe(mm->uffd) == THAW_NO_VMA)
 			thaw_events_settled(mm->ev);
 		changing = thaw_serve_faults(w, mm);
-		if (n == THAW_BATCH || atomic_load(&mm->dead) || (n >= 0 && !thaw_pagemap_absent(mm->pm)))
+		if (n == THAW_BATCH || atomic_load(&mm->dead) ||
+		    (n >= 0 && !thaw_pagemap_absent(mm->pm) && !thaw_mm_is_registering(mm)))
 			continue;
 		if (!mm->n_parked && n >= 0) {
 			mm->backoff_ns = 0;

@@ -290,6 +290,16 @@ int thaw_uffd_read(int uffd, struct uffd_msg *msgs, unsigned n)
 	return errno == EAGAIN ? 0 : -errno;
 }
 
+enum thaw_outcome thaw_uffd_is_registered(int uffd, uint64_t addr)
+{
+	/* CONTINUE maps a page of a file; private anonymous memory has none, and the kernel says EINVAL, but only after
+	 * it has found the mapping to be registered. */
+	struct uffdio_continue c = { .range = { addr, 4096 } };
+	enum thaw_outcome out = sort(ioctl(uffd, UFFDIO_CONTINUE, &c) ? errno : 0, c.mapped).outcome;
+
+	return out == THAW_NO_VMA || out == THAW_CHANGING || out == THAW_DEAD ? out : THAW_PRESENT;
+}
+
 enum thaw_outcome thaw_uffd_probe(int uffd)
 {
 	/* Page 0 is never within a registered range (mmap_min_addr; a process that maps it is refused at checkpoint),

@@ -66,6 +66,9 @@ int thaw_uffd_unregister(int uffd, uint64_t addr, uint64_t len); /* never of a p
 int thaw_uffd_wake(int uffd, uint64_t addr, uint64_t len);
 /* Non-blocking read of whole messages: bytes read, 0 when nothing is there, else -errno. X only. */
 int thaw_uffd_read(int uffd, struct uffd_msg *msgs, unsigned n);
+/* Is the page in a registered mapping? THAW_PRESENT: yes; THAW_NO_VMA: no; THAW_CHANGING, THAW_DEAD as above. Kernels
+ * from 6.9 on may answer THAW_NO_VMA while something is changing: thaw_uffd_probe() behind it tells. Changes nothing. */
+enum thaw_outcome thaw_uffd_is_registered(int uffd, uint64_t addr);
 /* Is the mm alive? THAW_NO_VMA: alive; THAW_CHANGING: alive, event pending; THAW_DEAD: gone. */
 enum thaw_outcome thaw_uffd_probe(int uffd);
 

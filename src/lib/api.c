@@ -206,6 +206,23 @@ THAW_PUBLIC int64_t thaw_add_space(struct thaw *h, const struct thaw_space *spac
 	return id < 0 ? fail(__func__) : id;
 }
 
+THAW_PUBLIC int thaw_space_registered(struct thaw *h, int64_t space)
+{
+	enum thaw_phase phase;
+
+	if (!h)
+		return refuse(__func__, -EINVAL, NO_HANDLE);
+	if (space < 0)
+		return refuse(__func__, -EINVAL, "space must be an id, or 0 for all");
+	{
+		THAW_SCOPED_LOCK(&h->lock);
+		phase = h->phase;
+	}
+	if (phase == THAW_PHASE_STOPPED)
+		return refuse(__func__, -ECANCELED, "the monitor has been stopped");
+	return thaw_mm_registered(h, space) ? fail(__func__) : 0;
+}
+
 THAW_PUBLIC int thaw_start(struct thaw *h)
 {
 	enum thaw_phase phase;

@@ -242,6 +242,60 @@ struct thaw_stats {
 /* As thaw_get_progress(), same errnos. first_ns, rate_drain and staging_bytes are always the monitor's. */
 THAW_PUBLIC int thaw_get_stats(struct thaw *h, int64_t space, struct thaw_stats *s);
 
+/* ---- subscribers ----------------------------------------------------------------------------------------- */
+/* Who keeps translations of a space of its own (a table of where its pages are, copies of them, a cache of pins) subscribes, and is
+ * told of each change around the moment at which the monitor takes it up: begin drops what it has of the ranges, end says that
+ * the change is over. Changes of several spaces and batches may be in progress at once: begin and end nest. In between nothing may
+ * be looked up for keeping, and what was looked up before must not be kept:
+ *
+ *	again:	seq = thaw_subscriber_sample(s);
+ *		page = look up in the process;
+ *		lock;                                  (the lock that begin takes to drop what it has)
+ *		if (thaw_subscriber_retry(s, seq)) {   (something is changing, or has changed)
+ *			unlock; goto again;
+ *		}
+ *		keep page; unlock;
+ *
+ * When begin is called the process may have gone on by some microseconds already: the kernel lets it go on when the message is read, and
+ * for a fork, a move and an unmap the memory has changed even before that. But each of them is in progress, for sample and retry,
+ * from before the message is read; and for a discard, which the process carries out after its message has been read, until it was
+ * seen to be carried out (where the process is known; else a few milliseconds; and at most a fifth of a second, which
+ * MADV_FREE takes, since its pages stay). So what is kept is dropped by begin or was looked up after the change. */
+enum thaw_changed {
+	THAW_CHANGED_DISCARDED, /* madvise(2): reads as zero from then on */
+	THAW_CHANGED_UNMAPPED,
+	THAW_CHANGED_MOVED,     /* mremap(2): address to `to`; what was at `to` is gone. Both are to be dropped */
+	THAW_CHANGED_FORK,      /* everything is shared with a child from then on: what may be written must be looked up again */
+	THAW_CHANGED_ENDED      /* the space has ended and is not followed any more: nothing of it may be kept from then on */
+};
+struct thaw_change_info {
+	size_t size;
+	enum thaw_changed change;
+	int64_t space;
+	uint64_t address, length; /* bytes; FORK, ENDED: all there is */
+	uint64_t to;              /* MOVED only */
+	int64_t child;            /* FORK only: 0 at begin; at end the child's space, -1: it could not be made, 0: not made yet */
+};
+/* n changes of one space, in order. Called on a monitor thread, with no lock held and under its filter, on several at once for several
+ * spaces. It may sleep: the space's copying and its faults wait as long, other spaces do not. It must not wait for a page of
+ * the space, nor call thaw_unsubscribe(). */
+typedef void thaw_change_fn(void *opaque, const struct thaw_change_info *changes, size_t n);
+struct thaw_subscriber_ops {
+	size_t size;
+	thaw_change_fn *begin; /* needed */
+	thaw_change_fn *end;   /* or NULL */
+};
+struct thaw_subscriber;
+/* space: one, or 0 for all, children and those to come included. Before or after thaw_start(). For a space that has been given its content
+ * already THAW_CHANGED_ENDED may come at once. NULL: ENOENT (no such space, or it has ended), EBUSY (16 subscribers), ENOMEM. */
+THAW_PUBLIC struct thaw_subscriber *thaw_subscribe(struct thaw *h, int64_t space, const struct thaw_subscriber_ops *ops,
+						   void *opaque);
+/* Returns when no callback of it runs any more; frees s. Before thaw_close(), which frees those that are left. NULL is fine. */
+THAW_PUBLIC void thaw_unsubscribe(struct thaw_subscriber *s);
+THAW_PUBLIC uint64_t thaw_subscriber_sample(const struct thaw_subscriber *s);
+/* 1: what was looked up since the sample must not be kept; 0: it may be. */
+THAW_PUBLIC int thaw_subscriber_retry(const struct thaw_subscriber *s, uint64_t sample);
+
 /* ---- userfaultfd help for tools --------------------------------------------------------------------------- */
 /* A userfaultfd for the *calling* process's memory (call it in the process to be restored): /dev/userfaultfd (Linux 6.1),
  * then the system call; O_CLOEXEC and O_NONBLOCK; UFFDIO_API done with the four events. The descriptor, or -1 with EPERM

@@ -194,6 +194,8 @@ static int take_process(struct thaw_mm *mm, const struct thaw_space *d)
 	 * it only those named by the caller are known. */
 	snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
 	mm->smaps_fd = open(path, O_RDONLY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	mm->pagemap_fd = open(path, O_RDONLY | O_CLOEXEC); /* for subscribers: engine/subscribe.c */
 	return 0;
 }
 

@@ -52,10 +52,11 @@ static void change(struct thaw_mm *mm, struct thaw_change *c, const char *what)
 	mm->dubious += dubious;
 }
 
-static void fork_child(struct thaw_mm *mm, int uffd, struct thaw_mm **born, unsigned *n_born)
+static void fork_child(struct thaw_worker *w, struct thaw_mm *mm, const struct uffd_msg *msg, struct thaw_mm **born, unsigned *n_born)
 {
-	struct thaw_mm *child = thaw_mm_fork(mm, uffd);
+	struct thaw_mm *child = thaw_mm_fork(mm, msg->arg.fork.ufd);
 
+	thaw_subscribers_child(w, msg, child ? child->id : -1);
 	if (child) {
 		born[(*n_born)++] = child;
 		return;
@@ -147,7 +148,7 @@ static void apply(struct thaw_worker *w, struct thaw_mm *mm, const struct uffd_m
 		}
 		if (THAW_SABOTAGE(FORK_LATE))
 			reopen(w, mm);
-		fork_child(mm, msg->arg.fork.ufd, born, n_born);
+		fork_child(w, mm, msg, born, n_born);
 		break;
 	case UFFD_EVENT_REMAP:
 		thaw_count(c, w->number, THAW_COUNT_REMAP, 1);
@@ -226,7 +227,9 @@ int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_
 
 	*ended = THAW_MM_LIVE;
 	*n_born = 0;
+	thaw_subscribers_open(w, mm);
 	n = read_in(w, mm);
+	thaw_subscribers_begin(w, mm, w->msgs, n);
 	apply_all(w, mm, n, born, n_born);
 	if (thaw_mm_is_live(mm) && atomic_load(&mm->dead))
 		*ended = THAW_MM_GONE;
@@ -235,8 +238,11 @@ int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_
 		/* A FORK may be on its way still: the child has every page then, as each was placed before the fork
 		 * began (else the placing had been answered EAGAIN), and the kernel takes back its registration. */
 		*ended = THAW_MM_FINISHED;
+	if (*ended != THAW_MM_LIVE || (n > 0 && !thaw_mm_is_live(mm))) /* the latter: frozen just now */
+		thaw_subscribers_ending(w, mm);
 	if (*ended != THAW_MM_LIVE)
 		thaw_mm_end(mm, *ended);
 	thaw_gate_open(&mm->gate);
+	thaw_subscribers_end(w, mm);
 	return n;
 }

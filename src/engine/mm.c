@@ -22,7 +22,7 @@ struct thaw_mm *thaw_mm_new(struct thaw *m)
 
 	if (!mm)
 		return NULL;
-	*mm = (struct thaw_mm){ .m = m, .uffd = -1, .pidfd = -1, .smaps_fd = -1, .holder_slot = -1, .refs = 1 };
+	*mm = (struct thaw_mm){ .m = m, .uffd = -1, .pidfd = -1, .smaps_fd = -1, .pagemap_fd = -1, .holder_slot = -1, .refs = 1 };
 	thaw_lock_init(&mm->plan_lock, THAW_RANK_PLAN);
 	thaw_lock_init(&mm->bad_lock, THAW_RANK_SPACE);
 	mm->born_ns = thaw_sys_now_ns();
@@ -47,6 +47,8 @@ void thaw_mm_put(struct thaw_mm *mm)
 		close(mm->pidfd);
 	if (mm->smaps_fd >= 0)
 		close(mm->smaps_fd);
+	if (mm->pagemap_fd >= 0)
+		close(mm->pagemap_fd);
 	thaw_lock_destroy(&mm->plan_lock);
 	thaw_lock_destroy(&mm->bad_lock);
 	free(mm->parked);

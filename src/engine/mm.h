@@ -71,6 +71,7 @@ struct thaw_mm {
 	pid_t pid;        /* 0: unknown */
 	int pidfd;        /* -1: none */
 	int smaps_fd;     /* -1: none */
+	int pagemap_fd;   /* -1: none */
 	int holder_slot;  /* -1: none */
 	bool child;       /* of a FORK: forgotten when it ends */
 	struct thaw_mm *raise_from; /* held child: the parent (a reference) whose smaps have a say; control thread */

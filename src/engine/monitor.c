@@ -242,6 +242,7 @@ void thaw_monitor_free(struct thaw *m)
 		m->spaces = mm->next;
 		kept |= close_space(m, mm);
 	}
+	thaw_subscribers_free(m);
 	while ((mm = m->retired)) {
 		m->retired = mm->next;
 		thaw_mm_put(mm);

@@ -19,6 +19,7 @@
 #include "core/stats.h"
 #include "engine/gate.h"
 #include "engine/mm.h"
+#include "engine/subscribe.h"
 #include "kern/sandbox.h"
 #include "thaw.h"
 #include "util/lock.h"
@@ -61,6 +62,7 @@ struct thaw_worker {
 	struct thaw_mm *late[64]; /* spaces with faults to be tried again by time (references) */
 	unsigned n_late;
 	struct thaw_spin spin; /* readers */
+	struct thaw_invalidations inv; /* of the space in hand, between its X and what follows */
 };
 
 struct thaw_settings {
@@ -114,6 +116,8 @@ struct thaw {
 	struct thaw_tally past_tally;/* lock: the same of their pages */
 	struct { uint64_t ns, bytes; } rate[THAW_RATE_SAMPLES]; /* lock */
 	unsigned n_rate;             /* lock */
+	struct thaw_subscription subscriptions[THAW_MAX_SUBSCRIBERS];
+	_Atomic uint32_t n_subscribers;
 	_Atomic uint64_t drain_first_ns, drain_last_ns; /* the background copy's first and last placing */
 };
 

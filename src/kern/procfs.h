@@ -102,6 +102,9 @@ int thaw_procfs_descendants(pid_t pid, thaw_pid_fn *fn,
  * With PAGEMAP_SCAN (Linux 6.7), else by reading /proc/PID/pagemap, which cannot tell the zero page without
  * privilege. */
 struct thaw_pagemap_file;
+/* Is any of n pages from number `first` on in memory or in swap? 1, 0, or -errno. fd: an open /proc/PID/pagemap; -ESRCH: the
+ * process is gone. Under every filter. */
+int thaw_procfs_any_page(int fd, uint64_t first, uint64_t n);
 int thaw_procfs_pagemap_open(pid_t pid, struct thaw_pagemap_file **out);
 void thaw_procfs_pagemap_close(struct thaw_pagemap_file *f);
 bool thaw_procfs_pagemap_scans(const struct thaw_pagemap_file *f); /* PAGEMAP_SCAN is used */

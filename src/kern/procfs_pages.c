@@ -246,3 +246,25 @@ int thaw_procfs_guard_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_
 {
 	return pages(f, start, end, GUARD, fn, opaque);
 }
+
+int thaw_procfs_any_page(int fd, uint64_t first, uint64_t n)
+{
+	uint64_t words[512];
+
+	while (n) {
+		size_t want = n < 512 ? n : 512;
+		ssize_t got = THAW_INJECT_ERRNO("procfs.read") ? -1 : pread(fd, words, want * sizeof(words[0]), first * sizeof(words[0]));
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return got ? -errno : -ESRCH;
+		got /= (ssize_t)sizeof(words[0]);
+		for (ssize_t i = 0; i < got; i++)
+			if (words[i] >> 62) /* bit 63: present, 62: in swap */
+				return 1;
+		first += got;
+		n -= got;
+	}
+	return 0;
+}

@@ -11,6 +11,7 @@
 
 #include "engine/monitor.h"
 #include "engine/report.h"
+#include "engine/subscribe.h"
 #include "kern/probe.h"
 #include "kern/uffd.h"
 #include "util/err.h"
@@ -295,6 +296,42 @@ THAW_PUBLIC int thaw_get_stats(struct thaw *h, int64_t space, struct thaw_stats 
 	if (space < 0)
 		return refuse(__func__, -EINVAL, "space must be an id, or 0 for all");
 	return thaw_report_stats(h, space, s) ? fail(__func__) : 0;
+}
+
+THAW_PUBLIC struct thaw_subscriber *thaw_subscribe(struct thaw *h, int64_t space, const struct thaw_subscriber_ops *ops,
+						   void *opaque)
+{
+	struct thaw_subscriber *s;
+	const char *why = !h ? NO_HANDLE : space < 0 ? "space must be an id, or 0 for all" :
+			  !ops || ops->size != sizeof(*ops) ?
+			  "the struct is NULL, or its size is not sizeof(struct thaw_subscriber_ops)" :
+			  !ops->begin ? "there is no begin" : NULL;
+
+	if (why) {
+		refuse(__func__, -EINVAL, why);
+		return NULL;
+	}
+	if (thaw_subscribers_add(h, space, ops, opaque, &s)) {
+		fail(__func__);
+		return NULL;
+	}
+	return s;
+}
+
+THAW_PUBLIC void thaw_unsubscribe(struct thaw_subscriber *s)
+{
+	if (s)
+		thaw_subscribers_remove(s);
+}
+
+THAW_PUBLIC uint64_t thaw_subscriber_sample(const struct thaw_subscriber *s)
+{
+	return thaw_subscribers_sample(s);
+}
+
+THAW_PUBLIC int thaw_subscriber_retry(const struct thaw_subscriber *s, uint64_t sample)
+{
+	return thaw_subscribers_retry(s, sample);
 }
 
 THAW_PUBLIC int thaw_uffd_open(void)

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* engine/subscribe.c - begin and end around every change, counted, with a sequence; and when a change is really over */
+#include "config.h"
+#include "engine/subscribe.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "engine/monitor.h"
+#include "kern/procfs.h"
+#include "kern/sys.h"
+#include "util/err.h"
+#include "util/sabotage.h"
+
+#define USER_BYTES (1ULL << 47)
+#define SETTLE_NS 200000000ULL /* a discard that is not seen to be carried out by then was a MADV_FREE */
+#define SETTLE_BLIND_NS 5000000ULL
+#define LOOK_PAGES (1UL << 20)
+
+struct thaw_subscriber {
+	struct thaw *m;
+	struct thaw_subscription *place;
+	int64_t space; /* 0: all */
+	struct thaw_subscriber_ops ops;
+	void *opaque;
+	_Atomic uint32_t active; /* invalidations in progress */
+	_Atomic uint64_t seq;    /* those that are over */
+};
+
+/* ---- the owner's side ---------------------------------------------------------------------------------------- */
+void thaw_subscribers_open(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	struct thaw_invalidations *v = &w->inv;
+
+	v->any = false;
+	v->n = 0;
+	if (!atomic_load(&mm->m->n_subscribers))
+		return;
+	for (unsigned i = 0; i < THAW_MAX_SUBSCRIBERS; i++) {
+		struct thaw_subscription *p = &mm->m->subscriptions[i];
+		struct thaw_subscriber *s;
+
+		v->who[i] = NULL;
+		if (!atomic_load(&p->who))
+			continue;
+		/* Counted, then looked at again: thaw_subscribers_remove() empties the place, then looks at the count (both
+		 * sequentially consistent). So either it waits for us, or we see the place empty. */
+		atomic_fetch_add(&p->users, 1);
+		s = atomic_load(&p->who);
+		if (!s || (s->space && s->space != mm->id)) {
+			atomic_fetch_sub(&p->users, 1);
+			continue;
+		}
+		atomic_fetch_add(&s->active, 1); /* before read() lets the process go on */
+		v->who[i] = s;
+		v->any = true;
+	}
+}
+
+static bool as_change(const struct uffd_msg *m, struct thaw_change_info *c)
+{
+	switch (m->event) {
+	case UFFD_EVENT_FORK:
+		c->change = THAW_CHANGED_FORK;
+		c->length = USER_BYTES;
+		return true;
+	case UFFD_EVENT_REMAP:
+		c->change = THAW_CHANGED_MOVED;
+		c->address = m->arg.remap.from;
+		c->length = m->arg.remap.len;
+		c->to = m->arg.remap.to;
+		return true;
+	case UFFD_EVENT_REMOVE:
+	case UFFD_EVENT_UNMAP:
+		c->change = m->event == UFFD_EVENT_REMOVE ? THAW_CHANGED_DISCARDED : THAW_CHANGED_UNMAPPED;
+		c->address = m->arg.remove.start;
+		c->length = m->arg.remove.end - m->arg.remove.start;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void tell(struct thaw_worker *w, bool begin, size_t from)
+{
+	struct thaw_invalidations *v = &w->inv;
+
+	for (unsigned i = 0; i < THAW_MAX_SUBSCRIBERS && from < v->n; i++) {
+		struct thaw_subscriber *s = v->who[i];
+
+		if (s && begin)
+			s->ops.begin(s->opaque, v->change + from, v->n - from);
+		else if (s && s->ops.end)
+			s->ops.end(s->opaque, v->change + from, v->n - from);
+	}
+}
+
+void thaw_subscribers_begin(struct thaw_worker *w, struct thaw_mm *mm, const struct uffd_msg *msgs, int n)
+{
+	struct thaw_invalidations *v = &w->inv;
+
+	if (!v->any)
+		return;
+	for (int i = 0; i < n; i++) {
+		struct thaw_change_info c = { .size = sizeof(c), .space = mm->id };
+
+		if (!as_change(&msgs[i], &c))
+			continue;
+		v->ufd[v->n] = msgs[i].arg.fork.ufd;
+		v->change[v->n++] = c;
+	}
+	tell(w, true, 0);
+}
+
+void thaw_subscribers_ending(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	struct thaw_invalidations *v = &w->inv;
+
+	if (!v->any)
+		return;
+	v->change[v->n++] = (struct thaw_change_info){
+		.size = sizeof(v->change[0]), .space = mm->id, .change = THAW_CHANGED_ENDED, .length = USER_BYTES,
+	};
+	tell(w, true, v->n - 1);
+}
+
+void thaw_subscribers_child(struct thaw_worker *w, const struct uffd_msg *fork, int64_t child)
+{
+	struct thaw_invalidations *v = &w->inv;
+
+	for (size_t i = 0; v->any && i < v->n; i++) {
+		if (v->change[i].change == THAW_CHANGED_FORK && v->ufd[i] == fork->arg.fork.ufd) {
+			v->change[i].child = child;
+			return;
+		}
+	}
+}
+
+/* The pages of a discarded range have left the process's page table: seen, or not to be known. */
+static bool is_empty(const struct thaw_mm *mm, const struct thaw_change_info *c)
+{
+	uint64_t at = c->address >> THAW_PAGE_SHIFT, end = at + (c->length >> THAW_PAGE_SHIFT);
+	int got;
+
+	if (end - at > LOOK_PAGES)
+		end = at + LOOK_PAGES;
+	got = thaw_procfs_any_page(mm->pagemap_fd, at, end - at);
+	return got <= 0; /* also: the process is gone */
+}
+
+/* A thread that discards memory goes on when its message has been read, and takes the pages away only then. Somebody who
+ * looks a page up in the process in between finds the old one. Until the pages are gone nothing is over: nobody else can
+ * bring one in meanwhile, since in a discarded range only the owner places pages, and the owner is here. */
+static void settle(struct thaw_mm *mm, const struct thaw_invalidations *v)
+{
+	uint64_t end = thaw_sys_now_ns() + (mm->pagemap_fd >= 0 ? SETTLE_NS : SETTLE_BLIND_NS);
+
+	for (size_t i = 0; i < v->n; i++) {
+		while (v->change[i].change == THAW_CHANGED_DISCARDED && thaw_sys_now_ns() < end &&
+		       !atomic_load(&mm->m->stopping) && (mm->pagemap_fd < 0 || !is_empty(mm, &v->change[i])))
+			sched_yield();
+	}
+}
+
+void thaw_subscribers_end(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	struct thaw_invalidations *v = &w->inv;
+
+	if (!v->any)
+		return;
+	if (v->n)
+		settle(mm, v);
+	tell(w, false, 0);
+	for (unsigned i = 0; i < THAW_MAX_SUBSCRIBERS; i++) {
+		struct thaw_subscriber *s = v->who[i];
+
+		if (!s)
+			continue;
+		/* In this order: who sees that nothing is in progress sees the sequence that has moved. */
+		if (v->n)
+			atomic_fetch_add(&s->seq, 1);
+		atomic_fetch_sub(&s->active, 1);
+		v->who[i] = NULL;
+		atomic_fetch_sub(&mm->m->subscriptions[i].users, 1);
+	}
+	v->any = false;
+	v->n = 0;
+}
+
+/* ---- the subscriber's side ------------------------------------------------------------------------------------- */
+uint64_t thaw_subscribers_sample(const struct thaw_subscriber *s)
+{
+	return atomic_load(&s->seq);
+}
+
+bool thaw_subscribers_retry(const struct thaw_subscriber *s, uint64_t sample)
+{
+	return atomic_load(&s->active) || atomic_load(&s->seq) != sample;
+}
+
+int thaw_subscribers_add(struct thaw *m, int64_t space, const struct thaw_subscriber_ops *ops, void *opaque,
+			 struct thaw_subscriber **out)
+{
+	struct thaw_subscriber *s;
+	THAW_SCOPED_LOCK(&m->lock);
+
+	if (space) {
+		struct thaw_mm *mm = m->spaces;
+
+		while (mm && mm->id != space)
+			mm = mm->next;
+		if (!mm || mm->over)
+			return thaw_err_set(-ENOENT, "there is no space %lld, or it has ended", (long long)space);
+	}
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return thaw_err_set(-ENOMEM, "no memory for a subscriber");
+	*s = (struct thaw_subscriber){ .m = m, .space = space, .ops = *ops, .opaque = opaque };
+	for (unsigned i = 0; i < THAW_MAX_SUBSCRIBERS; i++) {
+		struct thaw_subscriber *nobody = NULL;
+
+		/* An owner that has counted itself and not yet gone may still speak to who was here. */
+		if (atomic_load(&m->subscriptions[i].users))
+			continue;
+		s->place = &m->subscriptions[i];
+		if (!atomic_compare_exchange_strong(&s->place->who, &nobody, s))
+			continue;
+		atomic_fetch_add(&m->n_subscribers, 1);
+		*out = s;
+		return 0;
+	}
+	free(s);
+	return thaw_err_set(-EBUSY, "there are %d subscribers already", THAW_MAX_SUBSCRIBERS);
+}
+
+void thaw_subscribers_remove(struct thaw_subscriber *s)
+{
+	struct timespec pause = { .tv_nsec = 50000 };
+	struct thaw_subscription *p = s->place;
+
+	atomic_fetch_sub(&s->m->n_subscribers, 1);
+	atomic_store(&p->who, NULL);
+	while (atomic_load(&p->users))
+		nanosleep(&pause, NULL);
+	free(s);
+}
+
+void thaw_subscribers_free(struct thaw *m)
+{
+	for (unsigned i = 0; i < THAW_MAX_SUBSCRIBERS; i++)
+		free(atomic_exchange(&m->subscriptions[i].who, NULL));
+}

@@ -22,6 +22,7 @@ struct range {
 struct thaw_events {
 	bool settled; /* atomic: set in the shared section, consumed by the next change */
 	bool overflow;
+	bool exact;
 	unsigned pairs, ranges;
 	struct { uint64_t start, len; } pair[PAIRS];
 	struct range range[RANGES];
@@ -33,7 +34,7 @@ struct thaw_events *thaw_events_new(void)
 
 	if (!ev)
 		return NULL;
-	ev->settled = ev->overflow = false;
+	ev->settled = ev->overflow = ev->exact = false;
 	ev->pairs = ev->ranges = 0;
 	return ev;
 }
@@ -41,6 +42,11 @@ struct thaw_events *thaw_events_new(void)
 void thaw_events_free(struct thaw_events *ev)
 {
 	free(ev);
+}
+
+void thaw_events_set_exact(struct thaw_events *ev)
+{
+	ev->exact = true;
 }
 
 size_t thaw_events_memory(const struct thaw_events *ev)
@@ -87,6 +93,8 @@ static bool is_dubious(const struct thaw_events *ev, uint64_t start, uint64_t le
 
 static void remember(struct thaw_events *ev, uint64_t start, uint64_t len, bool moved)
 {
+	if (ev->exact)
+		return;
 	if (ev->ranges == RANGES)
 		ev->overflow = true;
 	else
@@ -96,6 +104,8 @@ static void remember(struct thaw_events *ev, uint64_t start, uint64_t len, bool 
 /* ---- pairs ------------------------------------------------------------------------------------------------- */
 static void open_pair(struct thaw_events *ev, uint64_t start, uint64_t len)
 {
+	if (ev->exact)
+		return;
 	if (ev->pairs == PAIRS) {
 		/* The oldest is most likely a MREMAP_DONTUNMAP, whose UNMAP never comes. */
 		memmove(&ev->pair[0], &ev->pair[1], (PAIRS - 1) * sizeof(ev->pair[0]));

@@ -43,6 +43,9 @@ bool thaw_events_unsettled(const struct thaw_events *ev);
  * follow each other look as if they were at the same time. */
 void thaw_events_settled(struct thaw_events *ev);
 
+/* The changes come in the order in which they happened: no pairs are looked for, and nothing is in doubt. Before the first. */
+void thaw_events_set_exact(struct thaw_events *ev);
+
 size_t thaw_events_memory(const struct thaw_events *ev);
 
 #endif

@@ -138,7 +138,7 @@ static int build_map(struct thaw_mm *mm, const struct thaw_space *d, const struc
 }
 
 /* What the kernel says of the descriptor: that it is a userfaultfd, and that it announces all four events. */
-static int check_uffd(int uffd)
+static int check_uffd(int uffd, bool *numbers)
 {
 	char path[64], line[256] = "";
 	unsigned long long features = 0;
@@ -163,6 +163,7 @@ static int check_uffd(int uffd)
 	if ((features & THAW_UFFD_EVENTS) != THAW_UFFD_EVENTS)
 		return thaw_err_set(-EINVAL, "userfaultfd %d does not announce fork, mremap, madvise and munmap (features"
 				    " %#llx): children would read zeros; make it with thaw_uffd_open()", uffd, features);
+	*numbers = features & UFFD_FEATURE_EVENT_SEQ && thaw_uffd_has_numbers();
 	return 0;
 }
 
@@ -243,6 +244,7 @@ int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d)
 {
 	struct thaw_range *ranges;
 	struct thaw_mm *mm;
+	bool numbers = false;
 	int64_t id;
 	int err;
 
@@ -252,7 +254,7 @@ int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d)
 		return thaw_err_set(-EINVAL, "no range is given");
 	if (d->register_ranges && d->registers_later)
 		return thaw_err_set(-EINVAL, "register_ranges and registers_later exclude each other");
-	err = check_uffd(d->uffd);
+	err = check_uffd(d->uffd, &numbers);
 	if (err)
 		return err;
 	ranges = sort_ranges(d);
@@ -266,6 +268,12 @@ int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d)
 		return err;
 	}
 	mm->uffd = d->uffd;
+	/* UFFDIO_POISON cannot demand a number. */
+	mm->numbered = numbers && m->set.numbering && m->set.failure == THAW_FAILURE_WAIT;
+	if (mm->numbered) {
+		thaw_events_set_exact(mm->ev);
+		thaw_log_info(&m->set.log, "the kernel numbers its messages: pages are placed without excluding the reader");
+	}
 	mm->tally.total = thaw_pagemap_absent(mm->pm);
 	thaw_mm_get(mm); /* once published it may end at any moment */
 	thaw_mm_publish(mm);

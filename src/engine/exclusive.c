@@ -184,9 +184,10 @@ static int read_in(struct thaw_worker *w, struct thaw_mm *mm)
 {
 	int n;
 
-	if (THAW_SABOTAGE(READ_OUTSIDE_X)) {
+	/* With numbers it needs no exclusion: a fill that it overtakes is refused. X is for the map then. */
+	if (mm->numbered || THAW_SABOTAGE(READ_OUTSIDE_X)) {
 		n = thaw_uffd_read(mm->uffd, w->msgs, THAW_BATCH);
-		if (has_event(w->msgs, n / (int)sizeof(w->msgs[0])))
+		if (THAW_SABOTAGE(READ_OUTSIDE_X) && has_event(w->msgs, n / (int)sizeof(w->msgs[0])))
 			thaw_sabotage_pause(1000);
 		thaw_gate_close(&w->m->gate, &mm->gate);
 	} else {
@@ -203,7 +204,41 @@ static int read_in(struct thaw_worker *w, struct thaw_mm *mm)
 	return n;
 }
 
-static void apply_all(struct thaw_worker *w, struct thaw_mm *mm, int n, struct thaw_mm **born, unsigned *n_born)
+/* A numbered message waits for those before it. */
+static void hold(struct thaw_mm *mm, const struct uffd_msg *msg)
+{
+	_Static_assert(sizeof(*msg) == THAW_ORDER_MESSAGE, "a message is 32 bytes");
+	if (thaw_order_put(&mm->order, thaw_uffd_number(msg), msg))
+		freeze(mm, "a change", -ENOMEM);
+	if (mm->lost_after)
+		mm->lost_after--;
+}
+
+/* Those whose turn it is. False: there are more than one X takes. */
+static bool apply_in_order(struct thaw_worker *w, struct thaw_mm *mm, uint64_t now, struct thaw_mm **born, unsigned *n_born)
+{
+	struct uffd_msg msg;
+	uint32_t lost;
+
+	do {
+		while (thaw_mm_is_live(mm) && *n_born < THAW_BATCH && thaw_order_take(&mm->order, &msg))
+			apply(w, mm, &msg, now, born, n_born);
+		lost = 0;
+		if (mm->losing && !mm->lost_after && *n_born < THAW_BATCH) {
+			lost = thaw_order_give_up(&mm->order, mm->lost_upto);
+			mm->losing = lost;
+		}
+		if (lost)
+			thaw_log_warning(&mm->m->set.log, "space %lld: %u changes were announced and never told (a thread was killed in one, or"
+					 " a fork failed)", (long long)mm->id, lost);
+	} while (lost);
+	/* Release, and within X: who looks up in an S that follows sees map and number together. */
+	atomic_store_explicit(&mm->number, mm->order.done, memory_order_release);
+	return *n_born < THAW_BATCH;
+}
+
+/* False: more is waiting, for another X. */
+static bool apply_all(struct thaw_worker *w, struct thaw_mm *mm, int n, struct thaw_mm **born, unsigned *n_born)
 {
 	uint64_t now = n > 0 ? thaw_sys_now_ns() : 0;
 
@@ -212,12 +247,16 @@ static void apply_all(struct thaw_worker *w, struct thaw_mm *mm, int n, struct t
 	for (int i = 0; i < n && thaw_mm_is_live(mm); i++) {
 		const struct uffd_msg *msg = &w->msgs[THAW_SABOTAGE(EVENTS_REVERSED) ? n - 1 - i : i];
 
-		apply(w, mm, msg, now, born, n_born);
+		if (mm->numbered && msg->event != UFFD_EVENT_PAGEFAULT)
+			hold(mm, msg);
+		else
+			apply(w, mm, msg, now, born, n_born);
 		if (THAW_SABOTAGE(FAULTS_BEFORE_EVENTS) && mm->n_parked && has_event(w->msgs + i, n - i)) {
 			thaw_sabotage_pause(300);
 			thaw_serve_faults(w, mm);
 		}
 	}
+	return !mm->numbered || apply_in_order(w, mm, now, born, n_born);
 }
 
 int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_mm **born, unsigned *n_born,
@@ -229,11 +268,14 @@ int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_
 	*n_born = 0;
 	thaw_subscribers_open(w, mm);
 	n = read_in(w, mm);
+	if (n == 0) /* what was announced to be there to read has been withdrawn */
+		mm->lost_after = 0;
 	thaw_subscribers_begin(w, mm, w->msgs, n);
-	apply_all(w, mm, n, born, n_born);
+	if (!apply_all(w, mm, n, born, n_born))
+		n = THAW_BATCH; /* the caller comes again at once */
 	if (thaw_mm_is_live(mm) && atomic_load(&mm->dead))
 		*ended = THAW_MM_GONE;
-	else if (thaw_mm_is_live(mm) && n == 0 && !thaw_mm_is_registering(mm) &&
+	else if (thaw_mm_is_live(mm) && n == 0 && !thaw_mm_is_registering(mm) && !thaw_order_has_gap(&mm->order) &&
 		 thaw_pagemap_absent(mm->pm) <= (THAW_SABOTAGE(FINISH_EARLY) ? 16 : 0))
 		/* A FORK may be on its way still: the child has every page then, as each was placed before the fork
 		 * began (else the placing had been answered EAGAIN), and the kernel takes back its registration. */

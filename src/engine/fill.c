@@ -13,6 +13,12 @@
 #define BUSY_PAGES 16
 #define TRIES 200          /* a waiting reader is let go (to fault again) after some tenths of a second of changes */
 
+/* In S or the owner's turn: the demand that nothing has been raised since what the map says. */
+static uint64_t match(const struct thaw_mm *mm)
+{
+	return mm->numbered ? thaw_uffd_match(atomic_load_explicit(&mm->number, memory_order_relaxed)) : 0;
+}
+
 /* The owner needs no slot: only it could consume an event, and it is here. */
 static inline void begin(struct thaw_worker *w, struct thaw_mm *mm, bool owner)
 {
@@ -50,7 +56,7 @@ static void gone(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_step *s)
 {
 	uint64_t pages = THAW_SABOTAGE(ENOENT_NOT_BISECTED) ? s->e.pages : 1;
 
-	switch (thaw_uffd_probe(mm->uffd)) {
+	switch (thaw_uffd_probe_match(mm->uffd, match(mm))) {
 	case THAW_NO_VMA:
 		thaw_events_settled(mm->ev);
 		atomic_fetch_add_explicit(&mm->tally.gone, thaw_pagemap_mark_done(mm->pm, s->e.addr, pages),
@@ -128,6 +134,19 @@ static void record(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_fill f
 	}
 }
 
+/* In the second S of a fill by number: the map has changed since the first. What was placed was placed before those changes, and has been
+ * moved, inherited or dropped by them like any page; but the map says of it that it is absent, wherever it is now. So
+ * nothing is marked: who comes to place it again finds it there. */
+static void overtaken(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_fill f, struct thaw_step *s)
+{
+	thaw_count(&mm->counters, w->number, THAW_COUNT_EAGAIN, f.outcome == THAW_CHANGING);
+	s->kind = THAW_STEP_CHANGING;
+	if (f.outcome == THAW_DEAD) {
+		atomic_store(&mm->dead, true);
+		s->kind = THAW_STEP_ENDED;
+	}
+}
+
 /* S ends half way, and another begins. */
 static void reenter(struct thaw_worker *w, struct thaw_mm *mm)
 {
@@ -138,17 +157,23 @@ static void reenter(struct thaw_worker *w, struct thaw_mm *mm)
 
 static struct thaw_fill copy(struct thaw_worker *w, struct thaw_mm *mm, bool owner, const struct thaw_extent *e, const void *data)
 {
-	bool wakes = owner || !THAW_SABOTAGE(WAKE_FORGOTTEN), outside = !owner && THAW_SABOTAGE(NO_GATE);
+	bool wakes = owner || !THAW_SABOTAGE(WAKE_FORGOTTEN), outside = !owner && (mm->numbered || THAW_SABOTAGE(NO_GATE));
+	uint64_t demand = match(mm);
 	int uffd = mm->uffd;
 	struct thaw_fill f;
 
+	/* With numbers S ends here: the kernel refuses what has been overtaken. The descriptor stays open, see thaw_mm_end(). */
 	if (outside) {
+		atomic_fetch_add(&mm->flying, 1);
 		end(w, false);
-		thaw_sabotage_pause(1000);
 	}
-	f = thaw_uffd_copy(uffd, e->addr, data, e->pages << THAW_PAGE_SHIFT, wakes);
-	if (outside)
+	if (THAW_SABOTAGE(NO_GATE) && !owner)
+		thaw_sabotage_pause(1000);
+	f = thaw_uffd_copy_match(uffd, e->addr, data, e->pages << THAW_PAGE_SHIFT, wakes, demand);
+	if (outside) {
+		atomic_fetch_sub(&mm->flying, 1);
 		begin(w, mm, false);
+	}
 	if (THAW_SABOTAGE(RECORD_OUTSIDE_S) && !owner)
 		reenter(w, mm);
 	for (unsigned i = 0; THAW_SABOTAGE(STALE_RETRY) && !owner && f.outcome == THAW_CHANGING && i < 100; i++) {
@@ -165,6 +190,7 @@ static struct thaw_step step(struct thaw_worker *w, struct thaw_mm *mm, bool own
 {
 	struct thaw_step s = { .kind = THAW_STEP_NOTHING, .next = to };
 	struct thaw_fill f;
+	uint64_t demand;
 	const void *data;
 
 	if (!thaw_mm_is_live(mm)) {
@@ -180,8 +206,11 @@ static struct thaw_step step(struct thaw_worker *w, struct thaw_mm *mm, bool own
 		s.kind = THAW_STEP_ELSEWHERE;
 		return s;
 	}
+	demand = match(mm);
 	f = copy(w, mm, owner, &s.e, data);
-	if (thaw_mm_is_live(mm)) /* as before, unless it was placed between two S */
+	if (thaw_mm_is_live(mm) && match(mm) != demand)
+		overtaken(w, mm, f, &s);
+	else if (thaw_mm_is_live(mm)) /* as before, unless it was placed between two S */
 		record(w, mm, f, cause, &s);
 	else
 		s.kind = THAW_STEP_ENDED;
@@ -210,9 +239,9 @@ struct thaw_fill thaw_fill_zero(struct thaw_worker *w, struct thaw_mm *mm, uint6
 
 	/* A write to a page that ZEROPAGE has mapped faults once more, inside the kernel; a zero-filled copy does not. */
 	if (write)
-		f = thaw_uffd_copy(mm->uffd, addr, zeros, pages << THAW_PAGE_SHIFT, true);
+		f = thaw_uffd_copy_match(mm->uffd, addr, zeros, pages << THAW_PAGE_SHIFT, true, match(mm));
 	else
-		f = thaw_uffd_zero(mm->uffd, addr, pages << THAW_PAGE_SHIFT);
+		f = thaw_uffd_zero_match(mm->uffd, addr, pages << THAW_PAGE_SHIFT, match(mm));
 	if (f.outcome == THAW_PLACED || f.outcome == THAW_PARTIAL || f.outcome == THAW_PRESENT)
 		thaw_events_settled(mm->ev);
 	thaw_count(&mm->counters, w->number, THAW_COUNT_PAGES_ZERO, f.done >> THAW_PAGE_SHIFT);

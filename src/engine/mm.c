@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -42,6 +43,7 @@ void thaw_mm_put(struct thaw_mm *mm)
 		return;
 	thaw_pagemap_free(mm->pm);
 	thaw_events_free(mm->ev);
+	thaw_order_free(&mm->order);
 	thaw_content_put(mm->content);
 	if (mm->pidfd >= 0)
 		close(mm->pidfd);
@@ -137,6 +139,9 @@ struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
 		return NULL;
 	}
 	mm->child = true;
+	mm->numbered = parent->numbered; /* its count begins at 0 */
+	if (mm->numbered)
+		thaw_events_set_exact(mm->ev);
 	mm->parent = parent->id;
 	mm->registration = thaw_mm_is_registering(parent) ? THAW_REGISTERING : THAW_REGISTERED;
 	mm->uffd = uffd;
@@ -194,6 +199,8 @@ void thaw_mm_end(struct thaw_mm *mm, enum thaw_mm_state how)
 	epoll_ctl(m->epoll, EPOLL_CTL_DEL, mm->uffd, NULL); /* others may hold the file: then close() would not do it */
 	if (mm->pidfd >= 0)
 		epoll_ctl(m->epoll, EPOLL_CTL_DEL, mm->pidfd, NULL);
+	while (atomic_load(&mm->flying)) /* counted in S, of which none is left: an ioctl at most */
+		sched_yield();
 	close(mm->uffd);
 	mm->uffd = -1;
 	atomic_fetch_add(&mm->tally.gone, thaw_pagemap_absent(pm)); /* 0 when FINISHED */

@@ -18,6 +18,7 @@
 #include <sys/types.h>
 
 #include "core/event.h"
+#include "core/order.h"
 #include "core/pagemap.h"
 #include "core/stats.h"
 #include "engine/content.h"
@@ -84,6 +85,15 @@ struct thaw_mm {
 	struct thaw_pagemap *pm;  /* X; the pointer also under m->lock */
 	struct thaw_events *ev;   /* X */
 	struct thaw_content *content;
+
+	/* numbered messages (else the gate's sections span read() and ioctl) */
+	bool numbered;            /* immutable: the kernel numbers, and it was not forbidden */
+	_Atomic uint32_t number;  /* X: of the last change in the map. Read in S or by the owner */
+	_Atomic uint32_t flying;  /* fills between two S, whose descriptor must not be closed */
+	struct thaw_order order;  /* X: messages held back */
+	bool losing;              /* the owner's: numbers up to lost_upto are given up when lost_after events more have been read */
+	uint32_t lost_upto;
+	unsigned lost_after;
 
 	_Atomic uint32_t owner;   /* 0 nobody, 1 owned, 2 owned and asked to go round again */
 	_Atomic int registration; /* enum thaw_registration: S and X load it, the control thread ends it */

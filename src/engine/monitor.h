@@ -71,7 +71,7 @@ struct thaw_settings {
 	enum thaw_background background;
 	enum thaw_io io;
 	enum thaw_failure failure;
-	bool sandbox, holder;
+	bool sandbox, holder, numbering;
 	int holder_log_fd; /* ours, or -1 */
 	struct thaw_log log;
 	thaw_event_fn *event;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
+#include <time.h>
 
 #include "kern/sys.h"
 #include "kern/uffd.h"
@@ -54,12 +55,38 @@ static void tell_read_error(struct thaw_mm *mm, int err)
 		       " RLIMIT_NOFILE" : "space %lld: its userfaultfd cannot be read: %s", (long long)mm->id, strerror(-err));
 }
 
-static void come_again(struct thaw_mm *mm)
+/* Has a number been given that no message will bring? Nobody reads while this is asked, since the owner is here. When no event
+ * is between being raised and being queued, nor read and not yet over, all that are raised are in the queue: what is not read by
+ * then never comes. The control thread asks: others may not look into /proc. */
+static void look_for_lost(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	struct timespec pause = { .tv_nsec = 100000 };
+	unsigned raised, queued;
+	uint32_t last;
+
+	if (!mm->numbered || mm->losing || w->role != THAW_ROLE_CONTROL)
+		return;
+	for (unsigned i = 0; i < 100 && !atomic_load(&w->m->stopping); i++) {
+		if (thaw_uffd_events(mm->uffd, &last, &raised, &queued) || last == mm->order.done)
+			return;
+		if (raised == queued) {
+			mm->losing = true;
+			mm->lost_upto = last;
+			mm->lost_after = queued;
+			return;
+		}
+		nanosleep(&pause, NULL);
+	}
+}
+
+static void come_again(struct thaw_worker *w, struct thaw_mm *mm)
 {
 	mm->backoff_ns = mm->backoff_ns ? mm->backoff_ns * 2 : FIRST_LATE_NS;
 	if (mm->backoff_ns > LAST_LATE_NS)
 		mm->backoff_ns = LAST_LATE_NS;
 	mm->late_due_ns = thaw_sys_now_ns() + mm->backoff_ns;
+	if (mm->numbered && mm->backoff_ns == LAST_LATE_NS && w->role != THAW_ROLE_CONTROL)
+		thaw_mm_kick(mm); /* a number may have been lost */
 }
 
 /* Until nothing is left to do now. Returns whether time is what is missing. */
@@ -76,6 +103,7 @@ static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
 
 		if (atomic_exchange(&mm->check, false) && thaw_uffd_probe(mm->uffd) == THAW_DEAD)
 			atomic_store(&mm->dead, true);
+		look_for_lost(w, mm);
 		n = thaw_serve_exclusive(w, mm, born, &n_born, &ended);
 		raise_children(mm, born, n_born);
 		if (ended != THAW_MM_LIVE) {
@@ -94,12 +122,13 @@ static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
 		if (n == THAW_BATCH || atomic_load(&mm->dead) ||
 		    (n >= 0 && !thaw_pagemap_absent(mm->pm) && !thaw_mm_is_registering(mm)))
 			continue;
-		if (!mm->n_parked && n >= 0) {
+		changing |= thaw_order_has_gap(&mm->order) || mm->losing;
+		if (!mm->n_parked && n >= 0 && !changing) {
 			mm->backoff_ns = 0;
 			return false;
 		}
 		if (!changing || n < 0 || round >= ROUNDS) {
-			come_again(mm);
+			come_again(w, mm);
 			return true;
 		}
 		if (round)

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -224,11 +225,16 @@ static int injected_copy(int uffd, const struct uffdio_copy *c)
 
 struct thaw_fill thaw_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake)
 {
+	return thaw_uffd_copy_match(uffd, dst, src, len, wake, 0);
+}
+
+struct thaw_fill thaw_uffd_copy_match(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake, uint64_t match)
+{
 	struct uffdio_copy c = {
 		.dst = dst,
 		.src = (uintptr_t)src,
 		.len = len,
-		.mode = wake ? 0 : UFFDIO_COPY_MODE_DONTWAKE,
+		.mode = match | (wake ? 0 : UFFDIO_COPY_MODE_DONTWAKE),
 	};
 	int err = injected_copy(uffd, &c);
 
@@ -241,7 +247,12 @@ struct thaw_fill thaw_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_
 
 struct thaw_fill thaw_uffd_zero(int uffd, uint64_t dst, uint64_t len)
 {
-	struct uffdio_zeropage z = { .range = { dst, len } };
+	return thaw_uffd_zero_match(uffd, dst, len, 0);
+}
+
+struct thaw_fill thaw_uffd_zero_match(int uffd, uint64_t dst, uint64_t len, uint64_t match)
+{
+	struct uffdio_zeropage z = { .range = { dst, len }, .mode = match };
 	int err = -THAW_INJECT("uffd.zero");
 
 	if (err && err != ESRCH && err != ENOENT)
@@ -302,11 +313,70 @@ enum thaw_outcome thaw_uffd_is_registered(int uffd, uint64_t addr)
 
 enum thaw_outcome thaw_uffd_probe(int uffd)
 {
+	return thaw_uffd_probe_match(uffd, 0);
+}
+
+enum thaw_outcome thaw_uffd_probe_match(int uffd, uint64_t match)
+{
 	/* Page 0 is never within a registered range (mmap_min_addr; a process that maps it is refused at checkpoint),
 	 * so this places nothing. Kernels look at the mm first, then at mmap_changing, then for the VMA. */
-	struct uffdio_zeropage z = { .range = { 0, 4096 } };
+	struct uffdio_zeropage z = { .range = { 0, 4096 }, .mode = match };
 
 	if (THAW_INJECT("uffd.probe") == -EAGAIN)
 		return THAW_CHANGING;
 	return sort(ioctl(uffd, UFFDIO_ZEROPAGE, &z) ? errno : 0, z.zeropage).outcome;
+}
+
+/* ---- numbered messages ------------------------------------------------------------------------------------------ */
+uint32_t thaw_uffd_number(const struct uffd_msg *msg)
+{
+	uint32_t number;
+
+	memcpy(&number, (const char *)msg + 4, sizeof(number)); /* a reserved member in older headers */
+	return number;
+}
+
+int thaw_uffd_events(int uffd, uint32_t *last, unsigned *raised, unsigned *queued)
+{
+	char path[48], buf[1024], *at;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", uffd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	buf[n > 0 ? n : 0] = '\0';
+	at = strstr(buf, "\nevents:");
+	return at && sscanf(at, " events: %u %u %u", last, raised, queued) == 3 ? 0 : -ENODATA;
+}
+
+static bool has_numbers;
+
+/* By what it does, not by its bit alone: a later kernel may give that to something else. */
+static void try_numbers(void)
+{
+	uint64_t features = 0;
+	int fd = thaw_uffd_open_features(0, &features);
+
+	if (fd >= 0)
+		close(fd);
+	if (fd < 0 || !(features & UFFD_FEATURE_EVENT_SEQ))
+		return;
+	fd = thaw_uffd_open_features(UFFD_FEATURE_EVENT_SEQ, NULL);
+	if (fd < 0)
+		return;
+	has_numbers = thaw_uffd_probe_match(fd, thaw_uffd_match(12345)) == THAW_CHANGING &&
+		      thaw_uffd_probe_match(fd, thaw_uffd_match(0)) == THAW_NO_VMA;
+	close(fd);
+}
+
+bool thaw_uffd_has_numbers(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, try_numbers);
+	return has_numbers;
 }

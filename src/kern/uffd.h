@@ -28,6 +28,14 @@ struct uffdio_poison {
 #define USERFAULTFD_IOC_NEW _IO(USERFAULTFD_IOC, 0x00)
 #endif
 
+/* Numbered messages: a kernel patched with the series in contrib/kernel. uffd_msg's bytes 4 to 7 are the number of an event; a
+ * fill's mode can demand that no event has been raised since a number (else EAGAIN, also where it retakes its locks). */
+#ifndef UFFD_FEATURE_EVENT_SEQ
+#define UFFD_FEATURE_EVENT_SEQ (1ULL << 30)
+#define UFFDIO_MODE_MATCH_SEQ (1ULL << 31)
+#define UFFDIO_MODE_SEQ(n) ((__u64)(n) << 32)
+#endif
+
 #define THAW_UFFD_EVENTS \
 	(UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP)
 
@@ -58,9 +66,23 @@ int thaw_uffd_open_call(void);
 /* Linux older than 6.1 (mmap_changing is a bool there): -EOPNOTSUPP with a sentence. */
 int thaw_uffd_check_release(void);
 
+/* Does this kernel number its messages? Found by trying, once; false also when no userfaultfd can be had. */
+bool thaw_uffd_has_numbers(void);
+uint32_t thaw_uffd_number(const struct uffd_msg *msg);
+/* The demand that `number` is the last one given: for the calls with `match`, whose 0 is no demand. */
+static inline uint64_t thaw_uffd_match(uint32_t number)
+{
+	return UFFDIO_MODE_MATCH_SEQ | UFFDIO_MODE_SEQ(number);
+}
+/* From fdinfo: the last number given, the events that are raised and not over, those of them not read yet. -errno, or -ENODATA where
+ * the kernel does not number. */
+int thaw_uffd_events(int uffd, uint32_t *last, unsigned *raised, unsigned *queued);
+
 int thaw_uffd_register(int uffd, uint64_t addr, uint64_t len); /* MISSING */
 struct thaw_fill thaw_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake);
+struct thaw_fill thaw_uffd_copy_match(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake, uint64_t match);
 struct thaw_fill thaw_uffd_zero(int uffd, uint64_t dst, uint64_t len);   /* UFFDIO_ZEROPAGE, wakes */
+struct thaw_fill thaw_uffd_zero_match(int uffd, uint64_t dst, uint64_t len, uint64_t match);
 struct thaw_fill thaw_uffd_poison(int uffd, uint64_t dst, uint64_t len);
 int thaw_uffd_unregister(int uffd, uint64_t addr, uint64_t len); /* never of a part: it splits the mapping */
 int thaw_uffd_wake(int uffd, uint64_t addr, uint64_t len);
@@ -71,5 +93,6 @@ int thaw_uffd_read(int uffd, struct uffd_msg *msgs, unsigned n);
 enum thaw_outcome thaw_uffd_is_registered(int uffd, uint64_t addr);
 /* Is the mm alive? THAW_NO_VMA: alive; THAW_CHANGING: alive, event pending; THAW_DEAD: gone. */
 enum thaw_outcome thaw_uffd_probe(int uffd);
+enum thaw_outcome thaw_uffd_probe_match(int uffd, uint64_t match);
 
 #endif

@@ -149,6 +149,11 @@ THAW_PUBLIC int thaw_set_sandbox(struct thaw *h, int on)
 	SETTING(h, true, "", h->set.sandbox = on);
 }
 
+THAW_PUBLIC int thaw_set_numbering(struct thaw *h, int on)
+{
+	SETTING(h, true, "", h->set.numbering = on);
+}
+
 THAW_PUBLIC int thaw_set_holder(struct thaw *h, int on, int log_fd)
 {
 	int own = -1, drop, ret = 0;
@@ -336,7 +341,7 @@ THAW_PUBLIC int thaw_subscriber_retry(const struct thaw_subscriber *s, uint64_t 
 
 THAW_PUBLIC int thaw_uffd_open(void)
 {
-	int fd = thaw_uffd_open_features(THAW_UFFD_EVENTS, NULL);
+	int fd = thaw_uffd_open_features(THAW_UFFD_EVENTS | (thaw_uffd_has_numbers() ? UFFD_FEATURE_EVENT_SEQ : 0), NULL);
 
 	return fd < 0 ? fail(__func__) : fd;
 }

@@ -30,6 +30,8 @@ struct thaw_restore_options {
 	bool eager;           /* no userfaultfd at all: all memory is written before the first instruction */
 	bool pidns;           /* in a new pid namespace, so that every tid is free */
 	bool foreground;      /* the process stands in for us: terminal foreground group is handed to it */
+	bool (*interrupted)(void *opaque); /* asked now and then until it runs, by any thread: true gives up. NULL: never */
+	void *opaque;
 };
 /* A process made again, complete but for the memory that the monitor brings, not yet running. */
 struct thaw_restored {

@@ -8,6 +8,7 @@
 #ifndef THAW_CHECKPOINT_DUMP_H
 #define THAW_CHECKPOINT_DUMP_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -29,10 +30,19 @@ struct thaw_dump_map {
 	bool droppable;     /* its content may vanish at any time: not stored */
 };
 
+/* What the caller sees of its worker, in memory that both have. It ends a worker that stands still where nothing can take
+ * long; a disk may be slow, and there it waits until it is told to give up itself. */
+enum thaw_dump_phase { THAW_DUMP_QUICK, THAW_DUMP_DISK, THAW_DUMP_ENDING /* the image is complete */ };
+struct thaw_dump_pulse {
+	_Atomic unsigned beat;           /* another number: it moved */
+	_Atomic enum thaw_dump_phase phase;
+};
+
 struct thaw_dumper {
 	pid_t pid;
 	int dirfd;                       /* the directory being written */
 	int abandon_fd;                  /* readable or hung up: give up and put the process back; -1: never */
+	struct thaw_dump_pulse *pulse;
 	struct thaw_seized sz;
 	struct thaw_proc_stat stat;
 	struct thaw_proc_status status;
@@ -49,8 +59,10 @@ struct thaw_dumper {
 	uint64_t bytes;                  /* memory stored */
 };
 
-/* -ECANCELED with a sentence when nobody waits for us any more. */
+/* -ECANCELED with a sentence when nobody waits for us any more. Shows also that we are alive: to be called every second or
+ * so of work. */
 int thaw_dump_abandoned(const struct thaw_dumper *d);
+void thaw_dump_phase(const struct thaw_dumper *d, enum thaw_dump_phase phase);
 
 /* ---- dump_refuse.c: what this process has that cannot be restored, beside mappings and files ------------------- */
 int thaw_dump_refuse_process(struct thaw_dumper *d);
@@ -82,7 +94,8 @@ int thaw_dump_images(struct thaw_dumper *d);         /* inventory, pstree, mm, t
 struct thaw_dump_dir;
 /* Everything, in the worker. On success the directory has its name and the process runs (leave_running) or has ended;
  * on failure the process runs on. The directory is the caller's to remove. */
-int thaw_dump_work(const struct thaw_dump_options *o, struct thaw_dump_dir *dir, int abandon_fd, struct thaw_dump_result *r);
+int thaw_dump_work(const struct thaw_dump_options *o, struct thaw_dump_dir *dir, int abandon_fd, struct thaw_dump_pulse *pulse,
+		   struct thaw_dump_result *r);
 
 /* ---- small helpers for hand-built messages: they end the worker when memory is out ---------------------------------- */
 void *thaw_dump_alloc(size_t size);                              /* zeroed */

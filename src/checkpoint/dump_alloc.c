@@ -72,7 +72,15 @@ int thaw_dump_abandoned(const struct thaw_dumper *d)
 {
 	struct pollfd p = { d->abandon_fd, POLLIN, 0 };
 
+	/* Relaxed, here and below: the caller looks at nothing else that it would order. */
+	atomic_fetch_add_explicit(&d->pulse->beat, 1, memory_order_relaxed);
 	if (d->abandon_fd < 0 || poll(&p, 1, 0) <= 0)
 		return 0;
 	return thaw_err_set(-ECANCELED, "given up: process %d runs on", d->pid);
+}
+
+void thaw_dump_phase(const struct thaw_dumper *d, enum thaw_dump_phase phase)
+{
+	atomic_store_explicit(&d->pulse->phase, phase, memory_order_relaxed);
+	atomic_fetch_add_explicit(&d->pulse->beat, 1, memory_order_relaxed);
 }

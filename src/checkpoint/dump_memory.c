@@ -17,6 +17,7 @@
 #define PAGE 4096u
 #define CHUNK (1u << 20) /* what is read at once: small enough to be written from the CPU's cache */
 #define PAGES_ID 1
+#define SYNC_PIECE (64u << 20)
 
 struct memory {
 	struct thaw_dumper *d;
@@ -251,11 +252,25 @@ int thaw_dump_memory_prepare(struct thaw_dumper *d, bool warm_up)
 	return warm_up ? warm(d) : 0;
 }
 
+/* Most of it piece by piece, so that whoever does not want to wait for a slow disk can say so. That it fails, fsync tells. */
+static int sync_pieces(struct thaw_dumper *d)
+{
+	int r = 0;
+
+	for (uint64_t at = 0; r == 0 && at < d->bytes; at += SYNC_PIECE) {
+		sync_file_range(d->pages_fd, (off_t)at, SYNC_PIECE, SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+		r = thaw_dump_abandoned(d);
+	}
+	return r;
+}
+
 int thaw_dump_memory_sync(struct thaw_dumper *d)
 {
 	int r = thaw_image_pagemap_close(d->pagemap_writer);
 
 	d->pagemap_writer = NULL;
+	if (r == 0)
+		r = sync_pieces(d);
 	if (r == 0 && fsync(d->pages_fd) < 0)
 		r = thaw_err_set(-errno, "pages-%d.img: %s", PAGES_ID, strerror(errno));
 	return r;

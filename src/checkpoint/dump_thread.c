@@ -328,6 +328,8 @@ int thaw_dump_threads(struct thaw_dumper *d)
 		thaw_state__thread__init(t);
 		d->p.n_threads++;
 		r = dump_thread(d, b, &d->sz.threads[i], t);
+		if (r == 0)
+			r = thaw_dump_abandoned(d);
 	}
 	thaw_batch_free(b);
 	return r;

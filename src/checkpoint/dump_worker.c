@@ -59,6 +59,11 @@ static uint64_t end_of_vdso(const struct thaw_dumper *d)
 	return d->head.vdso_start + d->head.vdso.len;
 }
 
+static int given_up(void *opaque)
+{
+	return thaw_dump_abandoned(opaque);
+}
+
 /* Everything that the process itself has to be asked. Afterwards it has its own registers and mappings again. */
 static int ask(struct thaw_dumper *d)
 {
@@ -67,6 +72,8 @@ static int ask(struct thaw_dumper *d)
 	int r;
 
 	r = thaw_remote_find(&d->sz.remote, d->pid, d->head.vdso_start, end_of_vdso(d) - d->head.vdso_start);
+	d->sz.remote.give_up = given_up;
+	d->sz.remote.opaque = d;
 	for (i = 0; r == 0 && i < d->n_maps; i++)
 		if (d->p.mappings[i]->kind == THAW_STATE__MAPPING__KIND__FILE_PRIVATE && d->p.mappings[i]->prot == 5) /* r-x */
 			thaw_remote_find_way_back(&d->sz.remote, d->maps[i].start, d->maps[i].end - d->maps[i].start);
@@ -117,12 +124,17 @@ static int frozen(struct thaw_dumper *d)
 		r = thaw_dump_shared_check(d);
 	if (r == 0)
 		r = thaw_dump_process_early(d);
+	thaw_dump_phase(d, THAW_DUMP_DISK); /* deleted files are stored */
 	if (r == 0)
 		r = thaw_files_dump(&d->p, d->pid, d->sz.pidfd, d->store);
+	if (r == 0)
+		r = thaw_dump_abandoned(d);
+	thaw_dump_phase(d, THAW_DUMP_QUICK);
 	if (r == 0)
 		r = ask(d);
 	if (r == 0)
 		r = thaw_dump_abandoned(d);
+	thaw_dump_phase(d, THAW_DUMP_DISK);
 	if (r == 0)
 		r = thaw_dump_shared_store(d);
 	return r < 0 ? r : thaw_dump_memory(d);
@@ -156,8 +168,10 @@ static bool stays_zombie(pid_t pid)
 
 static int end_process(struct thaw_dumper *d, struct thaw_dump_result *res)
 {
-	int r = thaw_seize_kill(&d->sz);
+	int r;
 
+	thaw_dump_phase(d, THAW_DUMP_ENDING);
+	r = thaw_seize_kill(&d->sz);
 	if (r < 0)
 		return r;
 	res->zombie = stays_zombie(d->pid);
@@ -172,9 +186,10 @@ static void report(const struct thaw_dumper *d, struct thaw_dump_result *res)
 	res->mappings = (unsigned)d->n_maps;
 }
 
-int thaw_dump_work(const struct thaw_dump_options *o, struct thaw_dump_dir *dir, int abandon_fd, struct thaw_dump_result *res)
+int thaw_dump_work(const struct thaw_dump_options *o, struct thaw_dump_dir *dir, int abandon_fd, struct thaw_dump_pulse *pulse,
+		   struct thaw_dump_result *res)
 {
-	struct thaw_dumper d = { .pid = o->pid, .dirfd = dir->fd, .abandon_fd = abandon_fd, .pages_fd = -1 };
+	struct thaw_dumper d = { .pid = o->pid, .dirfd = dir->fd, .abandon_fd = abandon_fd, .pulse = pulse, .pages_fd = -1 };
 	uint64_t stopped_at;
 	int r;
 
@@ -187,9 +202,11 @@ int thaw_dump_work(const struct thaw_dump_options *o, struct thaw_dump_dir *dir,
 	d.store = thaw_store_new(dir->fd);
 	if (!d.store)
 		return thaw_err_code() ? thaw_err_code() : -ENOMEM;
+	thaw_dump_phase(&d, THAW_DUMP_DISK);
 	r = thaw_dump_memory_prepare(&d, o->leave_running);
 	if (r < 0)
 		return r;
+	thaw_dump_phase(&d, THAW_DUMP_QUICK);
 	thaw_dump_sleep_look(&d);
 	hurry(true);
 	r = thaw_seize(&d.sz, o->pid);

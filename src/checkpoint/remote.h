@@ -31,6 +31,8 @@ struct thaw_remote {
 	size_t area_len;
 	const struct thaw_remote_saved *heal; /* of the thread that runs the next batch; NULL: it needs no way back */
 	bool stop_swallowed;   /* a SIGSTOP came while a thread was borrowed: send it again when all is back */
+	int (*give_up)(void *opaque); /* asked while a batch takes long: -errno with a sentence ends the wait; NULL: nobody */
+	void *opaque;
 	unsigned long event_msg; /* PTRACE_GETEVENTMSG of the last PTRACE_EVENT_* (the new tid as we see it) */
 };
 
@@ -75,8 +77,9 @@ uint64_t thaw_batch_data(struct thaw_batch *b, const void *data, size_t len);
 /* Adds a call; returns its index, or -ENOSPC when the table is full. */
 int thaw_batch_call(struct thaw_batch *b, unsigned flags, long nr, uint64_t a0, uint64_t a1, uint64_t a2,
 		    uint64_t a3, uint64_t a4, uint64_t a5);
-/* Runs it on the thread. 0, or -errno (mechanism). Then results and output data can be read; the batch is empty again
- * after thaw_batch_reset(). *failed: index of the call that ended it (THAW_CALL_STOP), else -1. */
+/* Runs it on the thread, as long as the thread works: only standing still is limited. 0, or -errno (mechanism). Then results
+ * and output data can be read; the batch is empty again after thaw_batch_reset(). *failed: index of the call that ended it
+ * (THAW_CALL_STOP), else -1. */
 int thaw_batch_run(struct thaw_batch *b, pid_t tid, int *failed);
 int64_t thaw_batch_result(const struct thaw_batch *b, int index);
 int thaw_batch_read(struct thaw_batch *b, uint64_t remote, void *buf, size_t len);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -15,10 +16,14 @@
 
 #include "checkpoint/remote_code.h"
 #include "checkpoint/tracee.h"
+#include "kern/sys.h"
 #include "util/err.h"
+#include "util/inject.h"
 
 #define HEAL_NAPS 250 /* of 20 ms */
 #define STOP_TIMEOUT_MS 10000
+#define CALL_TIMEOUT_MS 60000
+#define LOST_TIMEOUT_MS 2000
 
 /* calls[0] is the batch's own, for the way back; the caller's indexes begin behind it. */
 struct thaw_batch {
@@ -141,7 +146,9 @@ static int start(struct thaw_batch *b, pid_t tid)
 	regs.r12 = table + b->n * sizeof(b->calls[0]);
 	regs.rbp = r->area + THAW_REMOTE_CONTROL;
 	rc = thaw_tracee_ptrace(PTRACE_SETREGS, tid, 0, (uintptr_t)&regs);
-	return rc < 0 ? rc : thaw_tracee_ptrace(PTRACE_CONT, tid, 0, 0);
+	if (rc < 0)
+		return rc;
+	return THAW_INJECT("remote.continue") ? 0 : thaw_tracee_ptrace(PTRACE_CONT, tid, 0, 0);
 }
 
 /* A stop that nobody asked for: a leftover interrupt, a group stop, SIGSTOP, a clone. The thread goes on without a signal. */
@@ -161,17 +168,43 @@ static int unasked(void *opaque, pid_t tid, int status)
 	return 0;
 }
 
-static bool dying(pid_t tid)
+/* A call may take as long as it works, or waits for a disk: gigabytes are locked with one. No call of a batch sleeps, so a
+ * thread that does has been lost, and surely one that stands in a stop that somebody was told of already. */
+struct still {
+	char state;
+	uint64_t since;
+};
+
+static int standing_still(pid_t tid, char state, struct still *still)
+{
+	uint64_t now = thaw_sys_now_ns();
+	bool lost = state == 't' || state == 'T';
+	unsigned limit = lost ? LOST_TIMEOUT_MS : CALL_TIMEOUT_MS;
+
+	if (state != still->state || (!lost && state != 'S'))
+		*still = (struct still){ state, now };
+	if (now - still->since < limit * 1000000ULL)
+		return 0;
+	return thaw_err_set(-ETIMEDOUT, "thread %d: system calls made in it do not return: it has been %s for %u s", tid,
+			    lost ? "stopped" : "asleep", limit / 1000);
+}
+
+static int look(struct thaw_batch *b, pid_t tid, struct still *still)
 {
 	char state = thaw_tracee_state(tid);
+	int rc;
 
-	return state == 0 || state == 'Z' || state == 'X';
+	if (state == 0 || state == 'Z' || state == 'X')
+		return thaw_err_set(-ESRCH, "thread %d has ended meanwhile", tid);
+	rc = standing_still(tid, state, still);
+	return rc == 0 && b->r->give_up ? b->r->give_up(b->r->opaque) : rc;
 }
 
 /* Polls the flag: microseconds for a batch of queries, which is why it yields before it sleeps. */
 static int wait_done(struct thaw_batch *b, pid_t tid, struct thaw_remote_control *ctl)
 {
 	struct timespec nap = { 0, 10000 };
+	struct still still = { 0 };
 	bool quick = true;
 	unsigned turn;
 	int rc, status;
@@ -189,8 +222,9 @@ static int wait_done(struct thaw_batch *b, pid_t tid, struct thaw_remote_control
 			quick = thaw_tracee_yield();
 			continue;
 		}
-		if (turn % 32 == 0 && dying(tid))
-			return thaw_err_set(-ESRCH, "thread %d has ended meanwhile", tid);
+		rc = turn % 32 == 0 ? look(b, tid, &still) : 0;
+		if (rc < 0)
+			return rc;
 		nanosleep(&nap, NULL);
 		if (nap.tv_nsec < 2000000)
 			nap.tv_nsec *= 2;
@@ -220,6 +254,19 @@ static int still_ours(struct thaw_batch *b, pid_t tid)
 	return rc < 0 ? rc : 0;
 }
 
+/* Whoever cleans up behind a failure needs a thread that is in a stop. Its sentence is the one that counts. */
+static void stop_after(struct thaw_batch *b, pid_t tid, int rc)
+{
+	char sentence[256];
+
+	if (rc == -ESRCH)
+		return;
+	snprintf(sentence, sizeof(sentence), "%s", thaw_err_text());
+	if (thaw_tracee_in_event_stop(tid) < 0)
+		stop(b, tid);
+	thaw_err_set(rc, "%s", sentence);
+}
+
 int thaw_batch_run(struct thaw_batch *b, pid_t tid, int *failed)
 {
 	uint64_t table = b->r->area + THAW_REMOTE_TABLE;
@@ -232,8 +279,11 @@ int thaw_batch_run(struct thaw_batch *b, pid_t tid, int *failed)
 	rc = write_control(b, tid);
 	if (rc == 0)
 		rc = start(b, tid);
-	if (rc >= 0)
+	if (rc >= 0) {
 		rc = wait_done(b, tid, &ctl);
+		if (rc < 0)
+			stop_after(b, tid, rc);
+	}
 	if (rc >= 0)
 		rc = stop(b, tid);
 	if (rc >= 0)

@@ -77,6 +77,13 @@ static void restore_free(struct thaw_restore *r)
 	free(r);
 }
 
+int thaw_restore_interrupted(const struct thaw_restore *r)
+{
+	if (!r->o.interrupted || !r->o.interrupted(r->o.opaque))
+		return 0;
+	return thaw_err_set(-EINTR, "interrupted before the process ran: it was not restored");
+}
+
 static int take_uffd(struct thaw_restore *r)
 {
 	if (r->o.eager)

@@ -66,6 +66,8 @@ struct thaw_restore {
 	uint64_t scratch;       /* two pages behind the work area: clone arguments, sleeps */
 };
 
+int thaw_restore_interrupted(const struct thaw_restore *r);     /* -EINTR with a sentence when nobody wants it any more */
+
 /* ---- restore_read.c, restore_check.c, restore_sort.c: before there is a process ---- */
 int thaw_restore_read(struct thaw_restore *r);
 int thaw_restore_check(const struct thaw_restore *r);           /* numbers that must make sense */

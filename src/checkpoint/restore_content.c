@@ -111,6 +111,8 @@ static void *write_runs(void *opaque)
 		first = chunks * CHUNK_PAGES;
 		n = r->eager[i].pages - first < CHUNK_PAGES ? r->eager[i].pages - first : CHUNK_PAGES;
 		err = write_chunk(w, &r->eager[i], first, n);
+		if (!err && mine % 64 == 0)
+			err = thaw_restore_interrupted(r);
 		if (err)
 			atomic_store(&w->failed, err);
 	}
@@ -140,7 +142,9 @@ int thaw_restore_content(struct thaw_restore *r)
 		if (helped)
 			pthread_join(helper, NULL);
 		err = atomic_load(&w.failed);
-		if (err)
+		if (err == -EINTR)
+			thaw_restore_interrupted(r); /* the helper's sentence is not ours */
+		else if (err)
 			thaw_err_set(err, "restoring process %d: writing its memory at 0x%llx: %s", r->p->pid,
 				     (unsigned long long)atomic_load(&w.where), strerror(-err));
 	}

@@ -160,6 +160,11 @@ static void close_descriptors(const struct thaw_restore *r, struct thaw_script *
 }
 
 /* ---- in order ---- */
+static int given_up(void *opaque)
+{
+	return thaw_restore_interrupted(opaque);
+}
+
 static int make_area(struct thaw_restore *r)
 {
 	const struct thaw_special *sp = &r->special;
@@ -174,6 +179,8 @@ static int make_area(struct thaw_restore *r)
 		err = thaw_remote_save(r->pid, &unused);
 	if (!err)
 		err = thaw_remote_find(&r->remote, r->pid, sp->vdso_start, sp->vdso_end - sp->vdso_start);
+	r->remote.give_up = given_up;
+	r->remote.opaque = r;
 	if (!err)
 		err = thaw_remote_map(&r->remote, r->pid, at, AREA_LEN);
 	if (err)

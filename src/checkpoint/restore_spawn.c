@@ -249,6 +249,9 @@ static int await_child(struct thaw_restore *r)
 			return 0;
 		if (over)
 			return thaw_err_set(-ECHILD, "process %d was killed while it was made", r->p->pid);
+		code = thaw_restore_interrupted(r); /* it may wait for a file system that does not answer */
+		if (code)
+			return code;
 		thaw_sys_futex_wait((uint32_t *)&rep->ready, 0, CHILD_POLL_NS, true);
 	}
 }

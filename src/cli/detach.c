@@ -71,11 +71,17 @@ static void tell(int ready, int status)
 }
 
 /* A caller that was killed meanwhile did not get what it asked for: then nothing shall run. */
+static bool is_unwanted(void *opaque)
+{
+	const int *ready = opaque;
+	struct pollfd p = { .fd = *ready };
+
+	return (poll(&p, 1, 0) == 1 && (p.revents & POLLERR)) || thaw_signals_want_end();
+}
+
 static int caller_is_there(int ready)
 {
-	struct pollfd p = { .fd = ready };
-
-	if (poll(&p, 1, 0) == 1 && (p.revents & POLLERR))
+	if (is_unwanted(&ready))
 		return thaw_err_set(-EINTR, "thaw restore was ended before the process ran: it was not restored");
 	return 0;
 }
@@ -100,11 +106,14 @@ static void watch(struct thaw_arrival *a)
 
 static int monitor(const struct thaw_restore_command *cmd, int ready)
 {
+	struct thaw_restore_command mine = *cmd;
 	struct thaw_arrival a;
 	int log = voice();
 
+	mine.core.interrupted = is_unwanted;
+	mine.core.opaque = &ready;
 	drop_others(ready, log);
-	if (thaw_arrival_prepare(&a, cmd, log) < 0 || caller_is_there(ready) < 0 || thaw_arrival_resume(&a) < 0) {
+	if (thaw_arrival_prepare(&a, &mine, log) < 0 || caller_is_there(ready) < 0 || thaw_arrival_resume(&a) < 0) {
 		int r = thaw_say_failure();
 
 		thaw_arrival_abort(&a);

@@ -43,6 +43,12 @@ static int conflicts(const struct thaw_command *c, const struct thaw_option *own
 	return -1;
 }
 
+static bool interrupted(void *opaque)
+{
+	(void)opaque;
+	return thaw_signals_want_end();
+}
+
 int thaw_cmd_restore(const struct thaw_command *c, int argc, char **argv)
 {
 	struct thaw_restore_command r = { .progress = THAW_LINE_AUTO };
@@ -72,5 +78,6 @@ int thaw_cmd_restore(const struct thaw_command *c, int argc, char **argv)
 		return status;
 	r.delayed = find(own, &r.background_delay)->given;
 	r.core.foreground = !r.detach;
+	r.core.interrupted = interrupted;
 	return r.detach ? thaw_detach_run(&r) : thaw_standin_run(&r);
 }

@@ -72,6 +72,8 @@
 	X("pidfd.open", "pidfd_open()") \
 	X("pidfd.getfd", "pidfd_getfd()") \
 	X("pidfd.signal", "pidfd_send_signal()") \
+	X("remote.continue", "PTRACE_CONT of a thread that is to make system calls: it is left in its stop") \
+	X("dump.worker", "the worker of a checkpoint: it does nothing, and answers nobody") \
 	X("process.kcmp", "kcmp()") \
 	X("process.read", "process_vm_readv(); short: some bytes") \
 	X("process.write", "process_vm_writev(); short: some bytes") \

@@ -25,6 +25,8 @@ complain "kern includes core" "$(grep -nE '#include "(core|engine|source|image|c
 complain "core includes upwards" "$(grep -nE '#include "(kern|engine|source|image|checkpoint|cli)/' src/core/*.[ch])"
 complain "image or source includes upwards" \
 	"$(grep -nE '#include "(engine|checkpoint|cli|lib)/' src/image/*.[ch] src/source/*.[ch])"
+complain "thaw-stress includes the library's inside" \
+	"$(grep -nE '#include "' src/stress/*.[ch] src/stress/worker/*.[ch] | grep -vE '"(config|thaw|stress/[a-z/]*|util/sabotage)\.h"')"
 complain "engine includes upwards" "$(grep -nE '#include "(checkpoint|cli|lib)/' src/engine/*.[ch])"
 
 complain "a rule to break that no code breaks" "$(sed -n 's/^\tX(\([A-Z0-9_]*\),.*/\1/p' src/util/sabotage.h |

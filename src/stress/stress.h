@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* stress/stress.h - the parts of thaw-stress: what was asked for, a round, its schedule, its outcome.
+ *
+ * A round restores some processes, lets them loose and looks at every byte. Its set-up is drawn from the seed, except for what the command
+ * line fixes; its schedule is drawn from the set-up. Set-up and schedule together can be written into a file and run again.
+ *
+ * Rule      the program uses libthaw through thaw.h only, and never touches restored memory itself
+ * Threads   the main thread; what others touch says so
+ * Errors    a round that could not be made at all says why in `trouble`: that is no violation */
+#ifndef THAW_STRESS_STRESS_H
+#define THAW_STRESS_STRESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "stress/shared.h"
+#include "thaw.h"
+
+enum { STRESS_CLEAN, STRESS_VIOLATED, STRESS_USAGE, STRESS_IMPOSSIBLE = 77 }; /* exit status */
+
+enum stress_source { STRESS_RESIDENT, STRESS_COLD, STRESS_SLOW, STRESS_FAILING, STRESS_ANY_SOURCE };
+enum stress_background { STRESS_BG_RUN, STRESS_BG_DELAYED, STRESS_BG_LAZY, STRESS_ANY_BACKGROUND };
+extern const char *const thaw_stress_sources[], *const thaw_stress_backgrounds[]; /* by number, NULL at the end */
+
+/* ---- options.c ---------------------------------------------------------------------------------------------------- */
+struct stress_options {
+	uint64_t ms;
+	uint64_t seed, size;
+	unsigned processes, threads, copiers; /* 0: drawn each round */
+	uint64_t chunk;                       /* likewise */
+	enum stress_source source;
+	enum stress_background background;
+	bool kind[STRESS_KINDS];
+	bool all_kinds;                       /* --ops was not given, or is all */
+	bool json, require_coverage, seconds_given;
+	const char *replay, *sabotage, *inject;
+};
+/* -1: go on; else an exit status. */
+int thaw_stress_options(struct stress_options *o, int argc, char **argv);
+
+/* ---- setup.c: what a round is like ----------------------------------------------------------------------------------- */
+struct stress_setup {
+	uint64_t seed, content, size; /* content: the seed of what the pages hold, the same for all rounds of a run */
+	unsigned processes, threads, copiers, readers, around, spin, delay_ms;
+	uint64_t chunk;
+	enum stress_source source;
+	enum stress_background background;
+	enum thaw_io io;
+	bool by_library, holder, late_add, big, sandbox;
+	unsigned shatter;
+	bool kind[STRESS_KINDS];
+};
+void thaw_stress_draw(struct stress_setup *u, const struct stress_options *o, uint64_t round);
+/* Ranges, runs and addresses: a function of the set-up. */
+void thaw_stress_lay_out(const struct stress_setup *u, struct stress_shared *s);
+bool thaw_stress_is_sparse(const struct stress_setup *u);
+
+/* ---- schedule.c ------------------------------------------------------------------------------------------------------ */
+struct stress_plan_track {
+	int process, thread, parent, depth;
+	uint32_t first_op, n_ops;
+};
+struct stress_schedule {
+	struct stress_plan_track *tracks;
+	struct stress_op *ops;
+	uint32_t n_tracks, n_ops;
+};
+void thaw_stress_schedule_draw(struct stress_schedule *c, const struct stress_setup *u);
+void thaw_stress_schedule_copy(struct stress_schedule *to, const struct stress_schedule *from);
+void thaw_stress_schedule_free(struct stress_schedule *c);
+/* Without the operations for which keep[] is false, and without the tracks that nobody makes any more. */
+void thaw_stress_schedule_keep(struct stress_schedule *to, const struct stress_schedule *from, const bool *keep);
+uint64_t thaw_stress_schedule_hash(const struct stress_schedule *c);
+
+/* ---- round.c --------------------------------------------------------------------------------------------------------- */
+struct stress_message {
+	uint64_t ns;
+	char text[136];
+};
+#define STRESS_MESSAGES 4096
+
+struct stress_outcome {
+	bool violated;
+	struct stress_violation violation;
+	struct stress_track track;        /* that it was found in */
+	struct stress_message *messages;  /* a ring of STRESS_MESSAGES; the caller's, or NULL */
+	uint64_t n_messages;              /* all there ever were */
+	char trouble[320];                /* why the round could not be made, or not go on; "": it could */
+	bool ran;                         /* the processes were let loose */
+	struct thaw_stats stats;
+	struct thaw_progress progress;
+	uint64_t finished, gone, forked, unavailable;
+	uint64_t done[STRESS_KINDS], refused[STRESS_KINDS], pages_checked, forks;
+	int64_t space[STRESS_MAX_PROCESSES];
+};
+/* hasty: a hang is believed sooner. *stop: give up (a signal). */
+void thaw_stress_round(const struct stress_setup *u, const struct stress_schedule *c, struct stress_outcome *o, bool hasty,
+		       const volatile int *stop);
+
+/* ---- source.c: the checkpoint's content ------------------------------------------------------------------------------- */
+struct stress_content_source;
+/* NULL with a sentence in why. The content of the processes of `s`, for as many rounds as look alike. */
+struct stress_content_source *thaw_stress_content_new(const struct stress_setup *u, const struct stress_shared *s,
+						      const struct stress_schedule *c, char *why, size_t size);
+/* For one process, when its break is known. NULL: thaw_get_error(). */
+struct thaw_source *thaw_stress_content_source(struct stress_content_source *c, unsigned process);
+uint32_t thaw_stress_content_planted(const struct stress_content_source *c);
+void thaw_stress_content_drain(struct stress_content_source *c); /* answers what has not been answered */
+void thaw_stress_content_free(struct stress_content_source *c);
+void thaw_stress_content_forget(void); /* the kept file */
+
+/* ---- process.c: workers ------------------------------------------------------------------------------------------------- */
+struct stress_process {
+	int pid, pidfd, sock, uffd;
+	bool ended;
+	int status;
+};
+/* 0, or -1 with a sentence in why. */
+int thaw_stress_process_start(struct stress_process *p, unsigned number, int shared_fd, int scratch_fd, char *why, size_t size);
+int thaw_stress_process_uffd(struct stress_process *p, const struct stress_shared *s, char *why, size_t size);
+void thaw_stress_process_go(struct stress_process *p);
+void thaw_stress_process_kill(struct stress_process *p); /* with all its descendants; waits */
+void thaw_stress_process_close(struct stress_process *p);
+
+/* ---- watch.c: does it go on? ------------------------------------------------------------------------------------------- */
+struct stress_watch;
+struct stress_watch *thaw_stress_watch_new(const struct stress_setup *u, const struct stress_shared *s, bool hasty);
+int thaw_stress_watch_tick(struct stress_watch *w); /* every 100 ms at most; a track that hangs, or -1 */
+uint64_t thaw_stress_watch_patience_ms(const struct stress_watch *w);
+void thaw_stress_watch_free(struct stress_watch *w);
+
+/* ---- verdict.c, replay.c, shrink.c, summary.c --------------------------------------------------------------------------- */
+extern const char *const thaw_stress_classes[];
+void thaw_stress_verdict(FILE *f, const struct stress_setup *u, const struct stress_schedule *c, const struct stress_outcome *o);
+
+/* 0, or -1 with a sentence in why. */
+int thaw_stress_replay_write(const char *path, const struct stress_setup *u, const struct stress_schedule *c,
+			     const struct stress_outcome *o);
+int thaw_stress_replay_read(const char *path, struct stress_setup *u, struct stress_schedule *c, char *why, size_t size);
+
+struct stress_shrunk {
+	unsigned tries, hits;
+	uint32_t before, after; /* operations */
+	double seconds;
+};
+/* Makes *c smaller as long as the violation stays; the last violation seen goes to *o. */
+void thaw_stress_shrink(const struct stress_setup *u, struct stress_schedule *c, struct stress_outcome *o, uint64_t budget_ms,
+			struct stress_shrunk *result, const volatile int *stop);
+
+struct stress_totals {
+	uint64_t rounds, unstarted, processes, ms;
+	uint64_t schedule; /* a hash of the first round's */
+	struct thaw_stats stats; /* sums; latency_max the greatest */
+	uint64_t finished, gone, forked, unavailable;
+	uint64_t done[STRESS_KINDS], refused[STRESS_KINDS], pages_checked, forks;
+	uint64_t by_source[4], by_background[3];
+};
+void thaw_stress_totals_add(struct stress_totals *t, const struct stress_setup *u, const struct stress_outcome *o);
+/* Names what never occurred (each a line, if f is not NULL); how many. */
+unsigned thaw_stress_missing(FILE *f, const struct stress_totals *t, const struct stress_options *o);
+void thaw_stress_summary(FILE *f, const struct stress_totals *t, const struct stress_options *o);
+void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const struct stress_options *o,
+			      const struct stress_outcome *violation, const char *replay);
+
+uint64_t thaw_stress_ms(void); /* CLOCK_MONOTONIC */
+
+#endif

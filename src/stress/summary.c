@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* stress/summary.c - what a run has seen: operations, events, outcomes; as a table, as JSON, and what was never seen */
+#include "config.h"
+#include "stress/stress.h"
+
+#include <json-c/json.h>
+#include <stddef.h>
+#include <string.h>
+
+static const struct {
+	const char *name;
+	size_t at; /* in struct thaw_stats */
+} counters[] = {
+#define COUNTER(name) { #name, offsetof(struct thaw_stats, name) }
+	COUNTER(faults), COUNTER(pages_fault), COUNTER(pages_around), COUNTER(pages_background), COUNTER(pages_zero),
+	COUNTER(pages_gone), COUNTER(eagain), COUNTER(eexist), COUNTER(enoent), COUNTER(partial), COUNTER(esrch),
+	COUNTER(events_fork), COUNTER(events_remap), COUNTER(events_remove), COUNTER(events_unmap), COUNTER(bytes_placed),
+	COUNTER(bytes_read), COUNTER(io_errors), COUNTER(latency_count),
+};
+#define COUNTERS (sizeof(counters) / sizeof(counters[0]))
+
+static uint64_t value(const struct thaw_stats *s, unsigned i)
+{
+	return *(const uint64_t *)(const void *)((const char *)s + counters[i].at);
+}
+
+void thaw_stress_totals_add(struct stress_totals *t, const struct stress_setup *u, const struct stress_outcome *o)
+{
+	t->rounds++;
+	t->processes += u->processes;
+	t->by_source[u->source]++;
+	t->by_background[u->background]++;
+	for (unsigned i = 0; i < COUNTERS; i++)
+		*(uint64_t *)(void *)((char *)&t->stats + counters[i].at) += value(&o->stats, i);
+	if (o->stats.latency_max > t->stats.latency_max)
+		t->stats.latency_max = o->stats.latency_max;
+	t->finished += o->finished;
+	t->gone += o->gone;
+	t->forked += o->forked;
+	t->unavailable += o->unavailable;
+	t->pages_checked += o->pages_checked;
+	t->forks += o->forks;
+	for (unsigned k = 0; k < STRESS_KINDS; k++) {
+		t->done[k] += o->done[k];
+		t->refused[k] += o->refused[k];
+	}
+}
+
+/* ---- what has to be seen -------------------------------------------------------------------------------------------------- */
+static bool any_of(const struct stress_options *o, const enum stress_kind *kinds, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (o->kind[kinds[i]])
+			return true;
+	return false;
+}
+#define ANY_OF(...) any_of(o, (const enum stress_kind[]){ __VA_ARGS__ }, \
+			   sizeof((const enum stress_kind[]){ __VA_ARGS__ }) / sizeof(enum stress_kind))
+
+static unsigned miss(FILE *f, const char *what, const char *name, uint64_t seen, bool wanted)
+{
+	if (seen || !wanted)
+		return 0;
+	if (f)
+		fprintf(f, "never occurred: %s %s\n", what, name);
+	return 1;
+}
+
+static unsigned missing_events(FILE *f, const struct stress_totals *t, const struct stress_options *o)
+{
+	bool fork = ANY_OF(STRESS_OP_FORK, STRESS_OP_FORK_EXIT, STRESS_OP_FORK_KILL, STRESS_OP_FORK_EXEC);
+	bool move = ANY_OF(STRESS_OP_MOVE, STRESS_OP_MOVE_PART, STRESS_OP_MOVE_FIXED, STRESS_OP_MOVE_DONTUNMAP, STRESS_OP_GROW_MOVE,
+			   STRESS_OP_ROTATE, STRESS_OP_TAKEOVER, STRESS_OP_MOVE_READ, STRESS_OP_BIG_MOVE);
+	bool remove = ANY_OF(STRESS_OP_DONTNEED, STRESS_OP_FREE, STRESS_OP_DONTNEED_LOCKED, STRESS_OP_DISCARD_READ,
+			     STRESS_OP_BIG_DISCARD);
+	bool unmap = move || ANY_OF(STRESS_OP_UNMAP, STRESS_OP_MAP_FIXED, STRESS_OP_SHRINK, STRESS_OP_BRK);
+
+	return miss(f, "event", "FORK", t->stats.events_fork, fork) + miss(f, "event", "REMAP", t->stats.events_remap, move) +
+	       miss(f, "event", "REMOVE", t->stats.events_remove, remove) + miss(f, "event", "UNMAP", t->stats.events_unmap, unmap) +
+	       miss(f, "event", "FORKED", t->forked, fork) + miss(f, "event", "FINISHED", t->finished, true) +
+	       miss(f, "event", "GONE", t->gone, o->all_kinds) +
+	       miss(f, "event", "UNAVAILABLE", t->unavailable, o->source == STRESS_FAILING);
+}
+
+/* Those that hold for every workload; with all operations and nothing fixed, all of them. */
+static unsigned missing_outcomes(FILE *f, const struct stress_totals *t, const struct stress_options *o)
+{
+	bool all = o->all_kinds, ahead = o->background != STRESS_BG_LAZY;
+	const struct thaw_stats *s = &t->stats;
+
+	return miss(f, "outcome", "placed for a fault", s->pages_fault, true) +
+	       miss(f, "outcome", "placed beside a fault", s->pages_around, all) +
+	       miss(f, "outcome", "placed ahead", s->pages_background, ahead) +
+	       miss(f, "outcome", "zero page", s->pages_zero, all) + miss(f, "outcome", "gone", s->pages_gone, all) +
+	       miss(f, "outcome", "EAGAIN", s->eagain, all) + miss(f, "outcome", "EEXIST", s->eexist, all) +
+	       miss(f, "outcome", "ENOENT", s->enoent, all) + miss(f, "outcome", "partial", s->partial, all) +
+	       miss(f, "outcome", "ESRCH", s->esrch, all) +
+	       miss(f, "outcome", "failed read", s->io_errors, o->source == STRESS_FAILING);
+}
+
+unsigned thaw_stress_missing(FILE *f, const struct stress_totals *t, const struct stress_options *o)
+{
+	unsigned n = 0;
+
+	for (unsigned k = 0; k < STRESS_KINDS; k++)
+		n += miss(f, "operation", thaw_stress_kinds[k].name, t->done[k], o->kind[k]);
+	return n + missing_events(f, t, o) + missing_outcomes(f, t, o);
+}
+
+/* ---- telling ----------------------------------------------------------------------------------------------------------------- */
+void thaw_stress_summary(FILE *f, const struct stress_totals *t, const struct stress_options *o)
+{
+	fprintf(f, "%llu rounds, %llu processes restored, %llu children, %llu pages checked, %.1f s\n", (unsigned long long)t->rounds,
+		(unsigned long long)t->processes, (unsigned long long)t->forks, (unsigned long long)t->pages_checked, t->ms / 1000.0);
+	if (t->unstarted)
+		fprintf(f, "%llu rounds that could not be made\n", (unsigned long long)t->unstarted);
+	fprintf(f, "\n%-18s %10s %10s\n", "operation", "done", "refused");
+	for (unsigned k = 0; k < STRESS_KINDS; k++)
+		if (o->kind[k] || t->done[k] || t->refused[k])
+			fprintf(f, "%-18s %10llu %10llu\n", thaw_stress_kinds[k].name, (unsigned long long)t->done[k],
+				(unsigned long long)t->refused[k]);
+	fprintf(f, "\n%-18s %10s\n", "event, outcome", "seen");
+	for (unsigned i = 0; i < COUNTERS; i++)
+		fprintf(f, "%-18s %10llu\n", counters[i].name, (unsigned long long)value(&t->stats, i));
+	fprintf(f, "%-18s %10llu\n%-18s %10llu\n%-18s %10llu\n%-18s %10llu\n", "finished", (unsigned long long)t->finished, "gone",
+		(unsigned long long)t->gone, "forked", (unsigned long long)t->forked, "unavailable",
+		(unsigned long long)t->unavailable);
+	fprintf(f, "\nrounds by source:");
+	for (unsigned i = 0; thaw_stress_sources[i]; i++)
+		fprintf(f, " %s %llu", thaw_stress_sources[i], (unsigned long long)t->by_source[i]);
+	fprintf(f, "; by background:");
+	for (unsigned i = 0; thaw_stress_backgrounds[i]; i++)
+		fprintf(f, " %s %llu", thaw_stress_backgrounds[i], (unsigned long long)t->by_background[i]);
+	fprintf(f, "\nlongest fault %.1f ms; seed %llu, schedule of the first round %016llx\n", t->stats.latency_max / 1e6,
+		(unsigned long long)o->seed, (unsigned long long)t->schedule);
+}
+
+static void put(struct json_object *j, const char *name, uint64_t n)
+{
+	json_object_object_add(j, name, json_object_new_uint64(n));
+}
+
+static void put_text(struct json_object *j, const char *name, const char *text)
+{
+	json_object_object_add(j, name, json_object_new_string(text));
+}
+
+static struct json_object *violation_object(const struct stress_outcome *o, const char *replay)
+{
+	struct json_object *j = json_object_new_object();
+	const struct stress_violation *v = &o->violation;
+
+	put_text(j, "class", thaw_stress_classes[v->class]);
+	put(j, "page", v->address & ~(STRESS_PAGE - 1));
+	put(j, "pid", v->pid);
+	json_object_object_add(j, "track", json_object_new_int(v->track));
+	json_object_object_add(j, "operation", json_object_new_int(v->op));
+	put_text(j, "expected", v->expected);
+	put_text(j, "found", v->found);
+	put_text(j, "namely", v->what);
+	put_text(j, "replay", replay ? replay : "");
+	return j;
+}
+
+void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const struct stress_options *o,
+			      const struct stress_outcome *violation, const char *replay)
+{
+	struct json_object *j = json_object_new_object(), *ops = json_object_new_object(), *seen = json_object_new_object();
+
+	put_text(j, "thaw", thaw_get_version());
+	put(j, "seed", o->seed);
+	put(j, "schedule", t->schedule);
+	put(j, "rounds", t->rounds);
+	put(j, "rounds_not_made", t->unstarted);
+	put(j, "processes", t->processes);
+	put(j, "children", t->forks);
+	put(j, "pages_checked", t->pages_checked);
+	put(j, "milliseconds", t->ms);
+	for (unsigned k = 0; k < STRESS_KINDS; k++) {
+		struct json_object *one;
+
+		if (!o->kind[k] && !t->done[k] && !t->refused[k])
+			continue;
+		one = json_object_new_object();
+		put(one, "done", t->done[k]);
+		put(one, "refused", t->refused[k]);
+		json_object_object_add(ops, thaw_stress_kinds[k].name, one);
+	}
+	json_object_object_add(j, "operations", ops);
+	for (unsigned i = 0; i < COUNTERS; i++)
+		put(seen, counters[i].name, value(&t->stats, i));
+	put(seen, "finished", t->finished);
+	put(seen, "gone", t->gone);
+	put(seen, "forked", t->forked);
+	put(seen, "unavailable", t->unavailable);
+	put(seen, "latency_max", t->stats.latency_max);
+	json_object_object_add(j, "seen", seen);
+	put(j, "never_occurred", thaw_stress_missing(NULL, t, o));
+	json_object_object_add(j, "violation", violation ? violation_object(violation, replay) : NULL);
+	fprintf(f, "%s\n", json_object_to_json_string_ext(j, JSON_C_TO_STRING_PRETTY));
+	json_object_put(j);
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* stress/verdict.c - the first violation, told: what, where, what else was there, and what led to it */
+#include "config.h"
+#include "stress/stress.h"
+
+#include <string.h>
+
+const char *const thaw_stress_classes[] = {
+	[STRESS_NOTHING] = "none", [STRESS_STALE] = "stale after discard", [STRESS_LOST_ZERO] = "lost zero",
+	[STRESS_WRONG_PAGE] = "wrong page", [STRESS_TORN] = "torn", [STRESS_LOST_FAULT] = "lost fault",
+	[STRESS_FAILED_CALL] = "failed access", [STRESS_NEVER_FINISHED] = "never finished",
+};
+
+#define SHOWN 24
+
+static double before(uint64_t then, uint64_t now)
+{
+	return ((double)now - (double)then) / 1e6;
+}
+
+static void tell_operations(FILE *f, const struct stress_schedule *c, const struct stress_outcome *o)
+{
+	const struct stress_track *k = &o->track;
+	uint32_t n = k->traced < STRESS_TRACES ? k->traced : STRESS_TRACES;
+
+	fprintf(f, "  operations that led to it (milliseconds before):\n");
+	for (uint32_t i = k->traced - n; i != k->traced; i++) {
+		const struct stress_trace *t = &k->trace[i % STRESS_TRACES];
+		const struct stress_op *op = &c->ops[k->first_op + t->op];
+
+		fprintf(f, "    %10.3f  %3llu %-16s", -before(t->ns, o->violation.ns), (unsigned long long)t->op,
+			t->op < k->n_ops ? thaw_stress_kinds[op->kind].name : "?");
+		if (t->addr)
+			fprintf(f, " %#llx + %#llx", (unsigned long long)t->addr, (unsigned long long)t->len);
+		if (t->to && t->addr)
+			fprintf(f, " -> %#llx", (unsigned long long)t->to);
+		if (!t->addr)
+			fprintf(f, " track %llu", (unsigned long long)t->to);
+		fprintf(f, "\n");
+	}
+	if (!n)
+		fprintf(f, "    none: it only read and wrote\n");
+}
+
+/* Changes and what else there is to tell; of the faults only those of the page. */
+static bool matters(const struct stress_message *m, uint64_t page)
+{
+	unsigned long long addr;
+	const char *fault = strstr(m->text, ": fault at ");
+
+	return !fault || (sscanf(fault, ": fault at 0x%llx", &addr) == 1 && addr / STRESS_PAGE == page / STRESS_PAGE);
+}
+
+static void tell_messages(FILE *f, const struct stress_outcome *o)
+{
+	uint64_t n = o->n_messages < STRESS_MESSAGES ? o->n_messages : STRESS_MESSAGES, shown = 0, first = o->n_messages - n;
+	uint64_t at[SHOWN];
+
+	if (!o->messages)
+		return;
+	fprintf(f, "  last messages of the monitor (milliseconds before):\n");
+	for (uint64_t i = o->n_messages; i > first && shown < SHOWN; i--)
+		if (o->messages[(i - 1) % STRESS_MESSAGES].ns <= o->violation.ns + 1000000 &&
+		    matters(&o->messages[(i - 1) % STRESS_MESSAGES], o->violation.address))
+			at[shown++] = i - 1;
+	while (shown--) {
+		const struct stress_message *m = &o->messages[at[shown] % STRESS_MESSAGES];
+
+		fprintf(f, "    %10.3f  %s\n", -before(m->ns, o->violation.ns), m->text);
+	}
+}
+
+void thaw_stress_verdict(FILE *f, const struct stress_setup *u, const struct stress_schedule *c, const struct stress_outcome *o)
+{
+	const struct stress_violation *v = &o->violation;
+	const struct stress_track *k = &o->track;
+
+	fprintf(f, "VIOLATION: %s\n", thaw_stress_classes[v->class]);
+	if (v->track >= 0) {
+		fprintf(f, "  page       %#llx (address %#llx), of %s %u of process %u, track %d, pid %u (space %lld is the process)\n",
+			(unsigned long long)(v->address & ~(STRESS_PAGE - 1)), (unsigned long long)v->address,
+			k->depth ? "a child of thread" : "thread", k->thread, k->process, v->track, v->pid,
+			(long long)o->space[k->process]);
+	}
+	fprintf(f, "  expected   %s\n  found      %s\n", v->expected, v->found);
+	if (v->what[0])
+		fprintf(f, "  namely     %s\n", v->what);
+	if (v->track >= 0) {
+		if (v->op >= 0 && v->op < (int)k->n_ops)
+			fprintf(f, "  operation  %d of %u: %s\n", v->op, k->n_ops,
+				thaw_stress_kinds[c->ops[k->first_op + v->op].kind].name);
+		else
+			fprintf(f, "  operation  none: the look at everything behind all %u\n", k->n_ops);
+	}
+	fprintf(f, "  set-up     seed %llu, %u processes of %llu KiB, %u threads, %u copiers, chunk %llu, source %s, background %s\n",
+		(unsigned long long)u->seed, u->processes, (unsigned long long)u->size >> 10, u->threads, u->copiers,
+		(unsigned long long)u->chunk, thaw_stress_sources[u->source], thaw_stress_backgrounds[u->background]);
+	if (v->track >= 0)
+		tell_operations(f, c, o);
+	tell_messages(f, o);
+}

@@ -1,0 +1,32 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# tests/stress/planted.sh - a violation of each class that was planted is found, named, written down, made shorter, and found again
+. "${THAW_SRCDIR:-$(dirname "$0")/../..}/tests/stress/stress.inc"
+
+# planted OPERATION CLASS
+planted()
+{
+	local op=$1 class=$2 before after file status
+	stress "$op" --ops "read,write,pause,$op" --seconds 30 --processes 2 --threads 1 --size 2M --seed 3
+	status=$?
+	[ $status = 1 ] || fail "$op: status $status instead of 1"
+	grep -qx "VIOLATION: $class" "$TMP/$op.log" || fail "$op: $(grep VIOLATION "$TMP/$op.log") instead of $class"
+	grep -q '^  page  *0x[0-9a-f]*000 ' "$TMP/$op.log" || fail "$op: no page is named"
+	grep -q '^  expected  *[a-z]' "$TMP/$op.log" || fail "$op: nothing is said to be expected"
+	grep -q '^  found  *[a-z]' "$TMP/$op.log" || fail "$op: nothing is said to be found"
+	file=$(ls thaw-stress.3.*.replay) || fail "$op: no replay file"
+	read -r before after < <(sed -n 's/^  shrunk  *from \([0-9]*\) to \([0-9]*\) operations.*/\1 \2/p' "$TMP/$op.log")
+	[ -n "${after:-}" ] && [ "$after" -lt "$before" ] || fail "$op: not shrunk: $(grep '^  shrunk' "$TMP/$op.log")"
+	[ "$(grep -c '^op ' "$file")" = "$after" ] || fail "$op: the replay file does not hold the $after operations"
+	stress "$op.replay" --replay "$file"
+	status=$?
+	[ $status = 1 ] || fail "$op: the replay file does not fail again"
+	grep -qx "VIOLATION: $class" "$TMP/$op.replay.log" || fail "$op: replayed, it is $(grep VIOLATION "$TMP/$op.replay.log")"
+	rm "$file"
+	say "$op: $class, from $before to $after operations"
+}
+
+planted plant-stale "stale after discard"
+planted plant-zero "lost zero"
+planted plant-wrong "wrong page"
+planted plant-torn "torn"

@@ -1,0 +1,41 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# tests/stress/report.sh - what is said of a run: the same seed is the same schedule, JSON is JSON, what never occurred is told and asked for
+. "${THAW_SRCDIR:-$(dirname "$0")/../..}/tests/stress/stress.inc"
+requires python3
+few="--size 1M --processes 1 --threads 1 --seconds 1 --source resident"
+
+# shellcheck disable=SC2086 # several options
+{
+	for run in one two; do
+		stress $run $few --seed 5 --ops read,write,fork || fail "a clean run: status $?"
+		sed -n 's/.*schedule of the first round \([0-9a-f]*\)$/\1/p' "$TMP/$run.log" >"$TMP/$run.schedule"
+	done
+	[ "$(wc -c <"$TMP/one.schedule")" = 17 ] || fail "the schedule is not named"
+	cmp "$TMP/one.schedule" "$TMP/two.schedule" || fail "the same seed, and another schedule"
+	stress three $few --seed 6 --ops read,write,fork || fail "a clean run: status $?"
+	! grep -q "$(cat "$TMP/one.schedule")" "$TMP/three.log" || fail "another seed, and the same schedule"
+
+	stress covered $few --background run --ops read,write --require-coverage || fail "read and write occur: status $?"
+	# O_DIRECT needs a file that cannot be made there
+	TMPDIR=/proc stress missing $few --ops read,direct || fail "a clean run without a file for O_DIRECT: status $?"
+	grep -qx "never occurred: operation direct" "$TMP/missing.log" || fail "what never occurred is not told"
+	TMPDIR=/proc stress required $few --ops read,direct --require-coverage
+	status=$?
+	[ $status = 1 ] || fail "something never occurred and was required: status $status"
+
+	"$STRESS" $few --ops read,write --json >"$TMP/clean.json" 2>"$TMP/json.err" || fail "--json: status $?"
+	"$STRESS" $few --ops read,write,plant-zero --json --seconds 5 >"$TMP/bad.json" 2>"$TMP/bad.err"
+	status=$?
+	[ $status = 1 ] || fail "--json with a violation: status $status"
+}
+python3 - "$TMP/clean.json" "$TMP/bad.json" <<'END' || fail "the JSON is not what the page says"
+import json, sys
+clean, bad = (json.load(open(f)) for f in sys.argv[1:])
+assert clean["violation"] is None and clean["rounds"] >= 1 and clean["operations"]["read"]["done"] > 0, clean
+assert clean["seen"]["faults"] > 0 or clean["seen"]["pages_background"] > 0, clean
+v = bad["violation"]
+assert v["class"] == "lost zero" and v["page"] % 4096 == 0 and v["found"] == "zero" and v["replay"], v
+END
+rm -f thaw-stress.*.replay
+say "the same seed, the same schedule; coverage and JSON hold"

@@ -1,0 +1,81 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# tests/stress/usage.sh - the command line of thaw-stress: what is refused and how, and that help, page and completion agree
+. "${THAW_SRCDIR:-$(dirname "$0")/../..}/tests/stress/stress.inc"
+
+# refused WORDS OPTION...: exit status 2, one sentence with the words, nothing on standard output
+refused()
+{
+	local words=$1 status
+	shift
+	"$STRESS" "$@" >"$TMP/said.out" 2>"$TMP/said.err" </dev/null
+	status=$?
+	[ $status = 2 ] || fail "thaw-stress $*: status $status instead of 2"
+	[ ! -s "$TMP/said.out" ] || fail "thaw-stress $*: something on standard output"
+	[ "$(wc -l <"$TMP/said.err")" = 1 ] || fail "thaw-stress $*: not one line: $(cat "$TMP/said.err")"
+	grep -q "^thaw-stress: " "$TMP/said.err" || fail "thaw-stress $*: does not begin with its name"
+	grep -qF -e "$words" "$TMP/said.err" || fail "thaw-stress $*: says '$(cat "$TMP/said.err")' without '$words'"
+}
+
+refused "unknown option '-x'" -x
+refused "unknown or ambiguous option '--nothing'" --nothing
+refused "'extra' is not expected" extra
+refused "'lazy' is not expected" --json lazy
+refused "takes no value" --json=1
+for option in seconds seed size processes threads ops copiers chunk source replay sabotage inject; do
+	refused "option --$option needs a value" --$option
+done
+for text in 0 -1 x 1d '' 1.5 99999999999999999999; do
+	refused "is no duration" --seconds="$text"
+done
+refused "not a whole number" --seed x
+refused "from 1M to 256G" --size 1023K
+refused "from 1M to 256G" --size 1T
+refused "for each of the" --size 1M --threads 32
+for text in 0 257 -1 1x ''; do
+	refused "from 1 to 256" --processes="$text"
+done
+refused "from 1 to 32" --threads 33
+refused "from 1 to 64" --copiers 65
+refused "from 4K to 256K" --chunk 257K
+refused "from 4K to 256K" --chunk 5000
+refused "none of resident, cold, slow, failing" --source warm
+refused "none of run, delayed, lazy" --background=never
+refused "'melt' is no operation" --ops read,melt
+refused "leaves nothing to do" --ops read,-read
+refused "the FILE is empty" --replay ''
+refused "/absent" --replay "$TMP/absent"
+echo "something else" >"$TMP/other"
+refused "line 1 is not a line of a replay file" --replay "$TMP/other"
+
+"$STRESS" --version | grep -qx 'thaw-stress [0-9.]*' || fail "--version"
+"$STRESS" --help >"$TMP/help" || fail "--help"
+awk 'length > 80 { exit 1 } END { exit NR > 24 }' "$TMP/help" || fail "--help does not fit 24 lines of 80"
+"$STRESS" --help >/dev/full 2>/dev/null && fail "--help to a full device succeeds"
+
+# help, manual page and completion name the same options, list and page the same operations
+sed -n 's/^      \(--[a-z-]*\).*/\1/p' "$TMP/help" | sort >"$TMP/options"
+[ "$(wc -l <"$TMP/options")" = 17 ] || fail "--help shows $(wc -l <"$TMP/options") options"
+page=$THAW_SRCDIR/doc/man/thaw-stress.1
+sed -n 's/^\.It Fl //p' "$page" | sed 's/ Ar .*//; s/ Ns .*//; s/ , /\n/g' | sed 's/^-/--/' | sort >"$TMP/page"
+diff "$TMP/options" "$TMP/page" >"$TMP/diff.log" || fail "--help (<) and the manual page (>) differ"
+bash -c '. "$1"; COMP_WORDS=(thaw-stress --); COMP_CWORD=1; _thaw_stress; printf "%s\n" "${COMPREPLY[@]}"' - \
+	"$THAW_SRCDIR/contrib/completion/thaw-stress" | sort >"$TMP/completion"
+diff "$TMP/options" "$TMP/completion" >"$TMP/diff.log" || fail "--help (<) and the completion (>) differ"
+"$STRESS" --ops list | cut -d ' ' -f 1 | sort >"$TMP/ops"
+sed -n '/^\.Sh OPERATIONS/,/^\.Sh VIOLATIONS/s/^\.It Cm //p' "$page" | tr -d ' ' | tr , '\n' | sort >"$TMP/page.ops"
+diff "$TMP/ops" "$TMP/page.ops" >"$TMP/diff.log" || fail "--ops list (<) and the manual page (>) differ"
+
+# What cannot be done here is said so, with status 77.
+if is_debug_build; then
+	refused "'melt' is no rule" --sabotage melt
+	[ "$("$STRESS" --sabotage list | wc -l)" -ge 10 ] || fail "--sabotage list"
+else
+	for option in --sabotage=list --inject=uffd.copy:EAGAIN:1; do
+		"$STRESS" $option 2>"$TMP/said.err"
+		status=$?
+		[ $status = 77 ] || fail "$option in a build that cannot do it: status $status"
+		grep -q 'not possible here: .*--enable-debug' "$TMP/said.err" || fail "$option: $(cat "$TMP/said.err")"
+	done
+fi
+say "refused by name; help, page and completion agree"

@@ -48,7 +48,9 @@ else
 fi
 if command -v shellcheck >/dev/null; then
 	# shellcheck disable=SC2046
-	complain "shellcheck" "$(find contrib tests -name '*.sh' -print0 | xargs -0 shellcheck -S warning -x -e SC1090,SC1091)"
+	complain "shellcheck" "$(find contrib tests \( -name '*.sh' -o -path tests/guest/run -o -path tests/guest/inside \
+		-o -path contrib/kernel/build -o -path contrib/kernel/test -o -path contrib/kernel/matrix \) -print0 |
+		xargs -0 shellcheck -S warning -x -e SC1090,SC1091)"
 else
 	say "shellcheck is not installed: scripts are not checked"
 fi

@@ -1,0 +1,11 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# tests/guest/stress.sh - thaw-stress on the guest's kernel: a minute, or ten in the long form; every byte is checked
+program=${THAW_BUILDDIR:-.}/thaw-stress
+[ -x "$program" ] || { echo "stress: SKIPPED: thaw-stress is not built"; exit 77; }
+seconds=60
+[ "${GUEST_FORM:-short}" = short ] || seconds=600
+"$program" --seconds "$seconds"
+status=$?
+[ $status != 77 ] || echo "stress: SKIPPED: thaw-stress says that it is not possible here"
+exit $status

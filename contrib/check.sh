@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # contrib/check.sh - everything, from a fresh clone on Debian 12: installs the packages, builds with warnings as errors
 # and runs every test: the suite, the same under ThreadSanitizer and under AddressSanitizer, the live tests on two other
-# kernels in QEMU, each fuzz target for a short time, and the release archive. The last line is
+# kernels in QEMU, the model of the protocol, each fuzz target for a short time, and the release archive. The last line is
 # "N passed, N failed" (", N skipped" where some were).
 # Everything is built in build-check below the source tree; FUZZ_SECONDS (20) and JOBS (all processors) may be set.
 set -u -o pipefail
@@ -146,6 +146,10 @@ totals check-asan "$build/build-asan" $?
 stage "make check-guest (QEMU: the live tests on Debian's kernels 6.1 and 6.12)"
 run check-guest make -k check-guest
 totals check-guest "$build/build-guest" $?
+
+stage "make check-model (the protocol, under spin)"
+MODEL_FORM=${MODEL_FORM:-short} run check-model make check-model JOBS="$jobs"
+totals check-model "$build/build-model" $?
 
 stage "fuzz targets, $fuzz_seconds s each"
 mkdir -p "$build/build-fuzz"

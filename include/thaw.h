@@ -154,6 +154,82 @@ typedef int thaw_read_fn(void *opaque, uint64_t address, size_t length, void *bu
 THAW_PUBLIC struct thaw_source *thaw_source_callback(thaw_read_fn *fn, void *opaque);
 THAW_PUBLIC void thaw_complete(struct thaw_request *request, int error); /* 0 or an errno; ends the request */
 
+/* ---- pages of a page server ------------------------------------------------------------------------------- */
+/* A connection to a page server (thaw page-server, criu page-server --lazy-pages, criu dump --lazy-pages), shared by the sources of
+ * all processes of a restore. It has a thread of its own, which asks for many pages at once, those that somebody sleeps on
+ * first. When the connection is lost, whoever needs a page waits, and never reads a zero; it is made again, and what was
+ * under way is asked for again. Until thaw_pageserver_finish() the connection is never ended in a way that means "all is done": it
+ * is reset, whatever this process ends by, so that a source resumes its processes instead of killing them; and it
+ * is left open as long as a holder keeps processes here waiting. */
+struct thaw_pageserver;
+enum thaw_pageserver_state {
+	THAW_PAGESERVER_CONNECTED,
+	THAW_PAGESERVER_LOST,   /* being made again */
+	THAW_PAGESERVER_FAILED, /* given up: the time is over, the socket was inherited, or answers make no sense */
+	THAW_PAGESERVER_CLOSED  /* the end was told */
+};
+struct thaw_pageserver_event {
+	size_t size;
+	enum thaw_pageserver_state state, previous;
+	int error;       /* positive errno; 0: none */
+	const char *why; /* a sentence */
+};
+/* On the connection's thread; e is valid during the call. */
+typedef void thaw_pageserver_fn(void *opaque, const struct thaw_pageserver_event *e);
+struct thaw_pageserver_options {
+	size_t size;
+	const char *address;   /* a name or a number, IPv4 or IPv6; all that a name stands for are tried */
+	int port;
+	int socket;            /* -1, or a connected socket instead: taken over on success. It cannot be made again */
+	int protocol;          /* 24 or 32: bytes of a header (CRIU up to 4.1; since 4.2). 0: the images tell */
+	int reconnect_timeout; /* seconds that it may be lost; 0: for ever */
+	int fail_reads;        /* when given up, reads of those who sleep fail (THAW_FAILURE_SIGBUS); else they wait on */
+	int tls;               /* nonzero: TLS, both sides with certificates, in PEM files; NULL: where CRIU has them */
+	const char *tls_cacert, *tls_cacrl, *tls_cert, *tls_key;
+	int tls_no_cn_verify;  /* the certificate may be for another name than `address` */
+	int no_sandbox;        /* no system call filter on the thread */
+	thaw_log_fn *log;      /* may be NULL */
+	void *log_opaque;
+	enum thaw_log_level log_most;
+	thaw_pageserver_fn *changed; /* may be NULL */
+	void *opaque;
+};
+/* Connects: names are resolved and files read now, not later. NULL: EINVAL, ENOENT (no such name or file), ENOMEM, EMFILE,
+ * ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ECONNRESET, ETIMEDOUT, EACCES (a certificate is refused), EPROTO (no TLS),
+ * EBADF (socket), EAGAIN (no thread), EPERM, EIO. */
+THAW_PUBLIC struct thaw_pageserver *thaw_pageserver_open(const struct thaw_pageserver_options *options);
+
+/* Only lazy pages have content, the rest is restored by others (criu restore). Else all of the images has. */
+#define THAW_PAGESERVER_LAZY_ONLY (1u << 0)
+/* The memory of process pid of a directory of images, with its lazy pages at the page server (whether they lie here or not) and
+ * parents in files. NULL: as thaw_source_images(), and EBADMSG when images of both protocols meet at one connection. */
+THAW_PUBLIC struct thaw_source *thaw_source_pageserver(struct thaw_pageserver *ps, int dirfd, int pid, unsigned flags);
+
+/* All pages are in: tells the page server so, and waits for its answer; a source ends its processes then. timeout_ms -1: for ever. 0,
+ * or -1 with ENOTCONN (lost before), ETIMEDOUT, EIO: the source may have resumed its processes. */
+THAW_PUBLIC int thaw_pageserver_finish(struct thaw_pageserver *ps, int timeout_ms);
+
+/* Ends the connection (by a reset, without finish) and its thread; requests under way end with ECANCELED, so close the monitor
+ * before. Sources may be closed later. NULL is fine. */
+THAW_PUBLIC void thaw_pageserver_close(struct thaw_pageserver *ps);
+
+struct thaw_pageserver_stats {
+	size_t size;
+	enum thaw_pageserver_state state;
+	uint64_t since_ns;        /* CLOCK_MONOTONIC: connected, or lost, since */
+	uint64_t bytes;           /* of pages that came */
+	uint64_t gets;            /* requests sent */
+	uint64_t in_flight, in_flight_bytes; /* requests without an answer; bytes of those that nobody sleeps on */
+	uint64_t window;          /* the most of the latter */
+	uint64_t waiting;         /* reads of the monitor that are not complete */
+	uint64_t missing_pages;   /* of those */
+	uint64_t rtt_ns;          /* smoothed time from request to answer; 0: none yet */
+	uint64_t short_answers;
+	uint64_t shared;          /* reads that found some of their pages under way already */
+	uint64_t lost;            /* how often the connection was */
+};
+THAW_PUBLIC int thaw_pageserver_get_stats(struct thaw_pageserver *ps, struct thaw_pageserver_stats *s); /* 0, or -1: EINVAL */
+
 THAW_PUBLIC void thaw_source_close(struct thaw_source *s); /* drops the caller's reference; NULL is fine */
 
 /* ---- spaces ---------------------------------------------------------------------------------------------- */

@@ -181,6 +181,7 @@ static int ask_callback(struct thaw_worker *w, struct thaw_read *r)
 	int ret;
 
 	r->request.done = request_done;
+	r->request.urgent = demand;
 	{
 		THAW_SCOPED_LOCK(&f->lock);
 		f->abroad++;

@@ -3,6 +3,7 @@
 #include "config.h"
 #include "engine/holder.h"
 #include "engine/holder_impl.h"
+#include "kern/keep.h"
 #include "kern/sandbox.h"
 #include "kern/sys.h"
 #include "util/err.h"
@@ -54,6 +55,8 @@ static void release(struct thaw_holder *h)
 
 static int prepare(struct thaw_holder *h, int log_fd, bool sandbox)
 {
+	if (thaw_keep_init())
+		return thaw_err_set(-ENOMEM, "holder: no memory");
 	h->page = THAW_INJECT("holder.memory") ? MAP_FAILED :
 		  mmap(NULL, sizeof(*h->page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (h->page == MAP_FAILED) {

@@ -2,6 +2,7 @@
 /* engine/holder_child.c - the holder: sleeps beside the monitor, and keeps userfaultfds open behind it */
 #include "config.h"
 #include "engine/holder_impl.h"
+#include "kern/keep.h"
 #include "kern/sandbox.h"
 #include "kern/uffd.h"
 
@@ -116,7 +117,7 @@ bool thaw_holder_is_uffd(int fd)
 
 static int drop_other(void *opaque, int fd)
 {
-	if (!thaw_holder_is_uffd(fd))
+	if (!thaw_holder_is_uffd(fd) && !thaw_keep_has(fd))
 		syscall(SYS_close, fd);
 	return 0;
 }
@@ -128,10 +129,13 @@ struct living {
 static int drop_dead(void *opaque, int fd)
 {
 	struct living *l = opaque;
-
-	/* Page 0 is in no registered range. EINVAL: it was never initialised, so nothing is registered with it. */
 	struct uffdio_zeropage z = { .range = { 0, 4096 } };
-	bool over = syscall(SYS_ioctl, fd, UFFDIO_ZEROPAGE, &z) < 0 && (errno == ESRCH || errno == EINVAL);
+	bool over;
+
+	if (thaw_keep_has(fd))
+		return 0; /* nobody waits for a connection */
+	/* Page 0 is in no registered range. EINVAL: it was never initialised, so nothing is registered with it. */
+	over = syscall(SYS_ioctl, fd, UFFDIO_ZEROPAGE, &z) < 0 && (errno == ESRCH || errno == EINVAL);
 
 	if (over)
 		syscall(SYS_close, fd);

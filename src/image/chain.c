@@ -43,6 +43,11 @@ static int missing(unsigned level, uint64_t addr)
 			    addr, level);
 }
 
+static bool is_remote(const struct thaw_image_chain *chain, unsigned level, const struct thaw_image_run *run)
+{
+	return !level && chain->how & THAW_CHAIN_REMOTE && run->flags & THAW_PE_LAZY;
+}
+
 /* Pages [addr, addr + pages) of one run that is in the images, from `level` on down to where its content is. */
 static int walk_range(const struct thaw_image_chain *chain, unsigned level, uint64_t addr, uint64_t pages,
 		      thaw_chain_emit *emit, void *opaque)
@@ -59,7 +64,9 @@ static int walk_range(const struct thaw_image_chain *chain, unsigned level, uint
 		run = &pm->run[i];
 		skip = (addr - run->addr) / PAGE;
 		n = run->pages - skip < pages ? run->pages - skip : pages;
-		if (run->flags & THAW_PE_PRESENT)
+		if (is_remote(chain, level, run))
+			ret = emit(opaque, THAW_CHAIN_ELSEWHERE, addr, n, addr);
+		else if (run->flags & THAW_PE_PRESENT)
 			ret = emit(opaque, level, addr, n, run->off + skip * PAGE);
 		else if (!(run->flags & THAW_PE_PARENT))
 			ret = thaw_err_set(
@@ -83,7 +90,8 @@ int thaw_image_chain_walk(const struct thaw_image_chain *chain, thaw_chain_emit 
 	int ret = 0;
 
 	for (size_t i = 0; i < pm->n && !ret; i++)
-		ret = walk_range(chain, 0, pm->run[i].addr, pm->run[i].pages, emit, opaque);
+		if (!(chain->how & THAW_CHAIN_LAZY_ONLY) || pm->run[i].flags & THAW_PE_LAZY)
+			ret = walk_range(chain, 0, pm->run[i].addr, pm->run[i].pages, emit, opaque);
 	return ret;
 }
 
@@ -116,6 +124,19 @@ static int open_pages(int dirfd, struct thaw_image_level *level)
 	return 0;
 }
 
+/* Does anything have to be read from the pages file of this level? */
+static bool needs_pages(const struct thaw_image_chain *chain, const struct thaw_image_level *level)
+{
+	bool top = level == &chain->level[0];
+
+	if (!top || !(chain->how & THAW_CHAIN_REMOTE))
+		return true;
+	for (size_t i = 0; i < level->pm.n && !(chain->how & THAW_CHAIN_LAZY_ONLY); i++)
+		if ((level->pm.run[i].flags & (THAW_PE_PRESENT | THAW_PE_LAZY)) == THAW_PE_PRESENT)
+			return true;
+	return false;
+}
+
 static int open_level(int dirfd, int pid, struct thaw_image_chain *chain)
 {
 	struct thaw_image_level *level = &chain->level[chain->n];
@@ -126,7 +147,7 @@ static int open_level(int dirfd, int pid, struct thaw_image_chain *chain)
 	if (!ret) {
 		level->pages_fd = -1;
 		chain->n++;
-		ret = open_pages(dirfd, level);
+		ret = needs_pages(chain, level) ? open_pages(dirfd, level) : 0;
 	}
 	return ret;
 }
@@ -190,7 +211,7 @@ static int open_levels(int dirfd, int pid, struct thaw_image_chain *chain)
 			ret = open_level(at, pid, chain);
 		if (ret && own >= 0)
 			thaw_err_wrap("parent directory");
-		if (ret || !needs_parent(&chain->level[chain->n - 1].pm))
+		if (ret || chain->how & THAW_CHAIN_LAZY_ONLY || !needs_parent(&chain->level[chain->n - 1].pm))
 			break;
 		next = open_parent(at);
 		if (own >= 0)
@@ -208,17 +229,23 @@ static int nothing(void *opaque, unsigned level, uint64_t addr, uint64_t pages, 
 	return 0;
 }
 
-int thaw_image_chain_open(int dirfd, int pid, struct thaw_image_chain *chain)
+int thaw_image_chain_open_how(int dirfd, int pid, unsigned how, struct thaw_image_chain *chain)
 {
 	int ret;
 
 	chain->n = 0;
+	chain->how = how;
 	ret = open_levels(dirfd, pid, chain);
 	if (!ret)
 		ret = thaw_image_chain_walk(chain, nothing, NULL);
 	if (ret)
 		thaw_image_chain_close(chain);
 	return ret;
+}
+
+int thaw_image_chain_open(int dirfd, int pid, struct thaw_image_chain *chain)
+{
+	return thaw_image_chain_open_how(dirfd, pid, THAW_CHAIN_ALL, chain);
 }
 
 void thaw_image_chain_close(struct thaw_image_chain *chain)

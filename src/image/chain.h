@@ -19,8 +19,16 @@ struct thaw_image_level {
 	int pages_fd; /* -1: it has no pages of its own */
 	struct thaw_image_pagemap pm;
 };
+/* What of the images is meant. */
+enum thaw_chain_how {
+	THAW_CHAIN_ALL = 0,
+	THAW_CHAIN_REMOTE = 1,   /* lazy pages of the directory itself are at a page server, whatever lies here */
+	THAW_CHAIN_LAZY_ONLY = 2 /* nothing but those: the rest is not walked, no parent is looked for */
+};
+#define THAW_CHAIN_ELSEWHERE 65535 /* the level of remote pages; their offset is their address */
 struct thaw_image_chain {
 	unsigned n;
+	unsigned how;
 	struct thaw_image_level level[THAW_CHAIN_MOST];
 };
 
@@ -28,6 +36,7 @@ typedef int thaw_chain_emit(void *opaque, unsigned level, uint64_t addr, uint64_
 
 /* dirfd stays the caller's. Every page that is in the images or said to be has been found once this has returned 0. */
 int thaw_image_chain_open(int dirfd, int pid, struct thaw_image_chain *chain);
+int thaw_image_chain_open_how(int dirfd, int pid, unsigned how, struct thaw_image_chain *chain);
 void thaw_image_chain_close(struct thaw_image_chain *chain);
 
 /* Calls emit for each run, by address; it ends the walk with a value other than 0, which is returned. */

@@ -20,6 +20,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -39,6 +40,9 @@
 #define IO (1 << THAW_ROLE_IO)
 #define CONTROL (1 << THAW_ROLE_CONTROL)
 #define HOLDER (1 << THAW_ROLE_HOLDER)
+#define REMOTE (1 << THAW_ROLE_REMOTE)
+#define SERVER (1 << THAW_ROLE_SERVER)
+#define NET (REMOTE | SERVER) /* these read what strangers send: no userfaultfd, no /proc */
 #define THREADS (READER | COPIER | IO | CONTROL)
 #define ALL (THREADS | HOLDER)
 /* Those in which an application's callback may answer for content (a reader asks it for the page of a fault): it may
@@ -53,6 +57,7 @@ enum when {
 	REFUSED,     /* open: O_RDONLY is answered with EACCES instead of the end */
 	NOT_EXEC,    /* mmap, mprotect: without PROT_EXEC */
 	ONLY_ABORT,  /* tgkill: abort(3) of a failed assertion */
+	INTERNET,    /* socket: TCP over IPv4 or IPv6 */
 };
 
 static const struct {
@@ -62,19 +67,19 @@ static const struct {
 } table[] = {
 	/* the work */
 	{ SCMP_SYS(ioctl), ALL, UFFD_IOCTL },
-	{ SCMP_SYS(read), ALL },
-	{ SCMP_SYS(write), ALL },
-	{ SCMP_SYS(close), ALL },
-	{ SCMP_SYS(futex), ALL },
+	{ SCMP_SYS(read), ALL | NET },
+	{ SCMP_SYS(write), ALL | NET },
+	{ SCMP_SYS(close), ALL | NET },
+	{ SCMP_SYS(futex), ALL | NET },
 	{ SCMP_SYS(epoll_wait), READER | CONTROL },
 	{ SCMP_SYS(epoll_pwait), READER | CONTROL },
 	{ SCMP_SYS(epoll_pwait2), READER | CONTROL },
 	{ SCMP_SYS(epoll_ctl), READER | CONTROL },
-	{ SCMP_SYS(poll), ALL },
-	{ SCMP_SYS(ppoll), ALL },
+	{ SCMP_SYS(poll), ALL | NET },
+	{ SCMP_SYS(ppoll), ALL | NET },
 	{ SCMP_SYS(io_uring_setup), IO },
 	{ SCMP_SYS(io_uring_enter), IO },
-	{ SCMP_SYS(pread64), ALL },
+	{ SCMP_SYS(pread64), ALL | NET },
 	{ SCMP_SYS(preadv), THREADS },
 	{ SCMP_SYS(preadv2), THREADS },
 	{ SCMP_SYS(mlock), THREADS },
@@ -83,7 +88,7 @@ static const struct {
 	{ SCMP_SYS(mincore), THREADS },
 	{ SCMP_SYS(readahead), THREADS },
 	{ SCMP_SYS(fadvise64), THREADS },
-	{ SCMP_SYS(fcntl), THREADS },
+	{ SCMP_SYS(fcntl), THREADS | NET },
 	{ SCMP_SYS(fstat), THREADS },
 	{ SCMP_SYS(timerfd_settime), CONTROL },
 	{ SCMP_SYS(pidfd_send_signal), CONTROL },
@@ -91,7 +96,7 @@ static const struct {
 	/* looking into /proc */
 	{ SCMP_SYS(openat), CONTROL | HOLDER, READ_ONLY },
 	/* free() that shrinks a thread's heap asks /proc/sys/vm/overcommit_memory, and does without the answer. */
-	{ SCMP_SYS(openat), READER | COPIER | IO, REFUSED },
+	{ SCMP_SYS(openat), READER | COPIER | IO | NET, REFUSED },
 	{ SCMP_SYS(getdents64), CONTROL | HOLDER },
 	{ SCMP_SYS(lseek), CONTROL | HOLDER },
 	{ SCMP_SYS(newfstatat), CONTROL },
@@ -100,46 +105,54 @@ static const struct {
 	{ SCMP_SYS(pidfd_open), CONTROL | HOLDER },
 
 	/* memory of the C library's allocator, and windows of the image */
-	{ SCMP_SYS(mmap), THREADS, NOT_EXEC },
-	{ SCMP_SYS(mprotect), THREADS, NOT_EXEC },
-	{ SCMP_SYS(munmap), ALL },
-	{ SCMP_SYS(mremap), THREADS },
-	{ SCMP_SYS(madvise), THREADS },
-	{ SCMP_SYS(brk), THREADS },
-	{ SCMP_SYS(getrandom), THREADS },
+	{ SCMP_SYS(mmap), THREADS | NET, NOT_EXEC },
+	{ SCMP_SYS(mprotect), THREADS | NET, NOT_EXEC },
+	{ SCMP_SYS(munmap), ALL | NET },
+	{ SCMP_SYS(mremap), THREADS | NET },
+	{ SCMP_SYS(madvise), THREADS | NET },
+	{ SCMP_SYS(brk), THREADS | NET },
+	{ SCMP_SYS(getrandom), THREADS | NET },
 
 	/* time and the scheduler */
-	{ SCMP_SYS(clock_gettime), ALL },
-	{ SCMP_SYS(gettimeofday), ALL },
-	{ SCMP_SYS(clock_nanosleep), ALL },
-	{ SCMP_SYS(nanosleep), ALL },
-	{ SCMP_SYS(restart_syscall), ALL },
-	{ SCMP_SYS(sched_yield), THREADS },
+	{ SCMP_SYS(clock_gettime), ALL | NET },
+	{ SCMP_SYS(gettimeofday), ALL | NET },
+	{ SCMP_SYS(clock_nanosleep), ALL | NET },
+	{ SCMP_SYS(nanosleep), ALL | NET },
+	{ SCMP_SYS(restart_syscall), ALL | NET },
+	{ SCMP_SYS(sched_yield), THREADS | NET },
 	{ SCMP_SYS(sched_getaffinity), THREADS },
 	{ SCMP_SYS(sched_setaffinity), THREADS },
 	{ SCMP_SYS(sched_setscheduler), THREADS },
 	{ SCMP_SYS(setpriority), THREADS },
 	{ SCMP_SYS(getcpu), THREADS },
-	{ SCMP_SYS(getrusage), THREADS },
+	{ SCMP_SYS(getrusage), THREADS | NET },
 
 	/* being a thread, and ending */
-	{ SCMP_SYS(gettid), ALL },
-	{ SCMP_SYS(getpid), ALL },
-	{ SCMP_SYS(rt_sigprocmask), ALL },
-	{ SCMP_SYS(rt_sigreturn), ALL },
-	{ SCMP_SYS(sigaltstack), THREADS },
-	{ SCMP_SYS(tgkill), ALL, ONLY_ABORT },
-	{ SCMP_SYS(exit), ALL },
-	{ SCMP_SYS(exit_group), ALL },
-	{ SCMP_SYS(membarrier), THREADS },
+	{ SCMP_SYS(gettid), ALL | NET },
+	{ SCMP_SYS(getpid), ALL | NET },
+	{ SCMP_SYS(rt_sigprocmask), ALL | NET },
+	{ SCMP_SYS(rt_sigreturn), ALL | NET },
+	{ SCMP_SYS(sigaltstack), THREADS | NET },
+	{ SCMP_SYS(tgkill), ALL | NET, ONLY_ABORT },
+	{ SCMP_SYS(exit), ALL | NET },
+	{ SCMP_SYS(exit_group), ALL | NET },
+	{ SCMP_SYS(membarrier), THREADS | NET },
+
+	/* talking to a page server; being one */
+	{ SCMP_SYS(socket), REMOTE, INTERNET },
+	{ SCMP_SYS(connect), REMOTE },
+	{ SCMP_SYS(getsockopt), NET },
+	{ SCMP_SYS(setsockopt), NET },
+	{ SCMP_SYS(shutdown), NET },
+	{ SCMP_SYS(sendfile), SERVER },
 
 	/* callbacks of an application that fetches content elsewhere */
-	{ SCMP_SYS(recvfrom), CALLBACKS },
-	{ SCMP_SYS(recvmsg), CALLBACKS },
-	{ SCMP_SYS(sendto), CALLBACKS },
-	{ SCMP_SYS(sendmsg), CALLBACKS },
-	{ SCMP_SYS(readv), CALLBACKS },
-	{ SCMP_SYS(writev), THREADS },
+	{ SCMP_SYS(recvfrom), CALLBACKS | NET },
+	{ SCMP_SYS(recvmsg), CALLBACKS | NET },
+	{ SCMP_SYS(sendto), CALLBACKS | NET },
+	{ SCMP_SYS(sendmsg), CALLBACKS | NET },
+	{ SCMP_SYS(readv), CALLBACKS | NET },
+	{ SCMP_SYS(writev), THREADS | NET },
 	{ SCMP_SYS(pwrite64), THREADS },
 };
 
@@ -173,6 +186,7 @@ static const uint64_t uffd_ioctls[] = {
 static const char *const role_names[THAW_ROLES] = {
 	[THAW_ROLE_NONE] = "no", [THAW_ROLE_READER] = "reader",	  [THAW_ROLE_COPIER] = "copier",
 	[THAW_ROLE_IO] = "i/o",	 [THAW_ROLE_CONTROL] = "control", [THAW_ROLE_HOLDER] = "holder",
+	[THAW_ROLE_REMOTE] = "remote", [THAW_ROLE_SERVER] = "session",
 };
 
 const char *thaw_sandbox_role_name(enum thaw_role role)
@@ -214,6 +228,9 @@ static int allow(scmp_filter_ctx ctx, int nr, enum when when)
 					SCMP_A2_32(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, 0));
 	case NOT_EXEC:
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A2_32(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	case INTERNET:
+		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A0_32(SCMP_CMP_EQ, AF_INET));
+		return err ? err : seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A0_32(SCMP_CMP_EQ, AF_INET6));
 	case ONLY_ABORT:
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A2_32(SCMP_CMP_EQ, SIGABRT));
 	}

@@ -19,6 +19,8 @@ enum thaw_role {
 	THAW_ROLE_IO,
 	THAW_ROLE_CONTROL,
 	THAW_ROLE_HOLDER,
+	THAW_ROLE_REMOTE, /* the client of a page server */
+	THAW_ROLE_SERVER, /* a session of thaw page-server */
 	THAW_ROLES
 };
 

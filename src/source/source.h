@@ -18,6 +18,7 @@
  * thread. */
 struct thaw_request {
 	void (*done)(struct thaw_request *req, int error); /* error: 0 or a positive errno */
+	bool urgent; /* somebody sleeps on it */
 };
 
 struct thaw_source_ops {

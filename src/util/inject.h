@@ -79,7 +79,10 @@
 	X("process.write", "process_vm_writev(); short: some bytes") \
 	X("procfs.open", "opening a file of /proc/PID") \
 	X("procfs.read", "reading one; short: some bytes") \
-	X("pagemap.scan", "PAGEMAP_SCAN")
+	X("pagemap.scan", "PAGEMAP_SCAN") \
+	X("net.connect", "connecting to a page server") \
+	X("net.receive", "receiving from one") \
+	X("net.send", "sending to one")
 
 #ifdef THAW_DEBUG
 #include <stddef.h>

@@ -21,8 +21,9 @@ sources=$(find include src tests -name '*.[ch]' -o -name '*.proto' | sort)
 	complain "left for later" "$(grep -nwE 'TODO|FIXME|XXX|HACK' $sources)"
 }
 complain "core asks the kernel" "$(grep -nE '#include <(linux|sys|asm)/|\bsyscall\(' src/core/*.[ch])"
-complain "kern includes core" "$(grep -nE '#include "(core|engine|source|image|checkpoint)/' src/kern/*.[ch] src/util/*.[ch])"
+complain "kern includes core" "$(grep -nE '#include "(core|engine|proto|source|image|checkpoint)/' src/kern/*.[ch] src/util/*.[ch])"
 complain "core includes upwards" "$(grep -nE '#include "(kern|engine|source|image|checkpoint|cli)/' src/core/*.[ch])"
+complain "proto is not pure" "$(grep -nE '#include (<(linux|sys|asm)/|"(kern|core|image|source|engine|checkpoint|cli)/)' src/proto/*.[ch])"
 complain "image or source includes upwards" \
 	"$(grep -nE '#include "(engine|checkpoint|cli|lib)/' src/image/*.[ch] src/source/*.[ch])"
 complain "thaw-stress includes the library's inside" \

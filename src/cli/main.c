@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/lazy.h"
 
 const struct thaw_command thaw_commands[] = {
 	{ "checkpoint", "-t PID -D DIR [OPTION]...",
@@ -16,7 +17,17 @@ const struct thaw_command thaw_commands[] = {
 	  "Tell what is in a checkpoint, and whether it is whole.", thaw_cmd_show },
 	{ "check", "[OPTION]...",
 	  "Tell what this kernel lets this user do, and the remedies.", thaw_cmd_check },
+	{ "lazy-pages", "-D DIR [OPTION]...",
+	  "Bring in memory for criu restore --lazy-pages.", thaw_cmd_lazy_pages },
 	{ 0 }
+};
+
+/* Commands that take CRIU's command line: options before the name are theirs too. */
+static const struct {
+	const char *name;
+	const struct thaw_criu_option *own;
+} criu_commands[] = {
+	{ "lazy-pages", thaw_lazy_own_options },
 };
 
 static const struct thaw_command *find(const char *name)
@@ -27,19 +38,64 @@ static const struct thaw_command *find(const char *name)
 	return NULL;
 }
 
+static const struct thaw_command *find_criu(int argc, char **argv)
+{
+	for (size_t i = 0; i < sizeof(criu_commands) / sizeof(*criu_commands); i++) {
+		const char *word = thaw_criu_word(criu_commands[i].own, argc, argv);
+
+		if (word && !strcmp(word, criu_commands[i].name))
+			return find(word);
+	}
+	return NULL;
+}
+
+/* Under the name of criu: what a link or a wrapper sends here by mistake is not to be taken for something of ours. */
+static int be_criu(int argc, char **argv)
+{
+	const char *word = thaw_criu_word(thaw_lazy_own_options, argc, argv);
+	struct thaw_lazy_command c;
+
+	if (!word) {
+		int status = thaw_lazy_parse(&c, argc, argv); /* --help and --version */
+
+		if (status >= 0)
+			return status;
+	}
+	thaw_say_error("this is thaw under the name of criu, and stands in for criu lazy-pages only: %s%s%s", word ? "for '" : "no command"
+		       " is given; for others", word ? word : "", word ? "' call the real criu by its path" :
+		       " call the real criu by its path");
+	return THAW_EXIT_FAILURE;
+}
+
+static const char *commands(void)
+{
+	static char list[512];
+
+	for (const struct thaw_command *c = thaw_commands; c->name; c++)
+		snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", c == thaw_commands ? "" : ", ", c->name);
+	return list;
+}
+
 int main(int argc, char **argv)
 {
+	const struct thaw_command *c = argc ? find_criu(argc, argv) : NULL;
+	const char *slash = argc ? strrchr(argv[0], '/') : NULL;
+
+	if (c)
+		return c->run(c, argc, argv);
+	if (argc && !strcmp(slash ? slash + 1 : argv[0], "criu"))
+		return be_criu(argc, argv);
 	int at = thaw_options_parse_common(argc, argv);
 
 	if (at < 0)
 		return -at - 1;
 	if (at == argc) {
-		thaw_say_error("no command given (checkpoint, restore, show or check): see thaw --help");
+		thaw_say_error("no command given (%s): see thaw --help", commands());
 		return THAW_EXIT_USAGE;
 	}
-	const struct thaw_command *c = find(argv[at]);
+	c = find(argv[at]);
 	if (!c) {
-		thaw_say_error("unknown command '%s': there are checkpoint, restore, show and check; see thaw --help", argv[at]);
+		thaw_say_error("unknown command '%s': there are %s; see thaw --help", argv[at], commands());
 		return THAW_EXIT_USAGE;
 	}
 	return c->run(c, argc - at, argv + at);

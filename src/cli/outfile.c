@@ -158,6 +158,11 @@ void thaw_outfile_close(struct thaw_outfile *f)
 {
 	if (f->temp)
 		unlink(f->temp);
+	thaw_outfile_leave(f);
+}
+
+void thaw_outfile_leave(struct thaw_outfile *f)
+{
 	free(f->temp);
 	free(f->target);
 	f->temp = f->target = NULL;

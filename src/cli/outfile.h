@@ -25,5 +25,7 @@ int thaw_outfile_open(struct thaw_outfile *f, const char *what, const char *path
 int thaw_outfile_commit(struct thaw_outfile *f, const char *data, size_t len);
 void thaw_outfile_remove(struct thaw_outfile *f); /* takes a committed file away again */
 void thaw_outfile_close(struct thaw_outfile *f);
+/* After a fork, where the other process goes on with the file: this one lets go of it and leaves it as it is. */
+void thaw_outfile_leave(struct thaw_outfile *f);
 
 #endif

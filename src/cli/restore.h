@@ -54,6 +54,8 @@ bool thaw_arrival_ended(struct thaw_arrival *a);
 /* Writes the statistics, once, when the monitor has ended. */
 int thaw_arrival_report(struct thaw_arrival *a);
 
+struct json_object;
+void thaw_stats_put(struct json_object *o, const struct thaw_stats *s); /* the library's figures, a key each */
 /* The statistics as one JSON object, for free(). */
 char *thaw_stats_json(const struct thaw_arrival *a);
 

@@ -46,7 +46,7 @@ static void put_restore(struct json_object *o, const struct thaw_arrival *a)
 	put(o, "spaces", p->spaces);
 }
 
-static void put_stats(struct json_object *o, const struct thaw_stats *s)
+void thaw_stats_put(struct json_object *o, const struct thaw_stats *s)
 {
 	const struct {
 		const char *key;
@@ -95,7 +95,7 @@ char *thaw_stats_json(const struct thaw_arrival *a)
 	if (!o)
 		return NULL;
 	put_restore(o, a);
-	put_stats(o, &a->final);
+	thaw_stats_put(o, &a->final);
 	const char *s = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED);
 	size_t len = s ? strlen(s) : 0;
 	if (s && (text = malloc(len + 2))) {

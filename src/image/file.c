@@ -15,6 +15,7 @@
 #include "util/err.h"
 
 #define FILE_MOST (INT64_C(1) << 32) /* 100 million pagemap entries are less */
+#define SPARSE_LEAST (64 << 20)
 
 /* ---- files ------------------------------------------------------------------------------------------------- */
 int thaw_image_check_owner(int fd, const char *name)
@@ -68,6 +69,10 @@ static int slurp(struct thaw_image_file *f, int fd)
 		return thaw_err_set(-errno, "%s: %s", f->name, strerror(errno));
 	if (st.st_size > FILE_MOST)
 		return thaw_err_set(-EFBIG, "%s: %ld bytes are more than such a file can have", f->name,
+				    (long)st.st_size);
+	/* A hole of gigabytes would be read into memory before its first record is seen to be none. */
+	if (st.st_size > SPARSE_LEAST && st.st_blocks < st.st_size / 512 / 64)
+		return thaw_err_set(-EBADMSG, "%s: corrupt: of its %ld bytes hardly any are on the disk", f->name,
 				    (long)st.st_size);
 	f->owned = malloc((size_t)st.st_size + 1);
 	if (!f->owned)

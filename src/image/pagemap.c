@@ -52,6 +52,10 @@ static int take_entry(struct thaw_image_file *f, struct thaw_image_pagemap *pm, 
 {
 	struct thaw_image_run run = { .addr = e->vaddr, .flags = entry_flags(e) };
 
+	if (e->base.n_unknown_fields)
+		return thaw_err_set(-ENOTSUP, "%s: the entry at byte %zu has the field %u, which is not known here: pages of newer images"
+				    " may be compressed, and are not read then; dump without compression", f->name, f->record,
+				    e->base.unknown_fields[0].tag);
 	run.pages = e->has_nr_pages ? e->nr_pages : e->compat_nr_pages;
 	pm->wide |= e->has_nr_pages;
 	if (run.addr % PAGE)

@@ -28,7 +28,8 @@ complain "image or source includes upwards" \
 	"$(grep -nE '#include "(engine|checkpoint|cli|lib)/' src/image/*.[ch] src/source/*.[ch])"
 complain "thaw-stress includes the library's inside" \
 	"$(grep -nE '#include "' src/stress/*.[ch] src/stress/worker/*.[ch] | grep -vE '"(config|thaw|stress/[a-z/]*|util/sabotage)\.h"')"
-complain "engine includes upwards" "$(grep -nE '#include "(checkpoint|cli|lib)/' src/engine/*.[ch])"
+complain "engine includes upwards" "$(grep -nE '#include "(checkpoint|cli|lib|lazy)/' src/engine/*.[ch])"
+complain "lazy includes sideways or upwards" "$(grep -nE '#include "(engine|checkpoint|cli|lib)/' src/lazy/*.[ch])"
 
 complain "a rule to break that no code breaks" "$(sed -n 's/^\tX(\([A-Z0-9_]*\),.*/\1/p' src/util/sabotage.h |
 	while read -r id; do grep -rqE "THAW_SABOTAGE\($id\)" src --include='*.c' || echo "$id"; done)"

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// cli/lazy.c - thaw lazy-pages: the daemon that stands beside criu restore --lazy-pages.
+#include "config.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/lazy.h"
+#include "cli/lazystatus.h"
+#include "kern/uffd.h"
+#include "util/err.h"
+
+#define CONNECT_TRIES 25
+#define CONNECT_PAUSE_MS 200
+#define FINISH_MS 30000
+
+struct lazy {
+	struct thaw_lazy_command cmd;
+	struct thaw_lazy_start start;
+	struct thaw_lazy_images images;
+	struct thaw_lazy *session;
+	struct thaw_outfile stats;
+	struct thaw_pageserver *server; /* --page-server, once a task has come */
+	struct thaw_status_server status;
+	int signals;
+};
+
+static void log_line(void *opaque, enum thaw_log_level level, const char *line)
+{
+	thaw_say_log(opaque, level, line);
+}
+
+/* ---- the page server --------------------------------------------------------------------------------------- */
+static bool may_come_up(int error)
+{
+	return error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH;
+}
+
+/* A source accepts one connection, and a restore that fails before its first task has come is no reason to use it up. So not
+ * earlier. One that is about to listen is given a moment. */
+static int open_server(struct lazy *l)
+{
+	const struct thaw_lazy_command *c = &l->cmd;
+	const struct thaw_pageserver_options o = {
+		.size = sizeof(o), .address = c->address, .port = c->port, .socket = c->ps_socket, .protocol = c->protocol,
+		.reconnect_timeout = c->reconnect_timeout, .fail_reads = c->core.failure != THAW_LAZY_FREEZE,
+		.tls = c->tls, .tls_cacert = c->tls_cacert, .tls_cacrl = c->tls_cacrl, .tls_cert = c->tls_cert,
+		.tls_key = c->tls_key, .tls_no_cn_verify = c->tls_no_cn_verify,
+		.log = log_line, .log_most = c->core.log_most,
+	};
+
+	for (unsigned tries = 0; !l->server; tries++) {
+		l->server = thaw_pageserver_open(&o);
+		if (l->server)
+			break;
+		if (c->ps_socket >= 0 || !may_come_up(thaw_get_errno()) || tries == CONNECT_TRIES)
+			return thaw_err_code();
+		poll(NULL, 0, CONNECT_PAUSE_MS);
+	}
+	return 0;
+}
+
+static struct thaw_source *remote_source(void *opaque, const struct thaw_lazy_task *t)
+{
+	struct lazy *l = opaque;
+
+	if (open_server(l) < 0)
+		return NULL;
+	return thaw_source_pageserver(l->server, l->images.dirfd, t->pid, THAW_PAGESERVER_LAZY_ONLY);
+}
+
+/* The source of the processes ends them when it is told that all is in; else it lets them run on. */
+static int finish_server(struct lazy *l)
+{
+	if (!l->cmd.page_server)
+		return 0;
+	if (open_server(l) < 0) /* no task had anything to come */
+		return thaw_err_code();
+	if (!thaw_pageserver_finish(l->server, FINISH_MS))
+		return 0;
+	return thaw_err_wrap("all memory is in, but the page server could not be told: a source may have let its processes run on,"
+			     " which run here too");
+}
+
+/* ---- the loop ---------------------------------------------------------------------------------------------- */
+static int block_signals(struct lazy *l)
+{
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGQUIT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	l->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return l->signals < 0 ? thaw_err_set(-errno, "signalfd: %s", strerror(errno)) : 0;
+}
+
+/* Before a task has come a signal ends us. Afterwards processes would wait for their memory for ever. */
+static int take_signal(struct lazy *l)
+{
+	struct signalfd_siginfo si;
+	char pids[256];
+
+	if (read(l->signals, &si, sizeof(si)) != sizeof(si))
+		return 0;
+	thaw_lazy_waiting(l->session, pids, sizeof(pids));
+	if (!*pids)
+		return thaw_err_set(-EINTR, "ended by signal %u (%s) before a task was here", si.ssi_signo, strsignal(si.ssi_signo));
+	thaw_say_error("%s: pid %s: not all memory is in: this daemon stays until it is, or the processes are gone; killed with"
+		       " kill -9 it would leave them waiting", strsignal(si.ssi_signo), pids);
+	return 0;
+}
+
+static int take_connection(struct lazy *l)
+{
+	int conn = thaw_lazy_accept(&l->start);
+
+	if (conn == -EAGAIN)
+		return 0;
+	if (conn < 0)
+		return conn;
+	thaw_say(1, "the restorer has connected");
+	thaw_lazy_connect(l->session, conn);
+	return 0;
+}
+
+/* Where the content comes from, for a status; NULL: from local images. */
+static const char *describe_server(const struct lazy *l, char *buf, size_t len)
+{
+	if (!l->cmd.page_server)
+		return NULL;
+	if (l->cmd.ps_socket >= 0)
+		snprintf(buf, len, "descriptor %d", l->cmd.ps_socket);
+	else
+		snprintf(buf, len, strchr(l->cmd.address, ':') ? "[%s]:%ld" : "%s:%ld", l->cmd.address, l->cmd.port);
+	return buf;
+}
+
+static int turn(struct lazy *l)
+{
+	struct pollfd p[4 + THAW_STATUS_POLLFDS] = {
+		{ .fd = l->start.listenfd, .events = POLLIN },
+		{ .fd = thaw_lazy_conn(l->session), .events = POLLIN },
+		{ .fd = thaw_lazy_events(l->session), .events = POLLIN },
+		{ .fd = l->signals, .events = POLLIN },
+	};
+	char where[300];
+	int ret = 0;
+
+	thaw_status_poll(&l->status, p + 4);
+	if (poll(p, sizeof(p) / sizeof(*p), -1) < 0)
+		return errno == EINTR ? 0 : thaw_err_set(-errno, "poll: %s", strerror(errno));
+	if (p[0].revents)
+		ret = take_connection(l);
+	if (!ret && p[1].revents)
+		ret = thaw_lazy_receive(l->session);
+	if (!ret && p[2].revents)
+		ret = thaw_lazy_settle(l->session);
+	if (!ret && p[3].revents)
+		ret = take_signal(l);
+	if (!ret)
+		thaw_status_handle(&l->status, p + 4, l->session, l->server, describe_server(l, where, sizeof(where)));
+	return ret;
+}
+
+static int serve(struct lazy *l)
+{
+	int ret = 0;
+
+	while (!ret && !thaw_lazy_is_over(l->session))
+		ret = turn(l);
+	if (!ret)
+		return 0;
+	if (l->cmd.core.failure == THAW_LAZY_KILL) {
+		char pids[256];
+
+		thaw_lazy_waiting(l->session, pids, sizeof(pids));
+		if (*pids)
+			thaw_say_error("pid %s: killed (--on-failure kill)", pids);
+		thaw_lazy_kill(l->session);
+	}
+	return ret;
+}
+
+/* ---- from the options to the end --------------------------------------------------------------------------- */
+static int prepare(struct lazy *l)
+{
+	struct thaw_lazy_command *c = &l->cmd;
+	int ret = thaw_lazy_enter(&l->start, c);
+
+	for (unsigned i = 0; i < c->n_ignored; i++)
+		thaw_say(1, "--%s: has no meaning here, ignored", c->ignored[i]);
+	if (!ret)
+		ret = thaw_uffd_check_release();
+	if (!ret)
+		ret = thaw_outfile_open(&l->stats, "statistics file", c->stats);
+	if (!ret && thaw_lazy_images_load(&l->images, l->start.imagesfd, c->page_server) < 0)
+		ret = thaw_err_wrap("%s", c->images_dir ? c->images_dir : "image directory");
+	if (!ret)
+		ret = thaw_lazy_listen(&l->start);
+	return ret ? ret : thaw_status_serve(&l->status, c->status_socket);
+}
+
+static int begin(struct lazy *l)
+{
+	int ret = block_signals(l);
+
+	if (ret)
+		return ret;
+	l->cmd.core.log = log_line;
+	if (l->cmd.page_server) {
+		l->cmd.core.source = remote_source;
+		l->cmd.core.source_opaque = l;
+	}
+	l->cmd.core.holder_log = thaw_cli.log_fd;
+	l->session = thaw_lazy_new(&l->cmd.core, &l->images);
+	if (!l->session)
+		return thaw_err_code();
+	ret = thaw_lazy_start(l->session);
+	return ret ? ret : thaw_lazy_ready(&l->start, &l->cmd);
+}
+
+static int report(struct lazy *l, bool complete)
+{
+	char *text;
+	int ret = 0;
+
+	thaw_lazy_summary(l->session);
+	if (l->cmd.display_stats)
+		thaw_lazy_display(l->session);
+	if (!l->cmd.stats)
+		return 0;
+	text = thaw_lazy_stats_json(l->session, l->server, complete);
+	ret = text ? thaw_outfile_commit(&l->stats, text, strlen(text)) :
+		     thaw_err_set(-ENOMEM, "statistics file %s: no memory", l->cmd.stats);
+	free(text);
+	return ret;
+}
+
+static int run(struct lazy *l)
+{
+	int ret = begin(l), told;
+
+	thaw_lazy_tell_parent(&l->start, ret ? THAW_EXIT_FAILURE : THAW_EXIT_OK);
+	if (ret)
+		return thaw_say_failure();
+	if (l->cmd.detach)
+		thaw_say_redirect(-1);
+	ret = serve(l);
+	if (!ret)
+		ret = thaw_lazy_result(l->session);
+	if (!ret)
+		ret = finish_server(l);
+	if (ret)
+		thaw_say_failure();
+	told = report(l, !ret);
+	if (told)
+		thaw_say_failure();
+	return ret || told ? THAW_EXIT_FAILURE : THAW_EXIT_OK;
+}
+
+int thaw_cmd_lazy_pages(const struct thaw_command *command, int argc, char **argv)
+{
+	struct lazy l = { .signals = -1, .stats.fd = -1 };
+	int status = thaw_lazy_parse(&l.cmd, argc, argv), ret;
+
+	(void)command;
+	if (status >= 0)
+		return status;
+	ret = prepare(&l);
+	if (!ret)
+		ret = thaw_lazy_detach(&l.start, &l.cmd, &status);
+	if (ret > 0) {
+		if (status) { /* else the daemon has the sockets */
+			thaw_lazy_unlisten(&l.start);
+			thaw_status_close(&l.status);
+		}
+		thaw_lazy_images_free(&l.images);
+		thaw_outfile_leave(&l.stats);
+		return status;
+	}
+	status = ret < 0 ? thaw_say_failure() : run(&l);
+	thaw_lazy_unlisten(&l.start);
+	thaw_status_close(&l.status);
+	thaw_lazy_close(l.session);
+	thaw_pageserver_close(l.server);
+	thaw_lazy_images_free(&l.images);
+	thaw_outfile_close(&l.stats);
+	return status;
+}

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* lazy/members.c - who is being served: tasks and their children, what the engine reports of them, and lines that name them */
+#include "config.h"
+#include "lazy/session_impl.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "kern/procfs.h"
+#include "kern/sys.h"
+#include "util/err.h"
+
+/* Lines a second in the long run, and at once at most: a storm of them is no use to anybody and fills a disk. */
+#define LINES_A_SECOND 20
+#define LINES_AT_ONCE 400
+
+static void lock(struct thaw_lazy *z)
+{
+	pthread_mutex_lock(&z->lock);
+}
+
+static void unlock(struct thaw_lazy *z)
+{
+	pthread_mutex_unlock(&z->lock);
+}
+
+int thaw_lazy_members_init(struct thaw_lazy *z)
+{
+	pthread_mutexattr_t a;
+
+	pthread_mutexattr_init(&a);
+	pthread_mutexattr_settype(&a, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(&z->lock, &a);
+	pthread_mutexattr_destroy(&a);
+	z->tokens = LINES_AT_ONCE;
+	z->refilled_ns = thaw_sys_now_ns();
+	z->events = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return z->events < 0 ? thaw_err_set(-errno, "eventfd: %s", strerror(errno)) : 0;
+}
+
+void thaw_lazy_members_free(struct thaw_lazy *z)
+{
+	for (size_t i = 0; i < z->n_slots; i++)
+		if (z->slot[i].pidfd >= 0)
+			close(z->slot[i].pidfd);
+	free(z->slot);
+	if (z->events >= 0)
+		close(z->events);
+	pthread_mutex_destroy(&z->lock);
+}
+
+/* ---- the table --------------------------------------------------------------------------------------------- */
+static struct thaw_lazy_slot *find_locked(struct thaw_lazy *z, int64_t space)
+{
+	for (size_t i = 0; i < z->n_slots; i++)
+		if (z->slot[i].m.space == space)
+			return &z->slot[i];
+	return NULL;
+}
+
+static struct thaw_lazy_slot *root_locked(struct thaw_lazy *z, struct thaw_lazy_slot *s)
+{
+	for (size_t i = 0; s && i < z->n_slots; i++)
+		if (!z->slot[i].m.parent && z->slot[i].m.pid == s->m.pid)
+			return &z->slot[i];
+	return s;
+}
+
+static struct thaw_lazy_slot *append_locked(struct thaw_lazy *z)
+{
+	if (z->n_slots == z->room) {
+		size_t room = z->room ? z->room * 2 : 16;
+		struct thaw_lazy_slot *more = realloc(z->slot, room * sizeof(*more));
+
+		if (!more)
+			return NULL;
+		z->slot = more;
+		z->room = room;
+	}
+	z->slot[z->n_slots] = (struct thaw_lazy_slot){ .pidfd = -1 };
+	return &z->slot[z->n_slots++];
+}
+
+int thaw_lazy_members_add(struct thaw_lazy *z, const struct thaw_lazy_task *t, int uffd, pid_t sender)
+{
+	struct thaw_space d = {
+		.size = sizeof(d), .uffd = uffd, .pidfd = -1, .ranges = t->ranges, .n_ranges = t->n_ranges, .registers_later = 1,
+	};
+	struct thaw_lazy_slot *s;
+	int ret = 0;
+
+	d.source = z->o.source ? z->o.source(z->o.source_opaque, t) : t->local;
+	if (!d.source)
+		return thaw_err_code();
+	d.pidfd = sender > 0 ? thaw_sys_pidfd_open(sender) : -1;
+	lock(z);
+	s = append_locked(z);
+	if (!s) {
+		ret = thaw_err_set(-ENOMEM, "no memory for one more task");
+	} else {
+		int64_t id = thaw_add_space(z->h, &d);
+
+		if (id < 0 && d.pidfd >= 0 && thaw_get_errno() == ESRCH) { /* the sender is gone; its memory need not be */
+			close(d.pidfd);
+			d.pidfd = -1;
+			id = thaw_add_space(z->h, &d);
+		}
+		s->m = (struct thaw_lazy_member){ .space = id, .pid = t->pid, .real = d.pidfd >= 0 ? sender : 0 };
+		s->pidfd = d.pidfd;
+		z->n_spaces += id > 0;
+		z->n_slots -= id < 0;
+		ret = id < 0 ? thaw_err_code() : 0;
+	}
+	unlock(z);
+	if (ret && d.pidfd >= 0)
+		close(d.pidfd);
+	if (z->o.source)
+		thaw_source_close(d.source);
+	return ret;
+}
+
+int thaw_lazy_each(struct thaw_lazy *z, int (*fn)(void *opaque, const struct thaw_lazy_member *m), void *opaque)
+{
+	int ret = 0;
+
+	lock(z);
+	for (size_t i = 0; i < z->n_slots && !ret; i++)
+		ret = fn(opaque, &z->slot[i].m);
+	unlock(z);
+	return ret;
+}
+
+/* ---- what the engine reports ------------------------------------------------------------------------------- */
+static void ring(struct thaw_lazy *z)
+{
+	uint64_t one = 1;
+
+	if (write(z->events, &one, sizeof(one)) < 0)
+		return; /* full: it is awake anyway */
+}
+
+static void forked_locked(struct thaw_lazy *z, struct thaw_lazy_slot *parent, int64_t child)
+{
+	int pid = parent ? parent->m.pid : 0;
+	int64_t from = parent ? parent->m.space : -1;
+	struct thaw_lazy_slot *s = append_locked(z);
+
+	z->n_spaces++;
+	if (s)
+		s->m = (struct thaw_lazy_member){ .space = child, .parent = from, .pid = pid };
+	else
+		z->cut = true; /* it is served all the same; only nobody can name it */
+}
+
+/* A child is remembered by what it adds to its task: a server may fork without end. */
+static void ended_locked(struct thaw_lazy *z, struct thaw_lazy_slot *s, bool finished)
+{
+	struct thaw_lazy_slot *root;
+
+	z->n_ended++;
+	if (!s)
+		return;
+	s->m.ended = true;
+	s->m.finished = finished;
+	s->m.last.size = sizeof(s->m.last);
+	if (thaw_get_progress(z->h, s->m.space, &s->m.last))
+		s->m.last = (struct thaw_progress){ 0 };
+	if (s->pidfd >= 0)
+		close(s->pidfd);
+	s->pidfd = -1;
+	root = root_locked(z, s);
+	if (!s->m.parent || root == s)
+		return;
+	if (!finished)
+		root->m.unavailable += s->m.unavailable;
+	root->m.unregistered += s->m.unregistered;
+	memmove(s, s + 1, (z->slot + z->n_slots - (s + 1)) * sizeof(*s));
+	z->n_slots--;
+}
+
+void thaw_lazy_event(void *opaque, const struct thaw_event_info *info)
+{
+	struct thaw_lazy *z = opaque;
+	struct thaw_lazy_slot *s;
+
+	lock(z);
+	s = find_locked(z, info->space);
+	switch (info->event) {
+	case THAW_EVENT_FORKED:
+		forked_locked(z, s, info->child);
+		break;
+	case THAW_EVENT_FINISHED:
+	case THAW_EVENT_GONE:
+		ended_locked(z, s, info->event == THAW_EVENT_FINISHED);
+		break;
+	case THAW_EVENT_UNAVAILABLE:
+		if (s)
+			s->m.unavailable += info->length;
+		z->kill_wanted |= z->o.failure == THAW_LAZY_KILL;
+		break;
+	case THAW_EVENT_UNREGISTERED:
+		if (s)
+			s->m.unregistered += info->length;
+		break;
+	}
+	unlock(z);
+	ring(z);
+}
+
+/* ---- processes --------------------------------------------------------------------------------------------- */
+void thaw_lazy_waiting(struct thaw_lazy *z, char *buf, size_t len)
+{
+	size_t at = 0, n = 0;
+
+	*buf = '\0';
+	lock(z);
+	for (size_t i = 0; i < z->n_slots; i++) {
+		const struct thaw_lazy_member *m = &z->slot[i].m;
+
+		if (m->ended || m->parent)
+			continue;
+		if (at + 16 < len)
+			at += snprintf(buf + at, len - at, "%s%d", n ? ", " : "", m->real > 0 ? m->real : m->pid);
+		n++;
+	}
+	unlock(z);
+}
+
+static int kill_one(void *opaque, pid_t pid)
+{
+	(void)kill(pid, SIGKILL); /* gone already: fine */
+	return 0;
+}
+
+void thaw_lazy_kill(struct thaw_lazy *z)
+{
+	lock(z);
+	for (size_t i = 0; i < z->n_slots; i++) {
+		struct thaw_lazy_slot *s = &z->slot[i];
+
+		/* A task whose own space has ended may have children that wait; found through it while it lives. */
+		if (s->m.parent || s->m.real <= 0)
+			continue;
+		if (s->pidfd < 0 && s->m.ended && !s->m.finished)
+			continue; /* its number may be another's by now */
+		(void)thaw_procfs_descendants(s->m.real, kill_one, NULL);
+		if (s->pidfd >= 0)
+			(void)thaw_sys_pidfd_signal(s->pidfd, SIGKILL);
+	}
+	unlock(z);
+}
+
+/* ---- lines ------------------------------------------------------------------------------------------------- */
+static bool may_say_locked(struct thaw_lazy *z, uint64_t *left_out)
+{
+	uint64_t now = thaw_sys_now_ns(), more = (now - z->refilled_ns) * LINES_A_SECOND / 1000000000ULL;
+
+	if (more) {
+		z->tokens = z->tokens + more > LINES_AT_ONCE ? LINES_AT_ONCE : z->tokens + more;
+		z->refilled_ns = now;
+	}
+	if (!z->tokens) {
+		z->left_out++;
+		return false;
+	}
+	z->tokens--;
+	*left_out = z->left_out;
+	z->left_out = 0;
+	return true;
+}
+
+static void name_locked(struct thaw_lazy *z, int64_t space, char *buf, size_t len)
+{
+	const struct thaw_lazy_slot *s = find_locked(z, space);
+
+	if (!s || !s->m.pid)
+		snprintf(buf, len, "space %lld", (long long)space);
+	else if (s->m.parent)
+		snprintf(buf, len, "pid %d: a child of it (space %lld)", s->m.pid, (long long)space);
+	else if (s->m.real > 0 && s->m.real != s->m.pid)
+		snprintf(buf, len, "pid %d: (here %d)", s->m.pid, (int)s->m.real);
+	else
+		snprintf(buf, len, "pid %d", s->m.pid);
+}
+
+/* The engine knows spaces, its user processes: "space 3: ..." becomes "pid 7: ...". */
+void thaw_lazy_log(void *opaque, enum thaw_log_level level, const char *line)
+{
+	struct thaw_lazy *z = opaque;
+	uint64_t left_out = 0;
+	long long space;
+	char name[96] = "", text[1024];
+	int n = 0;
+	bool may;
+
+	lock(z);
+	may = may_say_locked(z, &left_out);
+	if (may && sscanf(line, "space %lld: %n", &space, &n) == 1 && n)
+		name_locked(z, space, name, sizeof(name));
+	unlock(z);
+	if (!may || !z->o.log)
+		return;
+	snprintf(text, sizeof(text), "%s%s%s", name, *name ? ": " : "", *name ? line + n : line);
+	z->o.log(z->o.log_opaque, level, text);
+	if (!left_out)
+		return;
+	snprintf(text, sizeof(text), "%llu lines before this one were left out: more than %d a second come",
+		 (unsigned long long)left_out, LINES_A_SECOND);
+	z->o.log(z->o.log_opaque, level, text);
+}
+
+void thaw_lazy_say(struct thaw_lazy *z, enum thaw_log_level level, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	if (!z->o.log || level > z->o.log_most)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	z->o.log(z->o.log_opaque, level, text);
+}

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* lazy/session.c - from the restorer's first byte to the last page */
+#include "config.h"
+#include "lazy/session.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kern/uffd.h"
+#include "lazy/receive.h"
+#include "lazy/session_impl.h"
+#include "util/err.h"
+
+/* ---- made, started, freed ---------------------------------------------------------------------------------- */
+static int settings(const struct thaw_lazy *z)
+{
+	const struct thaw_lazy_options *o = &z->o;
+	enum thaw_background policy = o->stay_lazy ? THAW_BACKGROUND_STAY_LAZY :
+				      o->delayed ? THAW_BACKGROUND_DELAYED : THAW_BACKGROUND_RUN;
+
+	if (thaw_set_log(z->h, thaw_lazy_log, (void *)z, o->log_most) < 0 ||
+	    thaw_set_event(z->h, thaw_lazy_event, (void *)z) < 0 || thaw_set_holder(z->h, 1, o->holder_log) < 0 ||
+	    thaw_set_background(z->h, policy, o->delay_ms) < 0)
+		return -1;
+	if (o->copiers && thaw_set_copiers(z->h, o->copiers) < 0)
+		return -1;
+	if (o->chunk && thaw_set_chunk(z->h, o->chunk) < 0)
+		return -1;
+	if (o->read_around >= 0 && thaw_set_read_around(z->h, o->read_around) < 0)
+		return -1;
+	return o->failure == THAW_LAZY_SIGBUS ? thaw_set_failure(z->h, THAW_FAILURE_SIGBUS) : 0;
+}
+
+struct thaw_lazy *thaw_lazy_new(const struct thaw_lazy_options *o, const struct thaw_lazy_images *im)
+{
+	struct thaw_lazy *z = calloc(1, sizeof(*z));
+
+	if (!z || !(z->told = calloc(im->n + 1, sizeof(*z->told)))) {
+		free(z);
+		thaw_err_set(-ENOMEM, "no memory for %zu tasks", im->n);
+		return NULL;
+	}
+	z->o = *o;
+	z->im = im;
+	z->conn = z->events = -1;
+	thaw_handshake_begin(&z->shake, im->n);
+	z->h = thaw_create();
+	if (thaw_lazy_members_init(z) < 0 || !z->h || settings(z) < 0) {
+		thaw_lazy_close(z);
+		return NULL;
+	}
+	return z;
+}
+
+int thaw_lazy_start(struct thaw_lazy *z)
+{
+	return thaw_start(z->h) < 0 ? thaw_err_code() : 0;
+}
+
+void thaw_lazy_close(struct thaw_lazy *z)
+{
+	if (!z)
+		return;
+	if (z->conn >= 0)
+		close(z->conn);
+	thaw_close(z->h);
+	thaw_lazy_members_free(z);
+	free(z->told);
+	free(z);
+}
+
+struct thaw *thaw_lazy_monitor(struct thaw_lazy *z)
+{
+	return z->h;
+}
+
+static void enter(struct thaw_lazy *z, enum thaw_lazy_phase phase)
+{
+	pthread_mutex_lock(&z->lock);
+	z->phase = phase;
+	pthread_mutex_unlock(&z->lock);
+}
+
+enum thaw_lazy_phase thaw_lazy_state(struct thaw_lazy *z, size_t *tasks, size_t *arrived)
+{
+	enum thaw_lazy_phase phase;
+
+	pthread_mutex_lock(&z->lock);
+	phase = z->phase;
+	*tasks = z->im->n;
+	*arrived = z->shake.told;
+	pthread_mutex_unlock(&z->lock);
+	return phase;
+}
+
+void thaw_lazy_connect(struct thaw_lazy *z, int conn)
+{
+	z->conn = conn;
+	enter(z, THAW_LAZY_ARRIVING);
+}
+
+int thaw_lazy_conn(const struct thaw_lazy *z)
+{
+	return z->conn;
+}
+
+int thaw_lazy_events(const struct thaw_lazy *z)
+{
+	return z->events;
+}
+
+/* ---- a task arrives ---------------------------------------------------------------------------------------- */
+static bool is_uffd(int fd)
+{
+	static const char want[] = "anon_inode:[userfaultfd]";
+	char path[48], link[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, link, sizeof(link));
+	return n == sizeof(want) - 1 && !memcmp(link, want, n);
+}
+
+/* A userfaultfd that is refused stays open all the same: to close it would be to give its process zeros. The holder has it
+ * when we are gone. */
+static void drop(const struct thaw_received *r)
+{
+	for (unsigned i = 0; i < r->n_fds && i < THAW_RECEIVE_FDS; i++)
+		if (!is_uffd(r->fds[i]))
+			close(r->fds[i]);
+}
+
+static int check_events(int pid, int uffd)
+{
+	static const struct {
+		uint64_t bit;
+		const char *lacks;
+	} events[] = {
+		{ UFFD_FEATURE_EVENT_FORK, "fork (its children would read zeros)" },
+		{ UFFD_FEATURE_EVENT_REMAP, "mremap (what it moves would be lost)" },
+		{ UFFD_FEATURE_EVENT_REMOVE, "madvise (what it discards would come back)" },
+		{ UFFD_FEATURE_EVENT_UNMAP, "munmap (new mappings would be filled with old content)" },
+	};
+	unsigned long long features = THAW_UFFD_EVENTS;
+	char path[64], line[128];
+	unsigned api;
+	FILE *f;
+
+	if (!is_uffd(uffd))
+		return thaw_err_set(-EPROTO, "pid %d: what the restorer sent is not a userfaultfd", pid);
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", uffd);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f) && sscanf(line, "API: %x:%llx", &api, &features) != 2)
+		;
+	if (f)
+		fclose(f);
+	for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++)
+		if (!(features & events[i].bit))
+			return thaw_err_set(-EPROTO, "pid %d: its userfaultfd does not announce %s: the restorer asked for too little, or"
+					    " may not ask for it (CAP_SYS_PTRACE); it cannot be served rightly, restore without"
+					    " --lazy-pages", pid, events[i].lacks);
+	return 0;
+}
+
+/* The images' task that this pid is, told for the first time. */
+static struct thaw_lazy_task *take_turn(struct thaw_lazy *z, int pid)
+{
+	struct thaw_lazy_task *t = thaw_lazy_images_find(z->im, pid);
+
+	if (!t) {
+		thaw_err_set(-EPROTO, "pid %d: is not in the images (pstree.img has %zu tasks): are restorer and daemon given the same"
+			     " directory?", pid, z->im->n);
+		return NULL;
+	}
+	if (z->told[t - z->im->task]) {
+		thaw_err_set(-EPROTO, "pid %d: the restorer told of it twice", pid);
+		return NULL;
+	}
+	z->told[t - z->im->task] = true;
+	return t;
+}
+
+static int take_task(struct thaw_lazy *z, int pid, const struct thaw_received *r)
+{
+	struct thaw_lazy_task *t = take_turn(z, pid);
+	int ret;
+
+	if (!t)
+		return thaw_err_code();
+	if (t->bare)
+		return thaw_err_set(-ENOENT, "pid %d: pagemap-%d.img is missing, and the restorer has it as a living task: is the image"
+				    " directory complete?", pid, pid);
+	ret = check_events(pid, r->fds[0]);
+	if (ret)
+		return ret;
+	ret = thaw_lazy_members_add(z, t, r->fds[0], r->sender);
+	if (ret)
+		return thaw_err_wrap("pid %d", pid);
+	thaw_lazy_say(z, THAW_LOG_INFO, "pid %d: is here (%zu of %zu): %llu pages are to come", pid, z->shake.told, z->shake.tasks,
+		      (unsigned long long)t->lazy_pages);
+	return 0;
+}
+
+static int take_end(struct thaw_lazy *z)
+{
+	enter(z, THAW_LAZY_SERVING);
+	thaw_lazy_say(z, THAW_LOG_INFO, "all %zu tasks are here, and run", z->im->n);
+	return thaw_space_registered(z->h, 0) < 0 ? thaw_err_code() : 0;
+}
+
+static int take(struct thaw_lazy *z, const void *bytes, const struct thaw_received *r)
+{
+	int pid = 0, ret;
+
+	pthread_mutex_lock(&z->lock); /* a status asks how far it is */
+	ret = thaw_handshake_take(&z->shake, bytes, r->len, r->n_fds, &pid);
+	pthread_mutex_unlock(&z->lock);
+	switch (ret) {
+	case THAW_HANDSHAKE_TASK:
+		ret = take_task(z, pid, r);
+		break;
+	case THAW_HANDSHAKE_ZOMBIE:
+		ret = take_turn(z, pid) ? 0 : thaw_err_code();
+		break;
+	case THAW_HANDSHAKE_ALL:
+		return take_end(z);
+	}
+	if (ret < 0)
+		drop(r);
+	return ret;
+}
+
+int thaw_lazy_receive(struct thaw_lazy *z)
+{
+	for (;;) {
+		size_t want = thaw_handshake_wants(&z->shake);
+		struct thaw_received r;
+		char bytes[64];
+		int ret;
+
+		if (z->conn < 0)
+			return 0;
+		ret = thaw_receive(z->conn, bytes, want ? want : sizeof(bytes), &r);
+		if (ret == -EAGAIN)
+			return 0;
+		if (ret < 0)
+			return ret;
+		if (r.len && want) {
+			ret = take(z, bytes, &r);
+		} else {
+			drop(&r); /* behind the end nothing is expected; it does not matter */
+			if (r.len)
+				continue;
+			close(z->conn);
+			z->conn = -1;
+			ret = thaw_handshake_end(&z->shake);
+		}
+		if (ret < 0)
+			return ret;
+	}
+}
+
+/* ---- the end ----------------------------------------------------------------------------------------------- */
+int thaw_lazy_settle(struct thaw_lazy *z)
+{
+	uint64_t n;
+	bool kill_now;
+
+	if (read(z->events, &n, sizeof(n)) < 0 && errno != EAGAIN)
+		return thaw_err_set(-errno, "eventfd: %s", strerror(errno));
+	pthread_mutex_lock(&z->lock);
+	kill_now = z->kill_wanted;
+	z->kill_wanted = false;
+	pthread_mutex_unlock(&z->lock);
+	if (kill_now) {
+		thaw_lazy_say(z, THAW_LOG_ERROR, "content cannot be had: its processes are killed (--on-failure kill)");
+		thaw_lazy_kill(z);
+	}
+	return 0;
+}
+
+bool thaw_lazy_is_over(struct thaw_lazy *z)
+{
+	bool over;
+
+	pthread_mutex_lock(&z->lock);
+	over = z->phase == THAW_LAZY_OVER || (z->phase == THAW_LAZY_SERVING && z->n_ended == z->n_spaces);
+	pthread_mutex_unlock(&z->lock);
+	if (!over)
+		return false;
+	(void)thaw_wait(z->h, 0, 10000); /* the events come a moment before */
+	enter(z, THAW_LAZY_OVER);
+	return true;
+}
+
+static int complain(void *opaque, const struct thaw_lazy_member *m)
+{
+	struct thaw_lazy *z = opaque;
+
+	if (m->unregistered)
+		return thaw_err_set(-EIO, "pid %d: %llu bytes were not placed: the restorer did not register their mappings", m->pid,
+				    (unsigned long long)m->unregistered);
+	if (m->unavailable && (!m->finished || z->o.failure == THAW_LAZY_SIGBUS))
+		return thaw_err_set(-EIO, "pid %d: %llu bytes were not placed: their content could not be read", m->pid,
+				    (unsigned long long)m->unavailable);
+	return 0;
+}
+
+int thaw_lazy_result(struct thaw_lazy *z)
+{
+	int ret = thaw_lazy_each(z, complain, z);
+
+	for (size_t i = 0; z->o.auto_dedup && !ret && i < z->n_slots; i++) {
+		const struct thaw_lazy_member *m = &z->slot[i].m;
+
+		if (m->finished && !m->parent && thaw_lazy_punch(z->im->dirfd, thaw_lazy_images_find(z->im, m->pid)) < 0)
+			thaw_lazy_say(z, THAW_LOG_WARNING, "pid %d: %s", m->pid, thaw_err_text());
+	}
+	return ret;
+}

@@ -1,0 +1,86 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# tests/lazy/background.sh - how it starts: the byte on --status-fd, action scripts, -d with its pidfile, and how signals end it
+. "${THAW_SRCDIR:-$(dirname "$0")/../..}/tests/support/functions.sh"
+export HOME=$TMP
+unset CRIU_CONFIG_FILE
+mkdir img
+python3 - <<'END' || skip "python3 is not installed"
+import struct
+def rec(b): return struct.pack("<I", len(b)) + b
+open("img/inventory.img", "wb").write(struct.pack("<I", 0x58313116) + rec(b"\x08\x02\x10\x01"))
+open("img/pstree.img", "wb").write(struct.pack("<II", 0x54564319, 0x50273030) + rec(b"\x08\x07\x10\x00\x18\x07\x20\x07\x28\x07"))
+END
+chmod 600 img/*
+cat >say.py <<'END'
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(b"\xf9\xff\xff\xff" + b"\x46\x54\x53\x52")
+END
+
+# ---- one zero byte, when it listens; then the descriptor is closed
+mkfifo status
+"$THAW" lazy-pages -D img --status-fd 7 7>status 2>said.err &
+pid=$!
+remember $pid
+od -An -tx1 status >byte # until it is closed
+[ "$(tr -d ' \n' <byte)" = 00 ] || fail "--status-fd: '$(cat byte)'; $(cat said.err)"
+[ -S img/lazy-pages.socket ] || fail "the byte came before it listened"
+is_alive $pid || fail "it is gone"
+[ "$(stat -c %a img/lazy-pages.socket)" = 700 ] || fail "others may connect: $(stat -c %a img/lazy-pages.socket)"
+python3 say.py img/lazy-pages.socket
+wait $pid || fail "the end: $?"
+
+# ---- none when it cannot start
+"$THAW" lazy-pages -D absent --status-fd 7 7>status 2>said.err &
+pid=$!
+od -An -tx1 status >byte
+[ ! -s byte ] || fail "a byte although it cannot start"
+wait $pid && fail "it succeeds"
+
+# ---- action scripts, before the byte; one that fails ends it
+cat >script <<END
+#!/bin/sh
+echo "\$CRTOOLS_SCRIPT_ACTION \$CRTOOLS_IMAGE_DIR \$(ls img/lazy-pages.socket)" >>"$TMP/actions"
+END
+chmod +x script
+"$THAW" lazy-pages -D img -W . --action-script "$TMP/script" --action-script "echo two >>actions" --status-fd 7 7>status 2>said.err &
+pid=$!
+remember $pid
+od -An -tx1 status >byte
+[ "$(tr -d ' \n' <byte)" = 00 ] || fail "--status-fd with scripts: $(cat said.err)"
+[ "$(head -n 1 actions)" = "status-ready $(realpath img) " ] || [ "$(head -n 1 actions)" = "status-ready $(realpath img)" ] ||
+	fail "the script saw: $(cat actions)"
+[ "$(tail -n 1 actions)" = two ] || fail "the second script did not run: $(cat actions)"
+
+# ---- before a task has come a signal ends it, and nothing is left
+kill -TERM $pid
+wait $pid && fail "a signal ends it with success"
+[ ! -e lazy-pages.socket ] || fail "it left its socket"
+grep -q "ended by signal 15" said.err || fail "said: $(cat said.err)"
+"$THAW" lazy-pages -D img --action-script 'exit 3' 2>said.err && fail "a script that fails is not minded"
+grep -q "action script exit 3: failed with exit status 3" said.err || fail "said: $(cat said.err)"
+[ ! -e img/lazy-pages.socket ] || fail "it left its socket"
+
+# ---- in the background
+"$THAW" lazy-pages -D img -d --pidfile "$TMP/pid" --stats stats -o log -v </dev/null >said.out 2>said.err || fail "-d: $(cat said.err)"
+pid=$(cat pid)
+remember "$pid"
+is_alive "$pid" || fail "-d: no daemon: $(cat img/log)"
+[ -S img/lazy-pages.socket ] || fail "-d: it does not listen"
+[ "$(readlink "/proc/$pid/fd/0")" = /dev/null ] && [ "$(readlink "/proc/$pid/fd/2")" = /dev/null ] || fail "-d: it keeps standard I/O"
+[ "$(cut -d' ' -f6 "/proc/$pid/stat")" = "$pid" ] || fail "-d: not in a session of its own"
+[ "$(readlink "/proc/$pid/cwd")" = "$(realpath img)" ] || fail "-d: it left the work directory"
+python3 say.py img/lazy-pages.socket
+eventually 60 is_gone "$pid" || fail "-d: it does not end"
+grep -q '"complete": *true' img/stats || fail "-d: --stats: $(cat img/log)"
+"$THAW" lazy-pages -D img/absent -d --pidfile pid2 2>said.err && fail "-d: a daemon that cannot start succeeds"
+[ ! -e pid2 ] || fail "-d: a pidfile of none"
+
+# ---- a socket that was left by another is replaced; a daemon that lives keeps its own
+python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); s.bind("img/lazy-pages.socket")'
+"$THAW" lazy-pages -D img -d --pidfile "$TMP/one" || fail "an old socket is in the way"
+python3 say.py img/lazy-pages.socket
+eventually 60 is_gone "$(cat one)" || fail "it does not end"
+say "starts and ends as it should"

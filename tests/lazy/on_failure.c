@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* tests/lazy/on_failure.c - images that become unreadable under a restore: tasks wait and go on when the images are back, are killed,
+ * or get SIGBUS, as --on-failure says; nobody reads zeros */
+#include "config.h"
+#include "lazy/restorer.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#define A LIVE_BASE
+#define P LIVE_PAGE
+#define PAGES 400
+#define KEPT 100
+
+static const struct rest_vma vmas[] = { { .addr = A, .pages = PAGES } };
+static const struct rest_run runs[] = { { A, PAGES, REST_LAZY } };
+
+static int body(const struct rest_task *t)
+{
+	signal(SIGBUS, SIG_DFL); /* a sanitizer has its own ideas */
+	if (!live_is(A, KEPT, t->pid, 0))
+		return 1;
+	rest_words[0] = 1;
+	return rest_whole(t);
+}
+
+/* The pages file ends early; what was in it is given back later. */
+static void cut(struct rest *r)
+{
+	int fd = openat(r->dir.fd, "pages-1.img", O_WRONLY | O_CLOEXEC);
+
+	LIVE_CHECK(fd >= 0 && !ftruncate(fd, KEPT * P));
+	close(fd);
+}
+
+static void mend(struct rest *r)
+{
+	int fd = openat(r->dir.fd, "pages-1.img", O_WRONLY | O_CLOEXEC);
+	unsigned char page[P];
+
+	/* From the end: a page is there with its content, or not at all for who looks at the size. */
+	for (uint64_t i = KEPT; i < PAGES; i++) {
+		live_fill(page, r->task[0].pid, A + i * P, 0);
+		LIVE_CHECK(pwrite(fd, page, P, i * P) == (ssize_t)P);
+	}
+	close(fd);
+}
+
+static void start(struct rest *r, const struct rest_task *task, const char *how)
+{
+	rest_begin(r, task, 1, true);
+	LIVE_CHECK(rest_daemon(r, "--on-failure", how, "--stay-lazy", NULL));
+	cut(r);
+	rest_connect(r);
+	rest_spawn(r);
+	rest_gather(r);
+	rest_release(r);
+}
+
+int main(void)
+{
+	const struct rest_task task = { .pid = 95, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .body = body };
+	struct rest r;
+
+	if (thaw_probe() < 0) {
+		printf("on_failure: SKIPPED: %s\n", thaw_get_error());
+		return 77;
+	}
+	start(&r, &task, "freeze");
+	LIVE_CHECK(rest_await(0, 1) && rest_sleeps(r.pids[0]));
+	mend(&r);
+	LIVE_CHECK(rest_wait(&r) == 0);
+	rest_ended(&r, 0, "the content of 0x");
+	rest_end(&r);
+
+	start(&r, &task, "kill");
+	LIVE_CHECK(rest_wait(&r) == 128 + SIGKILL);
+	rest_ended(&r, 1, "bytes were not placed: their content could not be read");
+	LIVE_CHECK(strstr(r.said, "its processes are killed (--on-failure kill)"));
+	rest_end(&r);
+
+	rest_begin(&r, &task, 1, true);
+	if (rest_daemon(&r, "--on-failure", "sigbus", "--stay-lazy", NULL)) {
+		cut(&r);
+		rest_connect(&r);
+		rest_spawn(&r);
+		rest_gather(&r);
+		rest_release(&r);
+		LIVE_CHECK(rest_wait(&r) == 128 + SIGBUS);
+		rest_ended(&r, 1, "bytes were not placed: their content could not be read");
+	} else { /* Linux before 6.6 */
+		rest_ended(&r, 1, "UFFDIO_POISON");
+	}
+	rest_end(&r);
+	return 0;
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* tests/lazy/remote_daemon.c - thaw lazy-pages with a page server: both layouts, told by the images or by the option; the end is told
+ * to the server when all is in, and not when the restore failed */
+#include "config.h"
+#include "lazy/restorer.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "lazy/fake_server.h"
+
+#define A LIVE_BASE
+#define B (LIVE_BASE + (1ULL << 32))
+#define P LIVE_PAGE
+#define PID 4711
+
+static const struct rest_vma vmas[] = { { .addr = A, .pages = 1500 }, { .addr = B, .pages = 300 } };
+static const struct rest_run runs[] = {
+	{ A, 700, REST_REMOTE }, { A + 700 * P, 20, REST_EAGER }, { A + 800 * P, 600, REST_LAZY }, { B + 50 * P, 200, REST_REMOTE },
+};
+
+static struct fake_options has(int layout)
+{
+	return (struct fake_options){
+		.layout = layout, .pid = PID, .seed = PID, .n_ranges = 3,
+		.ranges = { { A, 700 * P }, { A + 800 * P, 600 * P }, { B + 50 * P, 200 * P } },
+	};
+}
+
+static void restored(bool wide, const char *option, const char *value, const char *option2)
+{
+	const struct rest_task task[] = {
+		{ .pid = PID, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4 }, { .pid = 4712, .zombie = true },
+	};
+	const bool told_other = option && value && atoi(value) > 20;
+	struct fake_options o = has(told_other ? atoi(value) : wide ? 32 : 24);
+	struct fake f;
+	struct rest r;
+	char port[16];
+
+	fake_start(&f, &o);
+	snprintf(port, sizeof(port), "%d", f.port);
+	rest_begin(&r, task, 2, wide);
+	LIVE_CHECK(rest_daemon(&r, "--page-server", "--address", "127.0.0.1", "--port", port, "--stats", "stats", option, value,
+			       option2, NULL));
+	LIVE_CHECK(!f.stats->connections); /* one that comes before the first task could be a source's only one, for nothing */
+	rest_restore(&r);
+	rest_ended(&r, 0, "pid 4711: ");
+	LIVE_CHECK(f.stats->connections == 1 && !f.stats->bad && f.stats->closes == 1 && f.stats->gets);
+	LIVE_CHECK(rest_number(&r, "stats", "gets") == f.stats->gets && rest_number(&r, "stats", "lost") == 0);
+	rest_end(&r);
+	fake_stop(&f);
+}
+
+/* The restorer fails when its task is there: the server must not take it for the end of a migration. */
+static void failed(void)
+{
+	const struct rest_task task[] = {
+		{ .pid = PID, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4 }, { .pid = 4712, .zombie = true },
+	};
+	struct fake_options o = has(32);
+	struct fake f;
+	struct rest r;
+	char port[16];
+	int uffd = thaw_uffd_open();
+
+	fake_start(&f, &o);
+	snprintf(port, sizeof(port), "%d", f.port);
+	rest_begin(&r, task, 2, true);
+	LIVE_CHECK(rest_daemon(&r, "--page-server", "--address", "127.0.0.1", "--port", port, NULL));
+	rest_connect(&r);
+	rest_send_pid(&r, PID);
+	rest_send_fds(&r, &uffd, 1, 1);
+	rest_hang_up(&r);
+	close(uffd);
+	rest_ended(&r, 1, "when 1 of 2 tasks were here");
+	LIVE_CHECK(f.stats->connections == 1 && !f.stats->closes);
+	rest_end(&r);
+	fake_stop(&f);
+}
+
+static void nobody_there(void)
+{
+	const struct rest_task task = { .pid = PID, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4 };
+	struct fake_options o = has(32);
+	struct fake f;
+	struct rest r;
+	char port[16];
+	int uffd = thaw_uffd_open();
+
+	fake_start(&f, &o);
+	snprintf(port, sizeof(port), "%d", f.port);
+	fake_stop(&f);
+	rest_begin(&r, &task, 1, true);
+	LIVE_CHECK(rest_daemon(&r, "--page-server", "--address", "127.0.0.1", "--port", port, NULL));
+	rest_connect(&r);
+	rest_send_pid(&r, PID);
+	rest_send_fds(&r, &uffd, 1, 1);
+	rest_ended(&r, 1, "onnect");
+	close(uffd);
+	rest_end(&r);
+}
+
+int main(void)
+{
+	if (thaw_probe() < 0) {
+		printf("remote_daemon: SKIPPED: %s\n", thaw_get_error());
+		return 77;
+	}
+	restored(true, NULL, NULL, NULL);
+	restored(false, NULL, NULL, NULL);
+	restored(true, "--page-server-protocol", "24", NULL);
+	restored(false, "--page-server-protocol", "32", NULL);
+	restored(true, "--read-around", "0", "--stay-lazy");
+	failed();
+	nobody_there();
+	return 0;
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* tests/lazy/test_wrong.c - restorers that say something wrong, or hang up: exit status 1 and a sentence, and nobody reads zeros */
+#include "config.h"
+#include "lazy/restorer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define A LIVE_BASE
+#define P LIVE_PAGE
+
+static const struct rest_vma vmas[] = { { .addr = A, .pages = 2000 } };
+static const struct rest_run runs[] = { { A, 2000, REST_LAZY } };
+#define TASK .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1
+
+static const struct rest_task tree[] = { { .pid = 11, TASK }, { .pid = 12, .zombie = true }, { .pid = 13, TASK } };
+
+/* ---- a wrong word each ------------------------------------------------------------------------------------- */
+static int uffd; /* of this process, with nothing registered */
+
+static void good_task(struct rest *r, int pid)
+{
+	rest_send_pid(r, pid);
+	rest_send_fds(r, &uffd, 1, 1);
+}
+
+static void all_tasks(struct rest *r)
+{
+	good_task(r, 13);
+	rest_send_pid(r, -12);
+	good_task(r, 11);
+}
+
+static void part(struct rest *r, const void *bytes, size_t len)
+{
+	LIVE_CHECK(write(r->conn, bytes, len) == (ssize_t)len);
+}
+
+static void at_once(struct rest *r) {}
+static void within_pid(struct rest *r) { part(r, "\x0b\0", 2); }
+static void behind_pid(struct rest *r) { rest_send_pid(r, 11); }
+static void behind_task(struct rest *r) { good_task(r, 11); }
+static void behind_all(struct rest *r) { all_tasks(r); }
+static void within_word(struct rest *r) { all_tasks(r); part(r, "\x46\x54", 2); }
+static void no_fd(struct rest *r) { rest_send_pid(r, 11); rest_send_fds(r, NULL, 0, 1); }
+static void pid_zero(struct rest *r) { rest_send_pid(r, 0); }
+static void pid_least(struct rest *r) { rest_send_pid(r, INT_MIN); }
+static void stranger(struct rest *r) { good_task(r, 14); }
+static void dead_stranger(struct rest *r) { rest_send_pid(r, -14); }
+static void twice(struct rest *r) { good_task(r, 11); good_task(r, 11); }
+static void dead_twice(struct rest *r) { rest_send_pid(r, -12); rest_send_pid(r, -12); }
+static void zombie_lives(struct rest *r) { good_task(r, 12); }
+static void wrong_word(struct rest *r) { all_tasks(r); rest_send_word(r, REST_END + 1); }
+static void word_turned(struct rest *r) { all_tasks(r); rest_send_word(r, __builtin_bswap32(REST_END)); }
+static void one_more(struct rest *r) { all_tasks(r); good_task(r, 11); }
+
+static void two_fds(struct rest *r)
+{
+	int fds[] = { uffd, uffd };
+
+	rest_send_pid(r, 11);
+	rest_send_fds(r, fds, 2, 1);
+}
+
+static void many_fds(struct rest *r)
+{
+	int fds[16];
+
+	for (int i = 0; i < 16; i++)
+		fds[i] = uffd;
+	rest_send_pid(r, 11);
+	rest_send_fds(r, fds, 16, 1);
+}
+
+static void fd_with_pid(struct rest *r)
+{
+	rest_send_fds(r, &uffd, 1, 4);
+}
+
+static void a_pipe(struct rest *r)
+{
+	int p[2];
+
+	LIVE_CHECK(!pipe2(p, O_CLOEXEC | O_NONBLOCK));
+	rest_send_pid(r, 11);
+	rest_send_fds(r, p, 1, 1);
+	close(p[0]);
+	close(p[1]);
+}
+
+static int open_with(uint64_t features, int flags)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | flags);
+
+	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api))
+		LIVE_DIE("UFFDIO_API: %s", strerror(errno));
+	return fd;
+}
+
+#define ALL_EVENTS (UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP)
+
+static void send_special(struct rest *r, uint64_t features, int flags)
+{
+	int fd = open_with(features, flags);
+
+	rest_send_pid(r, 11);
+	rest_send_fds(r, fd < 0 ? &uffd : &fd, 1, 1);
+	if (fd >= 0)
+		close(fd);
+	else
+		rest_send_word(r, 0); /* may not make one here: some other wrong thing */
+}
+
+static void without_fork(struct rest *r) { send_special(r, ALL_EVENTS & ~(uint64_t)UFFD_FEATURE_EVENT_FORK, O_NONBLOCK); }
+static void without_remap(struct rest *r) { send_special(r, ALL_EVENTS & ~(uint64_t)UFFD_FEATURE_EVENT_REMAP, O_NONBLOCK); }
+static void without_remove(struct rest *r) { send_special(r, ALL_EVENTS & ~(uint64_t)UFFD_FEATURE_EVENT_REMOVE, O_NONBLOCK); }
+static void without_unmap(struct rest *r) { send_special(r, ALL_EVENTS & ~(uint64_t)UFFD_FEATURE_EVENT_UNMAP, O_NONBLOCK); }
+static void blocking(struct rest *r) { send_special(r, ALL_EVENTS, 0); }
+
+static const struct {
+	const char *name;
+	void (*say)(struct rest *r);
+	const char *words;
+	bool special;
+} wrong[] = {
+	{ "EOF at once", at_once, "when 0 of 3 tasks were here" },
+	{ "EOF within a pid", within_pid, "within a word of four bytes" },
+	{ "EOF behind a pid", behind_pid, "before the userfaultfd of pid 11" },
+	{ "EOF behind a task", behind_task, "when 1 of 3 tasks were here" },
+	{ "EOF before the word", behind_all, "with all 3 tasks here, before they ran" },
+	{ "EOF within the word", within_word, "within a word of four bytes" },
+	{ "no descriptor", no_fd, "pid 11: the restorer sent no userfaultfd" },
+	{ "two descriptors", two_fds, "pid 11: the restorer sent 2 descriptors" },
+	{ "many descriptors", many_fds, "pid 11: the restorer sent 9 descriptors" },
+	{ "a descriptor with the pid", fd_with_pid, "1 descriptors with the number of a process" },
+	{ "a pipe", a_pipe, "pid 11: what the restorer sent is not a userfaultfd" },
+	{ "pid 0", pid_zero, "sent 0 as the process number" },
+	{ "the least pid", pid_least, "sent -2147483648 as the process number" },
+	{ "a stranger", stranger, "pid 14: is not in the images (pstree.img has 3 tasks)" },
+	{ "a dead stranger", dead_stranger, "pid 14: is not in the images" },
+	{ "a task twice", twice, "pid 11: the restorer told of it twice" },
+	{ "a zombie twice", dead_twice, "pid 12: the restorer told of it twice" },
+	{ "a living zombie", zombie_lives, "pid 12: pagemap-12.img is missing" },
+	{ "a wrong word", wrong_word, "instead of the word 0x52535446" },
+	{ "the word turned round", word_turned, "0x46545352" },
+	{ "one task too many", one_more, "instead of the word 0x52535446" },
+	{ "no EVENT_FORK", without_fork, "does not announce fork", true },
+	{ "no EVENT_REMAP", without_remap, "does not announce mremap", true },
+	{ "no EVENT_REMOVE", without_remove, "does not announce madvise", true },
+	{ "no EVENT_UNMAP", without_unmap, "does not announce munmap", true },
+	{ "a blocking one", blocking, "is blocking", true },
+};
+
+static void say_wrong_things(void)
+{
+	int probe = open_with(0, O_NONBLOCK);
+
+	uffd = thaw_uffd_open();
+	for (unsigned i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		struct rest r;
+
+		if (wrong[i].special && probe < 0)
+			continue;
+		rest_begin(&r, tree, 3, true);
+		LIVE_CHECK(rest_daemon(&r, NULL));
+		rest_connect(&r);
+		wrong[i].say(&r);
+		rest_hang_up(&r);
+		rest_ended(&r, 1, wrong[i].words);
+		if (strncmp(r.said, "thaw: ", 6))
+			LIVE_DIE("%s: said: %s", wrong[i].name, r.said);
+		rest_end(&r);
+	}
+	close(uffd);
+	if (probe >= 0)
+		close(probe);
+}
+
+/* ---- right words in small pieces, with more behind ---------------------------------------------------------- */
+static void by_bytes(struct rest *r, uint32_t word)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		part(r, (char *)&word + i, 1);
+		poll(NULL, 0, 2); /* so that it arrives alone, mostly */
+	}
+}
+
+static void in_pieces(void)
+{
+	struct rest r;
+
+	uffd = thaw_uffd_open();
+	rest_begin(&r, tree, 3, true);
+	LIVE_CHECK(rest_daemon(&r, NULL));
+	rest_connect(&r);
+	by_bytes(&r, 11);
+	rest_send_fds(&r, &uffd, 1, 1);
+	by_bytes(&r, (uint32_t)-12);
+	by_bytes(&r, 13);
+	rest_send_fds(&r, &uffd, 1, 1);
+	by_bytes(&r, REST_END);
+	rest_send_word(&r, 4711); /* behind the end nothing matters */
+	rest_send_fds(&r, &uffd, 1, 1);
+	/* Nothing of it is registered in this process: it is told, and is no success. */
+	close(uffd);
+	rest_ended(&r, 1, "the restorer did not register their mappings");
+	rest_end(&r);
+}
+
+/* ---- a restore that fails when tasks are there already ------------------------------------------------------- */
+static struct {
+	_Atomic int run, touched, value;
+} *seen;
+
+static int toucher(const struct rest_task *t)
+{
+	while (!seen->run)
+		poll(NULL, 0, 2);
+	seen->touched = 1;
+	seen->value = 1 + *(volatile unsigned char *)(uintptr_t)(A + 1000 * P + 5);
+	return 0;
+}
+
+static char state_of(pid_t pid)
+{
+	char path[64], line[256] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return '?';
+	if (!fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	fclose(f);
+	return strrchr(line, ')') ? strrchr(line, ')')[2] : '?';
+}
+
+static void fails_closed(bool with_kill)
+{
+	const struct rest_task task = { .pid = 61, TASK, .body = toucher };
+	struct rest r;
+
+	memset(seen, 0, sizeof(*seen));
+	rest_begin(&r, &task, 1, true);
+	LIVE_CHECK(rest_daemon(&r, with_kill ? "--on-failure" : NULL, "kill", NULL));
+	rest_connect(&r);
+	rest_spawn(&r);
+	rest_gather(&r);
+	rest_send_word(&r, 99);
+	rest_hang_up(&r);
+	rest_ended(&r, 1, "0x00000063");
+	if (with_kill) {
+		close(r.tracks[0][0]);
+		LIVE_CHECK(rest_wait(&r) == 128 + 9);
+		rest_end(&r);
+		return;
+	}
+	LIVE_CHECK(write(r.tracks[1][1], "", 1) == 1);
+	seen->run = 1;
+	while (!seen->touched || state_of(r.pids[0]) == 'R')
+		poll(NULL, 0, 2);
+	poll(NULL, 0, 300);
+	if (seen->value) /* it got something, and nobody can have given it its content */
+		LIVE_DIE("the task read %#x where it should wait", seen->value - 1);
+	LIVE_CHECK(state_of(r.pids[0]) == 'S' || state_of(r.pids[0]) == 'D');
+	rest_end(&r);
+}
+
+int main(void)
+{
+	if (thaw_probe() < 0) {
+		printf("test_wrong: SKIPPED: %s\n", thaw_get_error());
+		return 77;
+	}
+	seen = mmap(NULL, sizeof(*seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	say_wrong_things();
+	in_pieces();
+	fails_closed(false);
+	fails_closed(true);
+	return 0;
+}

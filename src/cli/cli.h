@@ -91,5 +91,6 @@ int thaw_cmd_restore(const struct thaw_command *c, int argc, char **argv);
 int thaw_cmd_show(const struct thaw_command *c, int argc, char **argv);
 int thaw_cmd_check(const struct thaw_command *c, int argc, char **argv);
 int thaw_cmd_lazy_pages(const struct thaw_command *c, int argc, char **argv);
+int thaw_cmd_page_server(const struct thaw_command *c, int argc, char **argv);
 
 #endif

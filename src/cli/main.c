@@ -19,6 +19,8 @@ const struct thaw_command thaw_commands[] = {
 	  "Tell what this kernel lets this user do, and the remedies.", thaw_cmd_check },
 	{ "lazy-pages", "-D DIR [OPTION]...",
 	  "Bring in memory for criu restore --lazy-pages.", thaw_cmd_lazy_pages },
+	{ "page-server", "-D DIR --port PORT [OPTION]...",
+	  "Serve the pages of a checkpoint to restores elsewhere.", thaw_cmd_page_server },
 	{ 0 }
 };
 

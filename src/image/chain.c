@@ -95,6 +95,32 @@ int thaw_image_chain_walk(const struct thaw_image_chain *chain, thaw_chain_emit 
 	return ret;
 }
 
+uint64_t thaw_image_chain_find(const struct thaw_image_chain *chain, uint64_t addr, unsigned *level, uint64_t *off)
+{
+	uint64_t most = UINT64_MAX;
+
+	for (unsigned l = 0; l < chain->n; l++) {
+		const struct thaw_image_pagemap *pm = &chain->level[l].pm;
+		size_t i = find_run(pm, addr);
+		const struct thaw_image_run *run = &pm->run[i];
+		uint64_t skip;
+
+		if (i == pm->n || run->addr > addr || is_remote(chain, l, run))
+			return 0;
+		skip = (addr - run->addr) / PAGE;
+		if (run->pages - skip < most)
+			most = run->pages - skip;
+		if (run->flags & THAW_PE_PRESENT) {
+			*level = l;
+			*off = run->off + skip * PAGE;
+			return most;
+		}
+		if (!(run->flags & THAW_PE_PARENT))
+			return 0;
+	}
+	return 0;
+}
+
 /* ---- open -------------------------------------------------------------------------------------------------- */
 /* A pagemap cut off between two entries looks whole; the size of the pages file tells. */
 static int open_pages(int dirfd, struct thaw_image_level *level)

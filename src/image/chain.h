@@ -42,4 +42,7 @@ void thaw_image_chain_close(struct thaw_image_chain *chain);
 /* Calls emit for each run, by address; it ends the walk with a value other than 0, which is returned. */
 int thaw_image_chain_walk(const struct thaw_image_chain *chain, thaw_chain_emit *emit, void *opaque);
 
+/* How many pages from addr on lie one behind the other in one file, and where; 0: there is no content. Not of remote ones. */
+uint64_t thaw_image_chain_find(const struct thaw_image_chain *chain, uint64_t addr, unsigned *level, uint64_t *off);
+
 #endif

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* server/session.c - one client of the page server, from its first byte to its last */
+#include "config.h"
+#include "server/server.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kern/sys.h"
+#include "proto/session.h"
+#include "util/err.h"
+
+#define PAGE 4096ULL
+#define ANSWER_PAGES 4096        /* at most: 16 MiB */
+#define TLS_BUFFER (64UL << 10)
+#define HALF_MS 30000            /* for the rest of a request that has begun, for a handshake, for the end */
+
+struct client {
+	struct thaw_server *server;
+	int fd;
+	struct thaw_tls_session *tls;
+	unsigned char *buf; /* TLS only */
+	uint64_t pages;
+};
+
+/* ---- bytes ------------------------------------------------------------------------------------------------- */
+/* 0; -ECANCELED: the server ends; -ETIMEDOUT. */
+static int await(struct client *c, int what, int ms)
+{
+	int got = thaw_net_wait(c->fd, what, c->server->stop_fd, ms);
+
+	if (got < 0)
+		return got;
+	if (got & THAW_NET_WOKEN)
+		return -ECANCELED;
+	return got ? 0 : -ETIMEDOUT;
+}
+
+/* All of it. A client that does not read keeps its own thread waiting, and nothing else. */
+static int put(struct client *c, const unsigned char *buf, size_t len, bool more)
+{
+	while (len) {
+		ssize_t n = c->tls ? thaw_tls_send(c->tls, buf, len) : thaw_net_send(c->fd, buf, len, more);
+
+		if (n == -EAGAIN) {
+			int err = await(c, THAW_NET_WRITABLE, -1);
+
+			if (err)
+				return err;
+			continue;
+		}
+		if (n < 0)
+			return (int)n;
+		buf += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int put_file(struct client *c, int file, uint64_t off, uint64_t len)
+{
+	while (len) {
+		ssize_t n = thaw_net_send_file(c->fd, file, off, len);
+
+		if (n == -EAGAIN) {
+			int err = await(c, THAW_NET_WRITABLE, -1);
+
+			if (err)
+				return err;
+			continue;
+		}
+		if (n < 0)
+			return (int)n;
+		off += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+static int put_file_tls(struct client *c, int file, uint64_t off, uint64_t len)
+{
+	while (len) {
+		ssize_t n = pread(file, c->buf, len < TLS_BUFFER ? len : TLS_BUFFER, (off_t)off);
+		int err;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -ENODATA;
+		err = put(c, c->buf, (size_t)n, false);
+		if (err)
+			return err;
+		off += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+/* > 0, 0: the end, or -errno. `begun`: the rest is due soon. */
+static ssize_t get(struct client *c, unsigned char *at, size_t room, bool begun)
+{
+	for (;;) {
+		struct iovec iov = { at, room };
+		ssize_t n = c->tls ? thaw_tls_receive(c->tls, at, room) : thaw_net_receive(c->fd, &iov, 1);
+		int err;
+
+		if (n != -EAGAIN)
+			return n;
+		err = await(c, THAW_NET_READABLE, begun ? HALF_MS : -1);
+		if (err)
+			return err;
+	}
+}
+
+/* ---- requests ---------------------------------------------------------------------------------------------- */
+static bool is_there(void *opaque, uint64_t id, uint64_t addr)
+{
+	const struct client *c = opaque;
+	uint64_t off;
+	int file;
+
+	return thaw_store_find(&c->server->store, id, addr, &file, &off);
+}
+
+static int answer(struct client *c, enum thaw_frame_layout layout, const struct thaw_frame *f)
+{
+	struct thaw_frame reply = *f;
+	unsigned char header[THAW_FRAME_MOST];
+	uint64_t off, pages;
+	int file, err;
+
+	pages = thaw_store_find(&c->server->store, f->id, f->addr, &file, &off);
+	if (pages > f->pages)
+		pages = f->pages;
+	if (pages > ANSWER_PAGES)
+		pages = ANSWER_PAGES;
+	reply.command = THAW_FRAME_ADD_F;
+	reply.flags = THAW_FRAME_PRESENT;
+	reply.pages = pages;
+	err = thaw_frame_encode(layout, &reply, header);
+	if (!err)
+		err = put(c, header, (size_t)layout, true);
+	if (!err)
+		err = c->tls ? put_file_tls(c, file, off, pages * PAGE) : put_file(c, file, off, pages * PAGE);
+	c->pages += err ? 0 : pages;
+	/* The header promised pages; without them there is nothing to go on with. */
+	if (err == -ENODATA || err == -EIO)
+		return thaw_err_set(-EIO, "%lu pages of process %lu at %#lx cannot be read from the images: %s", pages, f->id, f->addr,
+				    err == -EIO ? strerror(EIO) : "their file has been cut");
+	return err ? thaw_err_set(err, "%s", strerror(-err)) : 0;
+}
+
+/* Its answer, then its end is waited for: what is unread when a socket is closed would make a reset of it. */
+static int end_well(struct client *c)
+{
+	static const unsigned char good[4];
+	unsigned char rest[THAW_FRAME_MOST];
+	int err = put(c, good, sizeof(good), false);
+
+	for (unsigned i = 0; !err && i < 16; i++)
+		if (get(c, rest, sizeof(rest), true) <= 0)
+			break;
+	return err;
+}
+
+/* 0: told that all is done; 1: it just went; else -errno with a sentence. */
+static int converse(struct client *c)
+{
+	struct thaw_session s;
+	struct thaw_frame f;
+
+	thaw_session_init(&s, c->server->protocol, c->server->store.layout, is_there, c);
+	for (;;) {
+		unsigned char *at;
+		size_t room = thaw_session_room(&s, &at);
+		ssize_t n = get(c, at, room, s.have);
+		int got;
+
+		if (!n || n == -ECONNRESET || n == -ECANCELED)
+			return s.have && n != -ECANCELED ? thaw_err_set(-EPROTO, "it ended within a request") : 1;
+		if (n == -ETIMEDOUT && s.have)
+			return thaw_err_set(-EPROTO, "it began a request and did not end it within %d s", HALF_MS / 1000);
+		if (n < 0)
+			return thaw_err_set((int)n, "%s", strerror((int)-n));
+		got = thaw_session_filled(&s, (size_t)n, &f);
+		if (got > 0 && f.command != THAW_FRAME_GET)
+			return end_well(c);
+		if (got > 0)
+			got = answer(c, s.layout, &f);
+		if (got == -EPIPE || got == -ECONNRESET || got == -ECANCELED)
+			return 1;
+		if (got < 0)
+			return got;
+	}
+}
+
+static int secure(struct client *c)
+{
+	bool write = false;
+	int err;
+
+	if (!c->server->tls)
+		return 0;
+	c->buf = malloc(TLS_BUFFER);
+	if (!c->buf)
+		return thaw_err_set(-ENOMEM, "no memory");
+	err = thaw_tls_begin(&c->tls, c->server->tls, c->fd, true, NULL);
+	while (!err && (err = thaw_tls_handshake(c->tls, &write)) == -EAGAIN) {
+		err = await(c, write ? THAW_NET_WRITABLE : THAW_NET_READABLE, HALF_MS);
+		if (err)
+			thaw_err_set(err, "TLS: it does not finish the handshake; does it speak TLS?");
+	}
+	return err;
+}
+
+void thaw_server_session(const struct thaw_session_start *start)
+{
+	struct client c = { .server = start->server, .fd = start->fd };
+	uint64_t began = thaw_sys_now_ns();
+	int how;
+
+	thaw_server_tell(c.server, 1, "session %lu: %s begins", start->id, start->peer);
+	how = secure(&c);
+	if (!how)
+		how = converse(&c);
+	atomic_fetch_add(&c.server->served, 1);
+	atomic_fetch_add(&c.server->pages, c.pages);
+	if (how < 0)
+		thaw_server_complain(c.server, "session %lu: %s is disconnected: %s", start->id, start->peer, thaw_err_text());
+	else
+		thaw_server_tell(c.server, 1, "session %lu: %s %s after %lu pages, %lu ms", start->id, start->peer,
+				 how ? "went away" : "is done", c.pages, (thaw_sys_now_ns() - began) / 1000000);
+	if (c.tls && how >= 0)
+		(void)thaw_tls_bye(c.tls); /* it may be gone already */
+	thaw_tls_end(c.tls);
+	free(c.buf);
+	close(c.fd);
+}

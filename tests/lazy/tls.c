@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* tests/lazy/tls.c - pages over TLS, from a fake server and from thaw page-server, also after the connection was lost; and every proof
+ * that is none: another authority, another name, too old, revoked, none at all, no TLS: refused with its reason, by both sides */
+#include "config.h"
+#include "lazy/page_server.h"
+#include "lazy/remote_rig.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "image/image.h"
+
+#define PAGES 300
+
+static struct scratch certs;
+
+static const char *file(const char *name)
+{
+	static char paths[16][256];
+	static unsigned next;
+	char *p = paths[next++ % 16];
+
+	snprintf(p, 256, "%s/%s", certs.path, name);
+	return p;
+}
+
+static void make_certs(void)
+{
+	const char *src = getenv("THAW_SRCDIR");
+	char cmd[1024];
+
+	if (system("command -v certtool >/dev/null")) {
+		printf("tls: SKIPPED: certtool (gnutls-bin) is not installed\n");
+		exit(77);
+	}
+	scratch_begin(&certs);
+	snprintf(cmd, sizeof(cmd), "bash '%s/tests/lazy/certs.sh' '%s'", src ? src : "..", certs.path);
+	if (system(cmd))
+		LIVE_DIE("certs.sh failed");
+}
+
+static void use_tls(struct rig *r, const char *ca, const char *who)
+{
+	char name[64];
+
+	r->options.tls = 1;
+	r->options.tls_cacert = file(ca);
+	snprintf(name, sizeof(name), "%s.pem", who);
+	r->options.tls_cert = file(name);
+	snprintf(name, sizeof(name), "%s.key", who);
+	r->options.tls_key = file(name);
+}
+
+static void serve_tls(struct fake_options *o, const char *who)
+{
+	char name[64];
+
+	o->tls_ca = file("ca.pem");
+	snprintf(name, sizeof(name), "%s.pem", who);
+	o->tls_cert = file(name);
+	snprintf(name, sizeof(name), "%s.key", who);
+	o->tls_key = file(name);
+}
+
+static void restore(struct rig *r, int port)
+{
+	rig_worker(r, rig_read_threads, r);
+	rig_open(r, port);
+	rig_start(r, 2, THAW_BACKGROUND_RUN);
+	live_go(&r->live);
+	LIVE_CHECK(live_end(&r->live) == 0);
+	LIVE_OK(thaw_wait(r->h, 0, 60000));
+}
+
+static void test_good(bool cut)
+{
+	struct fake_options o;
+	struct fake f;
+	struct rig r;
+
+	rig_begin(&r, PAGES, true);
+	rig_images(&r);
+	use_tls(&r, "ca.pem", "client");
+	o = rig_fake(&r);
+	serve_tls(&o, "server");
+	if (cut) {
+		o.cut = FAKE_CUT_PAGE;
+		o.at = 3;
+		o.once = true;
+	}
+	fake_start(&f, &o);
+	restore(&r, f.port);
+	rig_end(&r, true);
+	RIG_AWAIT(f.stats->end != FAKE_OPEN);
+	LIVE_CHECK(f.stats->bad == 0 && f.stats->closes == 1 && f.stats->connections == (cut ? 2 : 1) && f.stats->end == FAKE_CLOSED);
+	fake_stop(&f);
+}
+
+/* who: the server's certificate, NULL: it does not speak TLS. 0: it is good; else what the client's error must be. */
+static void test_server(const char *who, const char *ca, const char *crl, bool no_cn_verify, const char *why)
+{
+	struct thaw_pageserver *ps;
+	struct fake_options o;
+	struct fake f;
+	struct rig r;
+
+	rig_begin(&r, 10, true);
+	rig_images(&r);
+	use_tls(&r, ca, "client");
+	r.options.tls_cacrl = crl ? file(crl) : NULL;
+	r.options.tls_no_cn_verify = no_cn_verify;
+	o = rig_fake(&r);
+	if (who)
+		serve_tls(&o, who);
+	fake_start(&f, &o);
+	r.options.port = f.port;
+	ps = thaw_pageserver_open(&r.options);
+	if (why && ps)
+		LIVE_DIE("a server that is %s was accepted", who ? who : "plain");
+	if (why && !strstr(thaw_get_error(), why))
+		LIVE_DIE("a server that is %s: %s (should name: %s)", who ? who : "plain", thaw_get_error(), why);
+	if (!why && !ps)
+		LIVE_DIE("%s: %s", who, thaw_get_error());
+	if (why)
+		printf("%s\n", thaw_get_error());
+	thaw_pageserver_close(ps);
+	scratch_end(&r.dir);
+	fake_stop(&f);
+}
+
+static void test_files(void)
+{
+	struct rig r;
+
+	rig_begin(&r, 10, true);
+	use_tls(&r, "nothing.pem", "client");
+	r.options.port = 1;
+	LIVE_CHECK(!thaw_pageserver_open(&r.options) && thaw_get_errno() == ENOENT && strstr(thaw_get_error(), "--tls-cacert"));
+	use_tls(&r, "ca.pem", "nobody");
+	LIVE_CHECK(!thaw_pageserver_open(&r.options) && thaw_get_errno() == ENOENT && strstr(thaw_get_error(), "--tls-cert"));
+	use_tls(&r, "ca.pem", "client");
+	r.options.tls_key = file("server.key");
+	LIVE_CHECK(!thaw_pageserver_open(&r.options) && thaw_get_errno() == ENOENT);
+	use_tls(&r, "ca.tmpl", "client");
+	LIVE_CHECK(!thaw_pageserver_open(&r.options) && thaw_get_errno() == ENOENT);
+	scratch_end(&r.dir);
+}
+
+/* ---- thaw page-server -------------------------------------------------------------------------------------- */
+static void put_checkpoint(struct rig *r)
+{
+	static struct bytes b;
+	unsigned char page[LIVE_PAGE];
+	int fd;
+
+	r->flags = 6;
+	rig_images(r);
+	bytes_magic(&b, THAW_IMAGE_INVENTORY_MAGIC);
+	bytes_u32(&b, 4);
+	bytes_field(&b, 1, 2);
+	bytes_field(&b, 2, 1);
+	scratch_put(&r->dir, "inventory.img", b.at, b.len);
+	bytes_magic(&b, THAW_IMAGE_PSTREE_MAGIC);
+	bytes_u32(&b, 12);
+	bytes_field(&b, 1, RIG_PID);
+	bytes_field(&b, 2, 0);
+	bytes_field(&b, 3, RIG_PID);
+	bytes_field(&b, 4, 1);
+	bytes_field(&b, 5, 1);
+	scratch_put(&r->dir, "pstree.img", b.at, b.len);
+	scratch_size(&r->dir, "pages-1.img", 0);
+	fd = openat(r->dir.fd, "pages-1.img", O_WRONLY | O_CLOEXEC);
+	for (uint64_t i = 0; i < r->pages; i++) {
+		live_fill(page, RIG_SEED, r->range.address + i * LIVE_PAGE, 0);
+		if (write(fd, page, LIVE_PAGE) != LIVE_PAGE)
+			LIVE_DIE("write");
+	}
+	close(fd);
+}
+
+static void test_refused(struct page_server *s, const char *dir_ca, const char *who, const char *why)
+{
+	unsigned before = page_server_said(s, "is disconnected");
+	struct thaw_pageserver *ps;
+	struct rig r;
+
+	rig_begin(&r, 10, true);
+	use_tls(&r, dir_ca, who);
+	r.options.port = s->port;
+	ps = thaw_pageserver_open(&r.options); /* with TLS 1.3 the refusal may come after the client's handshake */
+	thaw_pageserver_close(ps);
+	RIG_AWAIT(page_server_said(s, "is disconnected") > before);
+	if (!page_server_said(s, why))
+		LIVE_DIE("a client that is %s was not refused with \"%s\"", who, why);
+	scratch_end(&r.dir);
+}
+
+static void test_page_server(void)
+{
+	const char *options[] = { "--tls", "--tls-cacert", file("ca.pem"), "--tls-cert", file("server.pem"), "--tls-key",
+				  file("server.key"), "--tls-cacrl", file("crl.pem"), NULL };
+	struct page_server s;
+	struct rig images, r;
+	unsigned before;
+	int fd;
+
+	rig_begin(&images, PAGES, true);
+	put_checkpoint(&images);
+	page_server_start(&s, images.dir.path, options);
+	test_refused(&s, "ca.pem", "stranger", "has no certificate"); /* it shows none that it knows to be no use */
+	test_refused(&s, "ca.pem", "expired", "is refused");
+	test_refused(&s, "ca.pem", "revoked", "is refused");
+	before = page_server_said(&s, "is disconnected");
+	fd = raw_connect(s.port); /* no TLS at all */
+	raw_send(fd, 32, 7, 1, LIVE_BASE, RIG_PID);
+	while (!raw_ended(fd))
+		; /* an alert, then the end */
+	close(fd);
+	RIG_AWAIT(page_server_said(&s, "is disconnected") > before);
+	rig_begin(&r, PAGES, true);
+	rig_images(&r);
+	r.options.address = "localhost";
+	use_tls(&r, "ca.pem", "client");
+	restore(&r, s.port);
+	rig_end(&r, true);
+	RIG_AWAIT(page_server_said(&s, "is done") == 1);
+	LIVE_CHECK(page_server_stop(&s) == 0);
+	scratch_end(&images.dir);
+}
+
+int main(void)
+{
+	alarm(250);
+	make_certs();
+	test_good(false);
+	test_good(true);
+	test_server("server", "ca.pem", NULL, false, NULL);
+	test_server("server", "ca.pem", "crl.pem", false, NULL);
+	test_server("server", "other.pem", NULL, false, "is refused");
+	test_server("stranger", "ca.pem", NULL, false, "is refused");
+	test_server("name", "ca.pem", NULL, false, "--tls-no-cn-verify");
+	test_server("name", "ca.pem", NULL, true, NULL);
+	test_server("expired", "ca.pem", NULL, false, "is refused");
+	test_server("revoked", "ca.pem", "crl.pem", false, "is refused");
+	test_server(NULL, "ca.pem", NULL, false, "TLS");
+	test_files();
+	test_page_server();
+	scratch_end(&certs);
+	return 0;
+}

@@ -54,6 +54,7 @@ enum thaw_option_kind {
 	THAW_OPTION_STRING, /* *(const char **)value; an empty one is refused */
 	THAW_OPTION_NUMBER, /* *(long *)value, min..max */
 	THAW_OPTION_CHOICE, /* *(int *)value: which of choices ("auto|always|never") */
+	THAW_OPTION_WORD,   /* *(const char **)value: a word that is no option; it has no name */
 	THAW_OPTION_END
 };
 struct thaw_option {
@@ -92,5 +93,6 @@ int thaw_cmd_show(const struct thaw_command *c, int argc, char **argv);
 int thaw_cmd_check(const struct thaw_command *c, int argc, char **argv);
 int thaw_cmd_lazy_pages(const struct thaw_command *c, int argc, char **argv);
 int thaw_cmd_page_server(const struct thaw_command *c, int argc, char **argv);
+int thaw_cmd_status(const struct thaw_command *c, int argc, char **argv);
 
 #endif

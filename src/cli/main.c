@@ -21,6 +21,8 @@ const struct thaw_command thaw_commands[] = {
 	  "Bring in memory for criu restore --lazy-pages.", thaw_cmd_lazy_pages },
 	{ "page-server", "-D DIR --port PORT [OPTION]...",
 	  "Serve the pages of a checkpoint to restores elsewhere.", thaw_cmd_page_server },
+	{ "status", "[SOCKET | -D DIR] [OPTION]...",
+	  "Tell how far thaw lazy-pages is.", thaw_cmd_status },
 	{ 0 }
 };
 

@@ -38,6 +38,9 @@ static void add(struct table *t, struct thaw_option *o)
 	for (; o->kind != THAW_OPTION_END && t->n < MAX_OPTIONS; o++) {
 		char *s = t->shorts + strlen(t->shorts);
 
+		if (o->kind == THAW_OPTION_WORD)
+			continue;
+
 		t->longs[t->n] = (struct option){
 			o->name, o->arg ? required_argument : no_argument, NULL, FIRST_VALUE + (int)t->n
 		};
@@ -65,6 +68,11 @@ static void help_options(const struct thaw_option *o)
 {
 	for (; o->kind != THAW_OPTION_END; o++) {
 		char left[64];
+
+		if (o->kind == THAW_OPTION_WORD) {
+			printf("  %-26s %s\n", o->arg, o->help);
+			continue;
+		}
 		int n = o->letter ? snprintf(left, sizeof(left), "-%c, --%s", o->letter, o->name)
 				  : snprintf(left, sizeof(left), "    --%s", o->name);
 
@@ -164,6 +172,7 @@ static int set(const struct thaw_command *c, struct thaw_option *o, const char *
 		if (!choice(text, o->choices, o->value))
 			return thaw_options_refuse(c, "--%s: '%s' is none of %s", o->name, text, o->choices);
 		break;
+	case THAW_OPTION_WORD:
 	case THAW_OPTION_END:
 		break;
 	}
@@ -212,6 +221,23 @@ static int settle(const struct thaw_command *c)
 	return r ? r : -1;
 }
 
+/* Words that are no options, to the entries that want one. The last of these, or NULL. */
+static struct thaw_option *take_words(struct thaw_option *own, int argc, char **argv)
+{
+	struct thaw_option *last = NULL;
+
+	for (; own->kind != THAW_OPTION_END; own++) {
+		if (own->kind != THAW_OPTION_WORD)
+			continue;
+		last = own;
+		if (optind < argc && *argv[optind]) {
+			own->given = true;
+			*(const char **)own->value = argv[optind++];
+		}
+	}
+	return last;
+}
+
 int thaw_options_parse(const struct thaw_command *c, struct thaw_option *own, int argc, char **argv)
 {
 	struct table t = { .shorts = ":" };
@@ -229,8 +255,10 @@ int thaw_options_parse(const struct thaw_command *c, struct thaw_option *own, in
 		thaw_options_version();
 		return fflush(stdout) ? THAW_EXIT_FAILURE : THAW_EXIT_OK;
 	}
+	struct thaw_option *word = take_words(own, argc, argv);
 	if (optind < argc)
-		return thaw_options_refuse(c, "'%s' is not expected here: thaw %s takes options only", argv[optind], c->name);
+		return thaw_options_refuse(c, "'%s' is not expected here: thaw %s takes %s", argv[optind], c->name,
+					   word ? "one word beside its options" : "options only");
 	return settle(c);
 }
 

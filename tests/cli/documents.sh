@@ -24,7 +24,7 @@ of_completion()
 		"$completion" "$1" | sort -u
 }
 
-for command in checkpoint restore show check page-server; do
+for command in checkpoint restore show check page-server status; do
 	of_help $command >"$TMP/help.$command"
 	[ "$(wc -l <"$TMP/help.$command")" -ge 8 ] || fail "$command: --help shows too few options: $(tr '\n' ' ' <"$TMP/help.$command")"
 	of_page $command >"$TMP/page.$command"

@@ -51,12 +51,19 @@ refused "--eager and --copiers" restore -D x --eager --copiers 2
 refused "--stay-lazy and --background-delay" restore -D x --stay-lazy --background-delay 0
 refused "--stay-lazy and --copiers" restore -D x --stay-lazy --copiers 2
 refused "--detach and --progress always" restore -d -D x --progress always
+refused "unknown option '-x'" status -x
+refused "'more' is not expected" status x more
+refused "SOCKET and -D DIR" status x -D y
+refused "--json and --prometheus" status --json --prometheus
+refused "--prometheus and --watch" status --prometheus --watch
+refused "--interval needs --watch" status --interval 2
+refused "from 1 to 3600" status --watch --interval 0
 
 # Help fits a screen; version is one line; both win over what else is wrong with the line.
 fits() { awk 'length > 80 { exit 1 } END { exit NR > 24 }' "$1"; }
 "$THAW" --help >"$TMP/help" || fail "--help"
 fits "$TMP/help" || fail "thaw --help does not fit 24 lines of 80"
-for command in checkpoint restore show check; do
+for command in checkpoint restore show check status; do
 	grep -q "^  $command " "$TMP/help" || fail "thaw --help does not name $command"
 	"$THAW" $command --help >"$TMP/help.$command" 2>"$TMP/said.err" || fail "thaw $command --help"
 	[ ! -s "$TMP/said.err" ] || fail "thaw $command --help writes to standard error"
@@ -85,6 +92,8 @@ failed "$TMP/absent" restore -d -D "$TMP/absent"
 failed "$TMP/absent/log" show -D "$TMP" -o "$TMP/absent/log"
 failed "$TMP/absent/pid" restore -D "$TMP" --pidfile "$TMP/absent/pid"
 failed "$TMP/absent/stats" restore -d -D "$TMP" --stats "$TMP/absent/stats"
+failed "no thaw lazy-pages answers there" status -D "$TMP/absent"
+failed "no thaw lazy-pages answers there" status "$TMP/absent"
 failed "4194304" checkpoint -t 4194304 -D "$TMP/new"
 [ ! -e "$TMP/new" ] || fail "a failed checkpoint left its directory"
 

@@ -143,7 +143,7 @@ stage "make check-asan (AddressSanitizer, UndefinedBehaviorSanitizer)"
 run check-asan make -j"$jobs" -k check-asan SUBBUILD_CONFIGURE_FLAGS="${flags[*]}"
 totals check-asan "$build/build-asan" $?
 
-stage "make check-guest (QEMU: the live tests on Debian's kernels 6.1 and 6.12)"
+stage "make check-guest (QEMU: the live tests on Debian's kernels 6.1 and 6.12, CRIU beside thaw)"
 run check-guest make -k check-guest
 totals check-guest "$build/build-guest" $?
 

@@ -19,6 +19,7 @@ struct bench {
 	unsigned rounds;
 	bool quick, json;
 	const char *program; /* the thaw program, or NULL: not found */
+	const char *criu;    /* the criu program: compared with its daemon, and nothing else */
 	unsigned faults;     /* of a latency figure */
 	unsigned drain_faults;
 	const char *content_dir; /* where the content's file is; "memory": a memfd */
@@ -57,6 +58,8 @@ void subject_fault(struct subject *s, unsigned n, unsigned seed, int cpu);
 unsigned subject_wait(struct subject *s);
 bool subject_busy(const struct subject *s);
 void subject_drop(struct subject *s);                          /* MADV_DONTNEED of all */
+/* Before its memory is registered: what a raw pass over memory that was just dropped has, a new subject gets by this. */
+void subject_warm(struct subject *s);
 void subject_verify(struct subject *s,
 		    const struct bench *b); /* every page's word; ends the program when one is wrong */
 /* Latencies of the last order, in microseconds: p 0.5, 0.99, 1 (the longest). Sorts them. */
@@ -66,6 +69,7 @@ void measure_floor_faults(struct bench *b);
 void measure_floor_copy(struct bench *b);
 void measure_engine(struct bench *b);
 void measure_restore(struct bench *b);
+void measure_criu(struct bench *b); /* all rounds */
 /* What thaw-bench --subject BYTES does: the process that is checkpointed and restored. */
 void run_restore_subject(size_t bytes) __attribute__((noreturn));
 

@@ -32,6 +32,7 @@ static void prepare(struct run *r, const struct bench *b, unsigned copiers, enum
 	    (around >= 0 && thaw_set_read_around(r->monitor, around)))
 		die("%s", thaw_get_error());
 	subject_start(&r->subject, b, true);
+	subject_warm(&r->subject);
 	range.address = whole.address = r->subject.base;
 	source = thaw_source_memfile(b->content_fd, &whole, 1);
 	if (!source)

@@ -67,6 +67,8 @@ static void usage(void)
 	     "  --quick         one round of few faults: does it run at all?\n"
 	     "  --content DIR   where the content's file is made; \"memory\": a memfd (/var/tmp)\n"
 	     "  --thaw FILE     the thaw program, for the restore time (beside this one)\n"
+	     "  --criu FILE     instead of all that: a redis-server of that size that this criu dumps and restores with\n"
+	     "                  --lazy-pages, beside its own daemon and beside thaw lazy-pages, in turns (as root)\n"
 	     "  --json          one JSON object instead of the table (doc/bench.md names its keys)\n"
 	     "  --help          this text\n"
 	     "\n"
@@ -95,12 +97,13 @@ static size_t parse_size(const char *s)
 
 static void parse(struct bench *b, int argc, char **argv)
 {
-	enum { SIZE = 1, ROUNDS, QUICK, CONTENT, THAW, JSON, HELP, SUBJECT };
+	enum { SIZE = 1, ROUNDS, QUICK, CONTENT, THAW, JSON, HELP, SUBJECT, CRIU };
 	static const struct option options[] = {
 		{ "size", required_argument, NULL, SIZE },   { "rounds", required_argument, NULL, ROUNDS },
 		{ "quick", no_argument, NULL, QUICK },	     { "thaw", required_argument, NULL, THAW },
 		{ "json", no_argument, NULL, JSON },	     { "help", no_argument, NULL, HELP },
-		{ "subject", required_argument, NULL, SUBJECT }, { "content", required_argument, NULL, CONTENT }, { 0 },
+		{ "subject", required_argument, NULL, SUBJECT }, { "content", required_argument, NULL, CONTENT },
+		{ "criu", required_argument, NULL, CRIU },	 { 0 },
 	};
 	int o;
 
@@ -122,6 +125,9 @@ static void parse(struct bench *b, int argc, char **argv)
 			break;
 		case THAW:
 			b->program = optarg;
+			break;
+		case CRIU:
+			b->criu = optarg;
 			break;
 		case JSON:
 			b->json = true;
@@ -215,8 +221,11 @@ int main(int argc, char **argv)
 		b.drain_faults = b.size / PG / 8;
 	if (!b.program)
 		b.program = find_program();
-	make_content(&b);
-	for (i = 0; i < b.rounds; i++) {
+	if (b.criu)
+		measure_criu(&b);
+	else
+		make_content(&b);
+	for (i = 0; i < b.rounds && !b.criu; i++) {
 		if (!b.json && isatty(2))
 			fprintf(stderr, "\rround %u of %u ", i + 1, b.rounds);
 		measure_floor_faults(&b);

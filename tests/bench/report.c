@@ -10,7 +10,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#define FIGURES 64
+#define FIGURES 128
 #define ROUNDS 100
 
 static struct {
@@ -72,7 +72,7 @@ bool figure_get(const char *key, double *best, double *median)
 
 /* ---- targets: thaw's figure against the floor's of the same run ------------------------------------------ */
 
-enum floor { NOTHING, FAULT, FAULT_SAME_CPU, COPY_ONE, CPU };
+enum floor { NOTHING, FAULT, FAULT_SAME_CPU, COPY_ONE, CPU, OTHER };
 
 static const struct target {
 	const char *key, *figure;
@@ -80,6 +80,7 @@ static const struct target {
 	double limit;
 	bool at_least;
 	const char *text;
+	const char *other; /* OTHER: the figure that it is compared with */
 } targets[] = {
 	{ "fault_idle_p50", "thaw.fault.idle.p50", FAULT, 1.5, false, "fault p50, idle, to the floor's p50" },
 	{ "fault_idle_same_cpu_p50", "thaw.fault.idle_same_cpu.p50", FAULT_SAME_CPU, 1.5, false,
@@ -96,6 +97,18 @@ static const struct target {
 	{ "reader_silence", "thaw.reader.after_silence", NOTHING, 200, false,
 	  "reader's CPU after the last fault (us)" },
 	{ "state_memory", "thaw.memory.state", NOTHING, 1024, false, "monitor's own state (KiB per GiB)" },
+	{ "criu_warm_get_p99", "criu.warm.thaw.get_p99", OTHER, 0.3333, false, "GET p99, warm, to CRIU's daemon",
+	  "criu.warm.criu.get_p99" },
+	{ "criu_warm_all_in", "criu.warm.thaw.all_in", OTHER, 0.75, false, "all in, warm, to CRIU's daemon",
+	  "criu.warm.criu.all_in" },
+	{ "criu_cold_all_in", "criu.cold.thaw.all_in", OTHER, 0.5, false, "all in, cold, to CRIU's daemon",
+	  "criu.cold.criu.all_in" },
+	{ "criu_remote_all_in", "criu.remote.thaw.all_in", OTHER, 0.35, false, "all in, remote, to CRIU's daemon",
+	  "criu.remote.criu.all_in" },
+	{ "criu_warm_cpu", "criu.warm.thaw.cpu", OTHER, 1, false, "CPU seconds of the daemon, warm, to CRIU's",
+	  "criu.warm.criu.cpu" },
+	{ "criu_remote_cpu", "criu.remote.thaw.cpu", OTHER, 1, false, "CPU seconds of the daemon, remote, to CRIU's",
+	  "criu.remote.criu.cpu" },
 };
 #define TARGETS (sizeof(targets) / sizeof(targets[0]))
 
@@ -125,6 +138,8 @@ static bool ratio(const struct target *t, double *best, double *median)
 	if (t->floor == COPY_ONE && !figure_get("floor.copy.one.256K", &fb, &fm))
 		return false;
 	if (t->floor == CPU && !figure_get("floor.copy.cpu", &fb, &fm))
+		return false;
+	if (t->floor == OTHER && !figure_get(t->other, &fb, &fm))
 		return false;
 	if (fb <= 0 || fm <= 0)
 		return false;
@@ -157,7 +172,7 @@ void report_table(const struct bench *b)
 		summarize(i, &best, &median);
 		printf("%-34s %12.2f %12.2f %s\n", figures[i].key, best, median, figures[i].unit);
 	}
-	if (!b->program)
+	if (!b->program && !b->criu)
 		printf("%-34s %12s %12s (no thaw program beside this one)\n", "thaw.restore.first_instruction", "-",
 		       "-");
 	printf("\n%-46s %8s %8s %10s\n", "target", "best", "median", "");

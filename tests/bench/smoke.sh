@@ -8,6 +8,7 @@ bench=$THAW_BUILDDIR/thaw-bench
 timeout 120 "$bench" --quick --size 64M --json >"$TMP/json" 2>"$TMP/bench.err" || fail "thaw-bench --quick --json"
 grep -o '^| `[a-zA-Z0-9_.]*`' "$THAW_SRCDIR/doc/bench.md" | tr -d '|` ' | sort >"$TMP/documented"
 grep -o '^ *"[a-zA-Z0-9_.]*":' "$TMP/json" | tr -d '": ' | sort >"$TMP/printed"
+sed -i '/^criu[._]/d' "$TMP/documented" # with --criu alone
 [ -x "$THAW" ] || sed -i /^thaw.restore/d "$TMP/documented"
 [ -s "$TMP/documented" ] || fail "doc/bench.md names no keys"
 diff -u "$TMP/documented" "$TMP/printed" || fail "the keys of the JSON are not those of doc/bench.md"
@@ -25,5 +26,14 @@ fi
 timeout 120 "$bench" --quick --size 64M >"$TMP/table" 2>"$TMP/bench.err" || fail "thaw-bench --quick"
 grep -q 'thaw.fault.idle.p50 ' "$TMP/table" && grep -q -E '(reached|missed)$' "$TMP/table" || fail "the table"
 "$bench" --help | grep -q -e --rounds || fail "--help"
+"$bench" --help | grep -q -e '--criu FILE' || fail "--help does not know --criu"
+"$bench" --criu /nonexistent --size 16M >"$TMP/x" 2>&1 && fail "--criu /nonexistent was taken"
+[ "$(wc -l <"$TMP/x")" = 1 ] || fail "--criu /nonexistent: not one sentence"
+if [ "$(id -u)" = 0 ] && command -v redis-server >/dev/null && [ -n "${CRIU:-}" ]; then
+	timeout 250 "$bench" --criu "$CRIU" --size 32M --rounds 1 --json >"$TMP/json" 2>"$TMP/bench.err" || fail "thaw-bench --criu"
+	grep -o '^| `criu[a-zA-Z0-9_.]*`' "$THAW_SRCDIR/doc/bench.md" | tr -d '|` ' | sort >"$TMP/documented"
+	grep -o '^ *"criu[a-zA-Z0-9_.]*":' "$TMP/json" | tr -d '": ' | sort >"$TMP/printed"
+	diff -u "$TMP/documented" "$TMP/printed" || fail "the keys of --criu are not those of doc/bench.md"
+fi
 "$bench" --size 1X 2>"$TMP/x" && fail "--size 1X was taken"
 grep -q -e '--size 1X' "$TMP/x" || fail "the message for --size 1X"

@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum order { NONE, FAULT, DROP, VERIFY };
+enum order { NONE, FAULT, DROP, VERIFY, WARM };
 
 struct subject_page {
 	uint32_t order;  /* futex: set by the bench, NONE again when it is done */
@@ -113,6 +113,14 @@ static void verify(struct subject_page *p, size_t pages)
 	}
 }
 
+/* All of it is there for a moment, so that the pages that are free next are ones that the host has given us. */
+static void warm(char *base, size_t size)
+{
+	for (size_t at = 0; at < size; at += PG)
+		*(volatile char *)(base + at) = 1;
+	madvise(base, size, MADV_DONTNEED);
+}
+
 static int bare_uffd(struct subject_page *p, size_t size)
 {
 	struct uffdio_api api = { .api = UFFD_API };
@@ -160,6 +168,8 @@ static void subject(struct subject_page *p, size_t size, bool events)
 			fault(p, size / PG);
 		else if (order == VERIFY)
 			verify(p, size / PG);
+		else if (order == WARM)
+			warm(base, size);
 		else
 			madvise(base, size, MADV_DONTNEED);
 		__atomic_store_n(&p->order, NONE, __ATOMIC_RELEASE);
@@ -237,6 +247,12 @@ unsigned subject_wait(struct subject *s)
 void subject_drop(struct subject *s)
 {
 	give(s, DROP);
+	subject_wait(s);
+}
+
+void subject_warm(struct subject *s)
+{
+	give(s, WARM);
 	subject_wait(s);
 }
 

@@ -288,6 +288,7 @@ static void let_loose(struct round *r, bool hasty, const volatile int *stop)
 		blame(r, STRESS_LOST_FAULT, track, "the page", found, "a thread waits, and nobody comes");
 		break;
 	}
+	thaw_stress_content_release(r->content);
 	/* All is over for the processes; it has to be for the monitor, too. */
 	if (!*stop && !r->o->trouble[0] && !atomic_load(&r->s->violation.claimed) &&
 	    thaw_wait(r->h, 0, (int)(w ? thaw_stress_watch_patience_ms(w) : 60000)))

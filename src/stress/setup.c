@@ -57,6 +57,7 @@ void thaw_stress_draw(struct stress_setup *u, const struct stress_options *o, ui
 	u->late_add = draw(&rnd, 2);
 	u->sandbox = draw(&rnd, 4) != 0;
 	u->big = o->kind[STRESS_OP_BIG_DISCARD] || o->kind[STRESS_OP_BIG_MOVE] || o->kind[STRESS_OP_BIG_READ];
+	u->held = draw(&rnd, 2) && (u->source == STRESS_SLOW || u->source == STRESS_FAILING);
 	memcpy(u->kind, o->kind, sizeof(u->kind));
 	/* Asked for alone, it is to be had at its full height. */
 	if (o->kind[STRESS_OP_SHATTER] && !o->all_kinds)
@@ -164,6 +165,8 @@ void thaw_stress_lay_out(const struct stress_setup *u, struct stress_shared *s)
 				if (draw(&rnd, 4) && s->n_runs < STRESS_MAX_RUNS)
 					s->runs[s->n_runs++] = (struct stress_run){ p, STRESS_BIG, i * STRESS_BIG_STEP, 1, first + i, 0 };
 		}
+		if (u->held)
+			s->ranges[s->n_ranges++] = (struct stress_range){ p, STRESS_HELD, 0, 1, 0, 0 };
 		s->initial_pages = pages + BRK_PAGES + STRESS_BIG_SPOTS;
 	}
 	place_in_file(u, s);

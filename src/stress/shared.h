@@ -27,7 +27,8 @@
 #define STRESS_COMMON STRESS_MAX_THREADS       /* read by all, changed by nobody */
 #define STRESS_BRK (STRESS_MAX_THREADS + 1)    /* the program break's; of the first thread */
 #define STRESS_BIG (STRESS_MAX_THREADS + 2)    /* more than 4 GiB with a page here and there; of the first thread */
-#define STRESS_ARENAS (STRESS_MAX_THREADS + 3)
+#define STRESS_HELD (STRESS_MAX_THREADS + 3)   /* one page that nobody uses: its content comes when all else is over */
+#define STRESS_ARENAS (STRESS_MAX_THREADS + 4)
 
 #define STRESS_BIG_PAGES (5UL << 18)           /* 5 GiB */
 #define STRESS_BIG_STEP 8192UL                 /* pages between two that are looked at */

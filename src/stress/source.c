@@ -49,7 +49,8 @@ struct stress_content_source {
 	pthread_cond_t more;
 	pthread_t thread;
 	bool running, ending;        /* lock */
-	struct request *first, **last, *lost; /* lock: in the order of their time; those that are never answered */
+	bool held;                   /* lock: pages are held back still */
+	struct request *first, **last, *lost; /* lock: in the order of their time; those that are not answered until the end */
 	unsigned char failed[BLOCKS]; /* lock: has it failed once? */
 };
 
@@ -237,12 +238,17 @@ static bool covers_planted(const struct stress_content_source *c, unsigned proce
 	return false;
 }
 
+static bool is_held(const struct stress_content_source *c, uint64_t addr)
+{
+	return c->u->held && addr == base_of(c->s, 0, STRESS_HELD);
+}
+
 static int ask(void *opaque, uint64_t addr, size_t len, void *buf, struct thaw_request *request)
 {
 	const struct asked *o = opaque;
 	struct stress_content_source *c = o->c;
 	uint64_t h = thaw_stress_mix(addr ^ c->s->seed);
-	bool bad = fails(c, o->process, addr), lost = covers_planted(c, o->process, addr, len);
+	bool held = is_held(c, addr), bad = !held && fails(c, o->process, addr), lost = held || covers_planted(c, o->process, addr, len);
 	struct request *r;
 
 	if (!lost && h % 5 == 0) { /* at once, for a change */
@@ -255,7 +261,7 @@ static int ask(void *opaque, uint64_t addr, size_t len, void *buf, struct thaw_r
 		return -ENOMEM;
 	*r = (struct request){ request, o->process, addr, now_ns() + h / 5 % 400000, len, buf, bad ? EIO : 0, NULL };
 	pthread_mutex_lock(&c->lock);
-	if (lost) {
+	if (held ? c->held : lost) {
 		r->next = c->lost;
 		c->lost = r;
 	} else {
@@ -349,6 +355,7 @@ struct stress_content_source *thaw_stress_content_new(const struct stress_setup 
 	}
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->more, NULL);
+	c->held = u->held;
 	c->running = pthread_create(&c->thread, NULL, answer_late, c) == 0;
 	if (!c->running) {
 		snprintf(why, size, "no thread for the source");
@@ -403,21 +410,41 @@ struct thaw_source *thaw_stress_content_source(struct stress_content_source *c, 
 	return source;
 }
 
-void thaw_stress_content_drain(struct stress_content_source *c)
+/* With the lock. */
+static void answer_lost(struct stress_content_source *c, bool held)
+{
+	for (struct request **at = &c->lost, *r; (r = *at);) {
+		if (is_held(c, r->addr) != held) {
+			at = &r->next;
+			continue;
+		}
+		*at = r->next;
+		r->next = NULL;
+		r->error = held ? 0 : EIO;
+		*c->last = r;
+		c->last = &r->next;
+	}
+	pthread_cond_signal(&c->more);
+}
+
+void thaw_stress_content_release(struct stress_content_source *c)
 {
 	if (!c->map || !c->running)
 		return;
 	pthread_mutex_lock(&c->lock);
+	c->held = false;
+	answer_lost(c, true);
+	pthread_mutex_unlock(&c->lock);
+}
+
+void thaw_stress_content_drain(struct stress_content_source *c)
+{
+	if (!c->map || !c->running)
+		return;
+	thaw_stress_content_release(c);
+	pthread_mutex_lock(&c->lock);
 	c->ending = true;
-	for (struct request *r = c->lost, *next; r; r = next) {
-		next = r->next;
-		r->next = NULL;
-		r->error = EIO;
-		*c->last = r;
-		c->last = &r->next;
-	}
-	c->lost = NULL;
-	pthread_cond_signal(&c->more);
+	answer_lost(c, false);
 	pthread_mutex_unlock(&c->lock);
 	pthread_join(c->thread, NULL);
 	c->running = false;

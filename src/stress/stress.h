@@ -49,6 +49,7 @@ struct stress_setup {
 	enum stress_background background;
 	enum thaw_io io;
 	bool by_library, holder, late_add, big, sandbox;
+	bool held; /* no space is complete while a worker lives: a forgotten wake-up is not made good by the end of the watch */
 	unsigned shatter;
 	bool kind[STRESS_KINDS];
 };
@@ -107,6 +108,7 @@ struct stress_content_source *thaw_stress_content_new(const struct stress_setup 
 /* For one process, when its break is known. NULL: thaw_get_error(). */
 struct thaw_source *thaw_stress_content_source(struct stress_content_source *c, unsigned process);
 uint32_t thaw_stress_content_planted(const struct stress_content_source *c);
+void thaw_stress_content_release(struct stress_content_source *c); /* answers for the held pages */
 void thaw_stress_content_drain(struct stress_content_source *c); /* answers what has not been answered */
 void thaw_stress_content_free(struct stress_content_source *c);
 void thaw_stress_content_forget(void); /* the kept file */

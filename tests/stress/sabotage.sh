@@ -20,7 +20,7 @@ options()
 		echo "--processes 1 --size 1M --threads 1 --source resident --background lazy --ops remap-takeover"
 		;;
 	eagain-forgotten) echo "$small --threads 4 --source resident --ops dontneed,remap-move,read,write" ;;
-	wake-forgotten) echo "--processes 1 --threads 1 --source slow --background run --ops big-read,read" ;;
+	wake-forgotten) echo "--processes 1 --threads 4 --size 16M --source slow --background run --copiers 4 --ops read,read-order" ;;
 	enoent-not-bisected) echo "$small --threads 2 $ahead --ops protect,read,unmap,write" ;;
 	# a copy that is cut short needs two that meet; or a kernel call that was told to
 	placed-as-asked) echo "$small --threads 2 $ahead --ops read,read-order,write --inject uffd.copy:short:1/4" ;;

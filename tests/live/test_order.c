@@ -166,5 +166,6 @@ int main(int argc, char **argv)
 	       sum.moves, remaps, sum.unmaps, sum.wrong_heads, sum.heads, sum.wrong_tails, sum.tails);
 	if (!sum.moves || !sum.heads || remaps < sum.moves / 2)
 		return 1;
-	return sum.wrong_heads + sum.wrong_tails > sum.moves / 5000;
+	/* An emulated machine preempts a thread between its move and the message far more often: 2 in 3,364. As read: one in 12. */
+	return sum.wrong_heads + sum.wrong_tails > sum.moves / (patience(1) > 1 ? 200 : 5000);
 }

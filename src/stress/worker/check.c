@@ -67,7 +67,8 @@ static void name_content(const struct stress_shared *s, uint32_t from, uint32_t 
 		const struct stress_range *g = &s->ranges[i];
 		uint64_t base = g->arena == STRESS_BRK ? atomic_load(&s->brk[process]) : s->base + g->arena * s->stride;
 
-		if (g->process == process && g->arena != STRESS_BIG && g->arena != STRESS_HELD && first >= g->first && first < g->first + g->pages) {
+		if (g->process == process && g->arena != STRESS_BIG && g->arena != STRESS_HELD && first >= g->first &&
+		    first < g->first + g->pages) {
 			snprintf(buf, size, "the checkpoint's content of page %#llx of process %u",
 				 (unsigned long long)(base + (g->page + first - g->first) * STRESS_PAGE), process);
 			return;

@@ -33,7 +33,7 @@ pid=$PIPED
 
 generation=0
 cp "$TMP/0.out" "$TMP/both"
-for args in "" "--eager" "--background-delay 300" "--copiers 2" "--eager" ""; do
+for args in "" "--eager" "--background-delay 1500" "--copiers 2" "--eager" ""; do
 	generation=$((generation + 1))
 	mv "$IMAGE" "$TMP/image.$generation"
 	# shellcheck disable=SC2086

@@ -257,18 +257,31 @@ static void read_said(struct rest *r)
 	r->said = rest_read(r, "said");
 }
 
-unsigned long long rest_number(struct rest *r, const char *name, const char *key)
+static unsigned long long number_behind(struct rest *r, const char *name, const char *word, const char *key)
 {
-	char want[64], *text = rest_read(r, name), *at;
+	char want[64], *text = rest_read(r, name), *at = strstr(text, word);
 	unsigned long long v;
 
 	snprintf(want, sizeof(want), "\"%s\":", key);
-	at = strstr(text, want);
+	at = at ? strstr(at, want) : NULL;
 	if (!at)
-		LIVE_DIE("%s: there is no %s in it: %s", name, key, text);
+		LIVE_DIE("%s: there is no %s in it, or not behind \"%s\": %s", name, key, word, text);
 	v = strtoull(at + strlen(want), NULL, 10);
 	free(text);
 	return v;
+}
+
+unsigned long long rest_number(struct rest *r, const char *name, const char *key)
+{
+	return number_behind(r, name, "", key);
+}
+
+unsigned long long rest_task_number(struct rest *r, const char *name, int pid, const char *key)
+{
+	char word[32];
+
+	snprintf(word, sizeof(word), "\"pid\": %d,", pid);
+	return number_behind(r, name, word, key);
 }
 
 static char *stat_of(pid_t pid, char *line, size_t len)

@@ -101,6 +101,8 @@ unsigned long rest_ticks(pid_t pid);
 bool rest_sleeps(pid_t pid);
 /* A number of a JSON file of the directory by its first key of that name. */
 unsigned long long rest_number(struct rest *r, const char *name, const char *key);
+/* The same of one task, by the pid that the images know: tasks stand in the order in which they came. */
+unsigned long long rest_task_number(struct rest *r, const char *name, int pid, const char *key);
 void rest_end(struct rest *r); /* kills what is left, removes the directory */
 
 #endif

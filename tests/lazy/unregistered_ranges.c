@@ -35,7 +35,8 @@ static void forgotten(void)
 	rest_ended(&r, 1, "pid 78: 3276800 bytes were not placed: the restorer did not register their mappings");
 	snprintf(want, sizeof(want), "the mapping at %#llx+0x320000 was never registered", (unsigned long long)B);
 	LIVE_CHECK(strstr(r.said, want) && strstr(r.said, "pid 79: ") && !strstr(r.said, "pid 79: the mapping"));
-	LIVE_CHECK(rest_number(&r, "stats", "bytes_unregistered") == 3276800);
+	LIVE_CHECK(rest_task_number(&r, "stats", 78, "bytes_unregistered") == 3276800);
+	LIVE_CHECK(rest_task_number(&r, "stats", 79, "bytes_unregistered") == 0);
 	rest_end(&r);
 }
 

@@ -55,23 +55,26 @@ static bool can_scan(int fd, uint64_t category)
 	return !THAW_INJECT("pagemap.scan") && ioctl(fd, SCAN_IOCTL, &a) >= 0; /* the empty range */
 }
 
-/* The frame of the zero page, seen through a page of ours that was only read; 0 without CAP_SYS_ADMIN. */
+/* The frame of the zero page, seen through two pages of ours that were only read; 0 without CAP_SYS_ADMIN. A kernel that does without
+ * it gives each of them a frame, which belongs to somebody else a moment later: that one must not be taken for zero. */
 static uint64_t find_zero_pfn(long page)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	volatile char *p = mmap(NULL, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	uint64_t word = 0;
+	volatile char *p = mmap(NULL, 2 * page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t word[2] = { 0 };
 
 	if (fd >= 0 && p != MAP_FAILED) {
-		(void)*p;
-		if (pread(fd, &word, sizeof(word), (uintptr_t)p / page * sizeof(word)) != sizeof(word))
-			word = 0;
+		madvise((void *)p, 2 * page, MADV_NOHUGEPAGE);
+		(void)p[0];
+		(void)p[page];
+		if (pread(fd, word, sizeof(word), (uintptr_t)p / page * sizeof(word[0])) != sizeof(word))
+			word[0] = 0;
 	}
 	if (p != MAP_FAILED)
-		munmap((void *)p, page);
+		munmap((void *)p, 2 * page);
 	if (fd >= 0)
 		close(fd);
-	return word & WORD_PRESENT ? word & WORD_PFN : 0;
+	return word[0] & WORD_PRESENT && word[0] == word[1] ? word[0] & WORD_PFN : 0;
 }
 
 int thaw_procfs_pagemap_open(pid_t pid, struct thaw_pagemap_file **out)

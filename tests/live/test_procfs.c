@@ -174,6 +174,29 @@ static void test_pages(void)
 	close(fd);
 }
 
+/* A frame that was seen while the zero page was looked for, and that is a page of the process a moment later. */
+static void test_no_zero_page(void)
+{
+	struct thaw_pagemap_file *f;
+	char got[64], want[64];
+	char *p;
+
+	for (int i = 0; i < 200; i++) {
+		CHECK(thaw_procfs_pagemap_open(getpid(), &f) == 0);
+		thaw_procfs_pagemap_no_scan(f);
+		p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		p[0] = 1;
+		got[0] = want[0] = '\0';
+		collect(want, (uintptr_t)p, (uintptr_t)p + 4096);
+		CHECK(thaw_procfs_own_pages(f, (uintptr_t)p, (uintptr_t)p + 4096, collect, got) == 0);
+		if (strcmp(got, want))
+			fprintf(stderr, "round %d: a page of ours counts as the zero page\n", i);
+		failures += strcmp(got, want) != 0;
+		munmap(p, 4096);
+		thaw_procfs_pagemap_close(f);
+	}
+}
+
 static int count_pid(void *opaque, pid_t pid)
 {
 	(*(int *)opaque)++;
@@ -251,6 +274,7 @@ int main(void)
 	test_maps();
 	test_flags();
 	test_pages();
+	test_no_zero_page();
 	test_ids();
 	return failures ? 1 : 0;
 }

@@ -19,6 +19,13 @@ for mode in ${THAW_TEST_MODES:-single threads tree}; do
 	go "$mode, both at once"
 	end_daemon "$mode, both at once"
 
+	# an emulated machine has no time for every way of every subject
+	if [ -n "${THAW_TEST_BRIEF:-}" ] && [ "$mode" != tree ]; then
+		rm -rf img both
+		say "$mode"
+		continue
+	fi
+
 	# everything arrives before it looks
 	rm -rf work/go work/out
 	: >work/out
@@ -36,7 +43,8 @@ for mode in ${THAW_TEST_MODES:-single threads tree}; do
 		restore faults
 		go "$mode, by faults alone"
 		end_daemon "$mode, by faults alone"
-
+	fi
+	if own && [ -z "${THAW_TEST_BRIEF:-}" ]; then
 		rm -rf work/go
 		: >work/out
 		cp -a img delayed

@@ -38,20 +38,19 @@ static int await(struct client *c, int what, int ms)
 	return got ? 0 : -ETIMEDOUT;
 }
 
+/* What a send answered: 0 when it is worth another try (and n was -EAGAIN), or why not. */
+static ssize_t accepts_more(struct client *c, ssize_t n)
+{
+	return n == -EAGAIN ? await(c, THAW_NET_WRITABLE, -1) : n;
+}
+
 /* All of it. A client that does not read keeps its own thread waiting, and nothing else. */
 static int put(struct client *c, const unsigned char *buf, size_t len, bool more)
 {
 	while (len) {
 		ssize_t n = c->tls ? thaw_tls_send(c->tls, buf, len) : thaw_net_send(c->fd, buf, len, more);
 
-		if (n == -EAGAIN) {
-			int err = await(c, THAW_NET_WRITABLE, -1);
-
-			if (err)
-				return err;
-			continue;
-		}
-		if (n < 0)
+		if (n < 0 && (n = accepts_more(c, n)) < 0)
 			return (int)n;
 		buf += n;
 		len -= (size_t)n;
@@ -64,14 +63,7 @@ static int put_file(struct client *c, int file, uint64_t off, uint64_t len)
 	while (len) {
 		ssize_t n = thaw_net_send_file(c->fd, file, off, len);
 
-		if (n == -EAGAIN) {
-			int err = await(c, THAW_NET_WRITABLE, -1);
-
-			if (err)
-				return err;
-			continue;
-		}
-		if (n < 0)
+		if (n < 0 && (n = accepts_more(c, n)) < 0)
 			return (int)n;
 		off += (uint64_t)n;
 		len -= (uint64_t)n;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "image/chain.h"
+#include "source/chain_extents.h"
 #include "util/err.h"
 
 struct imagedir {
@@ -15,31 +16,14 @@ struct imagedir {
 	struct thaw_image_chain chain;
 };
 
-struct walk {
-	int (*emit)(void *opaque, const struct thaw_extent *e);
-	void *opaque;
-};
-
-static int emit_run(void *opaque, unsigned level, uint64_t addr, uint64_t pages, uint64_t off)
-{
-	const struct walk *w = opaque;
-	struct thaw_extent e = { .addr = addr, .pages = pages, .off = off, .object = level };
-
-	return w->emit(w->opaque, &e);
-}
-
 static int extents(struct thaw_source *s, int (*emit)(void *opaque, const struct thaw_extent *e), void *opaque)
 {
-	struct walk w = { emit, opaque };
-
-	return thaw_image_chain_walk(&((struct imagedir *)s)->chain, emit_run, &w);
+	return thaw_chain_extents(&((struct imagedir *)s)->chain, emit, opaque);
 }
 
 static int object_fd(struct thaw_source *s, uint32_t object)
 {
-	const struct imagedir *d = (const struct imagedir *)s;
-
-	return object < d->chain.n ? d->chain.level[object].pages_fd : -1;
+	return thaw_chain_fd(&((struct imagedir *)s)->chain, object);
 }
 
 static void describe(struct thaw_source *s, uint32_t object, uint64_t off, char *buf, size_t size)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "image/chain.h"
+#include "source/chain_extents.h"
 #include "util/err.h"
 
 struct remote {
@@ -18,31 +19,14 @@ struct remote {
 	struct thaw_image_chain chain;
 };
 
-struct walk {
-	int (*emit)(void *opaque, const struct thaw_extent *e);
-	void *opaque;
-};
-
-static int emit_run(void *opaque, unsigned level, uint64_t addr, uint64_t pages, uint64_t off)
-{
-	const struct walk *w = opaque;
-	struct thaw_extent e = { .addr = addr, .pages = pages, .off = off, .object = level };
-
-	return w->emit(w->opaque, &e);
-}
-
 static int extents(struct thaw_source *s, int (*emit)(void *opaque, const struct thaw_extent *e), void *opaque)
 {
-	struct walk w = { emit, opaque };
-
-	return thaw_image_chain_walk(&((struct remote *)s)->chain, emit_run, &w);
+	return thaw_chain_extents(&((struct remote *)s)->chain, emit, opaque);
 }
 
 static int object_fd(struct thaw_source *s, uint32_t object)
 {
-	const struct remote *r = (const struct remote *)s;
-
-	return object < r->chain.n ? r->chain.level[object].pages_fd : -1;
+	return thaw_chain_fd(&((struct remote *)s)->chain, object);
 }
 
 static int read_remote(struct thaw_source *s, uint32_t object, uint64_t off, size_t len, void *buf, struct thaw_request *req)

@@ -3,19 +3,7 @@
 # tests/cli/usage.sh - the command line: what is refused, how it is said, and that nothing else is
 . "${THAW_SRCDIR:-$(dirname "$0")/../..}/tests/support/functions.sh"
 . "$THAW_SRCDIR/tests/cli/real.inc"
-# refused WORDS COMMAND-LINE...: exit status 2, one sentence with the words, nothing on standard output
-refused()
-{
-	local words=$1 status
-	shift
-	"$THAW" "$@" >"$TMP/said.out" 2>"$TMP/said.err" </dev/null
-	status=$?
-	[ $status = 2 ] || fail "thaw $*: status $status instead of 2"
-	[ ! -s "$TMP/said.out" ] || fail "thaw $*: something on standard output"
-	[ "$(wc -l <"$TMP/said.err")" = 1 ] || fail "thaw $*: not one line: $(cat "$TMP/said.err")"
-	grep -q "^thaw: " "$TMP/said.err" || fail "thaw $*: does not begin with 'thaw: '"
-	grep -qF -e "$words" "$TMP/said.err" || fail "thaw $*: says '$(cat "$TMP/said.err")' without '$words'"
-}
+refused() { refused_by "$THAW" "$@"; }
 
 refused "no command"
 refused "unknown command 'melt'" melt

@@ -5,19 +5,7 @@
 export HOME=$TMP
 unset CRIU_CONFIG_FILE
 mkdir img
-python3 - <<'END' || skip "python3 is not installed"
-import struct
-def rec(b): return struct.pack("<I", len(b)) + b
-open("img/inventory.img", "wb").write(struct.pack("<I", 0x58313116) + rec(b"\x08\x02\x10\x01"))
-open("img/pstree.img", "wb").write(struct.pack("<II", 0x54564319, 0x50273030) + rec(b"\x08\x07\x10\x00\x18\x07\x20\x07\x28\x07"))
-END
-chmod 600 img/*
-cat >say.py <<'END'
-import socket, sys
-s = socket.socket(socket.AF_UNIX)
-s.connect(sys.argv[1])
-s.sendall(b"\xf9\xff\xff\xff" + b"\x46\x54\x53\x52")
-END
+. "$THAW_SRCDIR/tests/lazy/zombie.inc"
 
 # ---- one zero byte, when it listens; then the descriptor is closed
 mkfifo status

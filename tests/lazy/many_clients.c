@@ -21,67 +21,25 @@
 
 static struct scratch parent;
 
-/* inventory, a process tree of two of which one is a zombie, pages in two entries, and some in the parent */
-static void put_index(struct rig *r)
-{
-	static struct bytes b;
-
-	bytes_magic(&b, THAW_IMAGE_INVENTORY_MAGIC);
-	bytes_u32(&b, 4);
-	bytes_field(&b, 1, 2);
-	bytes_field(&b, 2, 1);
-	scratch_put(&r->dir, "inventory.img", b.at, b.len);
-	bytes_magic(&b, THAW_IMAGE_PSTREE_MAGIC);
-	for (unsigned i = 0; i < 2; i++) {
-		static struct bytes one;
-
-		one.len = 0;
-		bytes_field(&one, 1, RIG_PID + i);
-		bytes_field(&one, 2, 0);
-		bytes_field(&one, 3, RIG_PID);
-		bytes_field(&one, 4, RIG_PID);
-		bytes_field(&one, 5, RIG_PID + i);
-		bytes_u32(&b, (uint32_t)one.len);
-		memcpy(b.at + b.len, one.at, one.len);
-		b.len += one.len;
-	}
-	scratch_put(&r->dir, "pstree.img", b.at, b.len);
-}
-
-static void put_pages(struct scratch *dir, uint64_t addr, uint64_t pages)
-{
-	unsigned char page[LIVE_PAGE];
-	int fd;
-
-	scratch_size(dir, "pages-1.img", 0);
-	fd = openat(dir->fd, "pages-1.img", O_WRONLY | O_CLOEXEC);
-	for (uint64_t i = 0; i < pages; i++) {
-		live_fill(page, RIG_SEED, addr + i * LIVE_PAGE, 0);
-		if (write(fd, page, LIVE_PAGE) != LIVE_PAGE)
-			LIVE_DIE("write");
-	}
-	close(fd);
-}
-
 static void put_images(struct rig *r)
 {
 	static struct bytes b;
 	char name[64];
 
 	snprintf(name, sizeof(name), "pagemap-%d.img", RIG_PID);
-	put_index(r);
+	rig_index(r, 2);
 	bytes_magic(&b, THAW_IMAGE_PAGEMAP_MAGIC);
 	bytes_head(&b, 1);
 	bytes_entry(&b, LIVE_BASE, RIG_ENTRY, 6, r->wide);
 	bytes_entry(&b, LIVE_BASE + RIG_ENTRY * LIVE_PAGE, PAGES - RIG_ENTRY, 6, r->wide);
 	bytes_entry(&b, PARENT_AT, PARENT, 1, r->wide);
 	scratch_put(&r->dir, name, b.at, b.len);
-	put_pages(&r->dir, LIVE_BASE, PAGES);
+	rig_pages_file(&r->dir, LIVE_BASE, PAGES);
 	bytes_magic(&b, THAW_IMAGE_PAGEMAP_MAGIC);
 	bytes_head(&b, 1);
 	bytes_entry(&b, PARENT_AT, PARENT, 4, r->wide);
 	scratch_put(&parent, name, b.at, b.len);
-	put_pages(&parent, PARENT_AT, PARENT);
+	rig_pages_file(&parent, PARENT_AT, PARENT);
 	unlinkat(r->dir.fd, "parent", 0);
 	if (symlinkat(parent.path, r->dir.fd, "parent"))
 		LIVE_DIE("symlink");

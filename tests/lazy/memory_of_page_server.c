@@ -19,19 +19,7 @@ static void put_images(struct rig *r)
 	static struct bytes b;
 	char name[64];
 
-	bytes_magic(&b, THAW_IMAGE_INVENTORY_MAGIC);
-	bytes_u32(&b, 4);
-	bytes_field(&b, 1, 2);
-	bytes_field(&b, 2, 1);
-	scratch_put(&r->dir, "inventory.img", b.at, b.len);
-	bytes_magic(&b, THAW_IMAGE_PSTREE_MAGIC);
-	bytes_u32(&b, 12);
-	bytes_field(&b, 1, RIG_PID);
-	bytes_field(&b, 2, 0);
-	bytes_field(&b, 3, RIG_PID);
-	bytes_field(&b, 4, 1);
-	bytes_field(&b, 5, 1);
-	scratch_put(&r->dir, "pstree.img", b.at, b.len);
+	rig_index(r, 1);
 	bytes_magic(&b, THAW_IMAGE_PAGEMAP_MAGIC);
 	bytes_head(&b, 1);
 	for (uint64_t at = 0; at < PAGES; at += 256)

@@ -3,6 +3,7 @@
 #include "config.h"
 #include "lazy/remote_rig.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -62,6 +63,45 @@ void rig_images(struct rig *r)
 			    r->wide);
 	snprintf(name, sizeof(name), "pagemap-%d.img", RIG_PID);
 	scratch_put(&r->dir, name, b.at, b.len);
+}
+
+void rig_index(struct rig *r, unsigned tasks)
+{
+	static struct bytes b, one;
+
+	bytes_magic(&b, THAW_IMAGE_INVENTORY_MAGIC);
+	bytes_u32(&b, 4);
+	bytes_field(&b, 1, 2);
+	bytes_field(&b, 2, 1);
+	scratch_put(&r->dir, "inventory.img", b.at, b.len);
+	bytes_magic(&b, THAW_IMAGE_PSTREE_MAGIC);
+	for (unsigned i = 0; i < tasks; i++) {
+		one.len = 0;
+		bytes_field(&one, 1, RIG_PID + i);
+		bytes_field(&one, 2, 0);
+		bytes_field(&one, 3, RIG_PID);
+		bytes_field(&one, 4, RIG_PID);
+		bytes_field(&one, 5, RIG_PID + i);
+		bytes_u32(&b, (uint32_t)one.len);
+		memcpy(b.at + b.len, one.at, one.len);
+		b.len += one.len;
+	}
+	scratch_put(&r->dir, "pstree.img", b.at, b.len);
+}
+
+void rig_pages_file(struct scratch *dir, uint64_t addr, uint64_t pages)
+{
+	unsigned char page[LIVE_PAGE];
+	int fd;
+
+	scratch_size(dir, "pages-1.img", 0);
+	fd = openat(dir->fd, "pages-1.img", O_WRONLY | O_CLOEXEC);
+	for (uint64_t i = 0; i < pages; i++) {
+		live_fill(page, RIG_SEED, addr + i * LIVE_PAGE, 0);
+		if (write(fd, page, LIVE_PAGE) != LIVE_PAGE)
+			LIVE_DIE("write");
+	}
+	close(fd);
 }
 
 struct fake_options rig_fake(const struct rig *r)

@@ -35,6 +35,9 @@ extern char rig_line[512]; /* the last error line */
 
 void rig_begin(struct rig *r, uint64_t pages, bool wide);
 void rig_images(struct rig *r);                               /* writes them */
+void rig_index(struct rig *r, unsigned tasks);                /* what a page server looks at first: inventory and process tree;
+								 a second task has no pages */
+void rig_pages_file(struct scratch *dir, uint64_t addr, uint64_t pages); /* pages-1.img with the content of [addr, ...) */
 struct fake_options rig_fake(const struct rig *r);            /* a server that has its pages */
 void rig_open(struct rig *r, int port);                       /* the connection and the source */
 void rig_worker(struct rig *r, live_fn *fn, void *arg);       /* the process; before threads are made */

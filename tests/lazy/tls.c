@@ -152,33 +152,10 @@ static void test_files(void)
 /* ---- thaw page-server -------------------------------------------------------------------------------------- */
 static void put_checkpoint(struct rig *r)
 {
-	static struct bytes b;
-	unsigned char page[LIVE_PAGE];
-	int fd;
-
 	r->flags = 6;
 	rig_images(r);
-	bytes_magic(&b, THAW_IMAGE_INVENTORY_MAGIC);
-	bytes_u32(&b, 4);
-	bytes_field(&b, 1, 2);
-	bytes_field(&b, 2, 1);
-	scratch_put(&r->dir, "inventory.img", b.at, b.len);
-	bytes_magic(&b, THAW_IMAGE_PSTREE_MAGIC);
-	bytes_u32(&b, 12);
-	bytes_field(&b, 1, RIG_PID);
-	bytes_field(&b, 2, 0);
-	bytes_field(&b, 3, RIG_PID);
-	bytes_field(&b, 4, 1);
-	bytes_field(&b, 5, 1);
-	scratch_put(&r->dir, "pstree.img", b.at, b.len);
-	scratch_size(&r->dir, "pages-1.img", 0);
-	fd = openat(r->dir.fd, "pages-1.img", O_WRONLY | O_CLOEXEC);
-	for (uint64_t i = 0; i < r->pages; i++) {
-		live_fill(page, RIG_SEED, r->range.address + i * LIVE_PAGE, 0);
-		if (write(fd, page, LIVE_PAGE) != LIVE_PAGE)
-			LIVE_DIE("write");
-	}
-	close(fd);
+	rig_index(r, 1);
+	rig_pages_file(&r->dir, r->range.address, r->pages);
 }
 
 static void test_refused(struct page_server *s, const char *dir_ca, const char *who, const char *why)

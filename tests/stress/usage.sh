@@ -3,19 +3,7 @@
 # tests/stress/usage.sh - the command line of thaw-stress: what is refused and how, and that help, page and completion agree
 . "${THAW_SRCDIR:-$(dirname "$0")/../..}/tests/stress/stress.inc"
 
-# refused WORDS OPTION...: exit status 2, one sentence with the words, nothing on standard output
-refused()
-{
-	local words=$1 status
-	shift
-	"$STRESS" "$@" >"$TMP/said.out" 2>"$TMP/said.err" </dev/null
-	status=$?
-	[ $status = 2 ] || fail "thaw-stress $*: status $status instead of 2"
-	[ ! -s "$TMP/said.out" ] || fail "thaw-stress $*: something on standard output"
-	[ "$(wc -l <"$TMP/said.err")" = 1 ] || fail "thaw-stress $*: not one line: $(cat "$TMP/said.err")"
-	grep -q "^thaw-stress: " "$TMP/said.err" || fail "thaw-stress $*: does not begin with its name"
-	grep -qF -e "$words" "$TMP/said.err" || fail "thaw-stress $*: says '$(cat "$TMP/said.err")' without '$words'"
-}
+refused() { refused_by "$STRESS" "$@"; }
 
 refused "unknown option '-x'" -x
 refused "unknown or ambiguous option '--nothing'" --nothing

@@ -178,6 +178,20 @@ cleanup_()
 	exit "$status"
 }
 
+# refused_by PROGRAM WORDS OPTION...: exit status 2, one sentence with its name and the words, nothing on standard output
+refused_by()
+{
+	local program=$1 name=${1##*/} words=$2 status
+	shift 2
+	"$program" "$@" >"$TMP/said.out" 2>"$TMP/said.err" </dev/null
+	status=$?
+	[ $status = 2 ] || fail "$name $*: status $status instead of 2"
+	[ ! -s "$TMP/said.out" ] || fail "$name $*: something on standard output"
+	[ "$(wc -l <"$TMP/said.err")" = 1 ] || fail "$name $*: not one line: $(cat "$TMP/said.err")"
+	grep -q "^$name: " "$TMP/said.err" || fail "$name $*: does not begin with its name"
+	grep -qF -e "$words" "$TMP/said.err" || fail "$name $*: says '$(cat "$TMP/said.err")' without '$words'"
+}
+
 trap cleanup_ EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM

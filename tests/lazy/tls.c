@@ -11,7 +11,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "image/image.h"
 
 #define PAGES 300
 

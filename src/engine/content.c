@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* engine/content.c - the files of a source: mapped once, seen through windows, read without waiting where possible */
+/* engine/content.c - the files of a source, and what is in memory of them read without waiting */
 #include "config.h"
 #include "engine/content.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
@@ -17,8 +17,6 @@
 #include "util/inject.h"
 #include "util/sabotage.h"
 
-#define WINDOW_BYTES (2UL << 20)
-#define WINDOW_PAGES (WINDOW_BYTES >> THAW_PAGE_SHIFT)
 #define MAX_OBJECTS 65536
 
 struct numbers {
@@ -59,7 +57,6 @@ static int open_object(struct thaw_object *o, struct thaw_source *src)
 	char byte;
 	struct iovec iov = { &byte, 1 };
 
-	o->map = NULL;
 	o->fd = src->ops->object_fd ? src->ops->object_fd(src, o->number) : -1;
 	if (o->fd < 0)
 		return 0;
@@ -68,14 +65,10 @@ static int open_object(struct thaw_object *o, struct thaw_source *src)
 	o->size = st.st_size;
 	o->resident = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
 	o->nowait = !o->resident && (preadv2(o->fd, &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN);
-	if (o->size) {
-		o->map = THAW_INJECT("content.map") ? MAP_FAILED :
-			 mmap(NULL, o->size, PROT_READ, MAP_SHARED | MAP_NORESERVE, o->fd, 0);
-		if (o->map == MAP_FAILED)
-			o->map = NULL; /* it is read instead, at the price of one more copy */
-		else
-			madvise(o->map, o->size, MADV_RANDOM); /* no read-ahead behind a window's end: advice only */
-	}
+	/* What is read is said here, and how much of it at once. The kernel's read-ahead, megabytes behind each read, would only stand
+	 * in the disk's queue in front of a page that somebody waits for. Advice. */
+	if (!o->resident)
+		(void)posix_fadvise(o->fd, 0, 0, POSIX_FADV_RANDOM);
 	return 0;
 }
 
@@ -122,9 +115,6 @@ void thaw_content_put(struct thaw_content *c)
 {
 	if (!c || __atomic_sub_fetch(&c->refs, 1, __ATOMIC_ACQ_REL))
 		return;
-	for (unsigned i = 0; i < c->n_objects; i++)
-		if (c->objects[i].map)
-			munmap(c->objects[i].map, c->objects[i].size);
 	thaw_source_put(c->source);
 	free(c);
 }
@@ -185,43 +175,21 @@ int thaw_object_read(const struct thaw_object *o, uint64_t off, size_t len, void
 }
 
 bool thaw_window_move(struct thaw_window *w, const struct thaw_content *c, const struct thaw_object *o, uint64_t off,
-		      uint64_t least)
+		      uint64_t least, unsigned char *buf)
 {
-	unsigned char in[WINDOW_PAGES];
-	uint64_t len, pages = 0;
+	struct iovec iov = { buf, THAW_INJECT_SHORT("content.ahead", THAW_WINDOW_BYTES, 1) };
+	uint64_t got;
+	ssize_t n;
 
-	thaw_window_drop(w);
-	if (!o->map || off + least > o->size)
-		return false;
-	len = o->size - off;
-	if (len > WINDOW_BYTES)
-		len = WINDOW_BYTES;
-	len &= ~(THAW_PAGE_SIZE - 1);
-	if (len < least)
-		return false;
-	if (o->resident) {
-		pages = len >> THAW_PAGE_SHIFT;
-	} else {
-		if (THAW_INJECT("content.mincore") || mincore(o->map + off, len, in))
-			return false;
-		while (pages < len >> THAW_PAGE_SHIFT && (in[pages] & 1))
-			pages++;
-	}
-	len = pages << THAW_PAGE_SHIFT;
-	if (len < least)
-		return false;
-	/* Also where mincore() says "resident" of everything (a file that is neither ours nor writable): this waits
-	 * for the disk then, here and not in S. A page that cannot be read makes it fail. */
-	if (THAW_INJECT("content.populate") || madvise(o->map + off, len, MADV_POPULATE_READ))
-		return false;
-	*w = (struct thaw_window){ c, o->number, off, off + len, o->map + off };
-	return true;
-}
-
-void thaw_window_drop(struct thaw_window *w)
-{
-	/* Gives back the page table and the resident size, not the page cache. */
-	if (w->content)
-		madvise((void *)w->data, w->end - w->start, MADV_DONTNEED);
 	w->content = NULL;
+	if (!o->resident && !o->nowait)
+		return false;
+	do
+		n = THAW_INJECT_ERRNO("content.ahead") ? -1 : preadv2(o->fd, &iov, 1, (off_t)off, o->resident ? 0 : RWF_NOWAIT);
+	while (n < 0 && errno == EINTR);
+	got = n < 0 ? 0 : (uint64_t)n & ~(THAW_PAGE_SIZE - 1);
+	if (got < least) /* the rest is on the disk, or cannot be read: the read that waits will tell */
+		return false;
+	*w = (struct thaw_window){ c, o->number, off, off + got, buf };
+	return true;
 }

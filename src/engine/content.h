@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* engine/content.h - a source made ready for the engine: its files mapped, and what may be had without waiting.
+/* engine/content.h - a source made ready for the engine: its files, and what may be had of them without waiting.
  *
- * Content is fetched before S and lies in memory then: in a thread's own buffer, or in a populated window of the file's
- * mapping. A window's pages are in the page cache and in our page table when it is made; the kernel may take one away under
- * memory pressure all the same. COPY then waits for the disk inside S, which costs an X some milliseconds and no
- * correctness: no event is consumed while S lasts. (Locking the window would cost twice the population on tmpfs.)
+ * Content is fetched before S and lies in memory of ours then: in a thread's own buffer, or in one of the pool. Files are read
+ * and not mapped: the mapping of an image saves a copy, and costs as much for finding, entering and flushing its pages
+ * (and more than the copying of them where a hypervisor keeps shadow page tables); its pages may be gone again in S.
  *
  * Rule      nothing here is called within S, but thaw_window_peek()
  * Threads   content: immutable after creation, counted; a window: owned by its thread
@@ -19,7 +18,6 @@ struct thaw_object {
 	uint32_t number; /* the source's */
 	int fd;          /* borrowed from the source; -1: content comes from read() */
 	uint64_t size;
-	unsigned char *map; /* all of the file, shared, read-only; NULL: it cannot be mapped */
 	bool resident;      /* a memory file: never on a disk */
 	bool nowait;        /* RWF_NOWAIT works */
 };
@@ -59,9 +57,10 @@ static inline const void *thaw_window_peek(const struct thaw_window *w, const st
 	return w->data + (off - w->start);
 }
 
-/* Moves the window to the content in memory from off on, at least `least` bytes, up to a few MiB. False: not there. */
+/* Fills buf, of THAW_WINDOW_BYTES, with the content in memory from off on, at least `least` bytes of it. False: not there. */
 bool thaw_window_move(struct thaw_window *w, const struct thaw_content *c, const struct thaw_object *o, uint64_t off,
-		      uint64_t least);
-void thaw_window_drop(struct thaw_window *w);
+		      uint64_t least, unsigned char *buf);
+/* Stays in the second cache of a processor while it is copied, piece by piece. */
+#define THAW_WINDOW_BYTES (256UL << 10)
 
 #endif

@@ -62,7 +62,7 @@ static uint64_t elsewhere(struct thaw_worker *w, struct thaw_mm *mm, uint64_t to
 		return bad;
 	if (e.addr + (e.pages << THAW_PAGE_SHIFT) > limit)
 		e.pages = (limit - e.addr) >> THAW_PAGE_SHIFT;
-	if (o && o->fd >= 0 && thaw_window_move(&w->window, mm->content, o, e.off, e.pages << THAW_PAGE_SHIFT))
+	if (o && o->fd >= 0 && thaw_window_move(&w->window, mm->content, o, e.off, e.pages << THAW_PAGE_SHIFT, w->ahead))
 		return e.addr;
 	if (limit == UINT64_MAX)
 		lengthen(w, mm, to, &e);
@@ -100,8 +100,8 @@ static void run_span(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, u
 		case THAW_STEP_NO_MEMORY:
 			thaw_fill_back_off(mm, seq, &tries);
 			break;
-		case THAW_STEP_BROKEN: /* the window: its file was cut short, or the disk failed. The read will say */
-			thaw_window_drop(&w->window);
+		case THAW_STEP_BROKEN: /* the kernel cannot read our buffer: what comes out of a read will tell */
+			w->window.content = NULL;
 			from = read_ahead(w, mm, s.e);
 			break;
 		case THAW_STEP_NOTHING:
@@ -141,19 +141,14 @@ void thaw_copier_run(struct thaw_worker *w)
 			thaw_plan_done(w, mm);
 			if (atomic_load(&mm->dead) && thaw_mm_is_live(mm))
 				thaw_mm_kick(mm);
-			/* The window is one on the space's content, which lives until the last space that shares it is freed. */
-			if (!thaw_mm_is_live(mm))
-				thaw_window_drop(&w->window);
+			w->window.content = NULL; /* the space's content may be freed, and another be made at its address */
 			thaw_mm_put(mm);
 			continue;
 		}
-		/* A mapping kept while there is nothing to do would only count as our memory. */
-		thaw_window_drop(&w->window);
 		/* Counted before the kernel compares: who changes `work` looks at the count behind. */
 		atomic_fetch_add(&m->idlers, 1);
 		if (!atomic_load(&m->stopping))
 			thaw_futex_wait(&m->work, seen, wait);
 		atomic_fetch_sub(&m->idlers, 1);
 	}
-	thaw_window_drop(&w->window);
 }

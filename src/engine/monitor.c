@@ -75,6 +75,7 @@ void thaw_monitor_event(struct thaw *m, const struct thaw_event_info *info)
 static int make_workers(struct thaw *m)
 {
 	unsigned n = m->set.readers + m->set.copiers + 1, with_buffer = n;
+	unsigned char *ahead;
 	size_t size;
 	int err = thaw_fetch_new(&m->fetch, m);
 
@@ -87,16 +88,21 @@ static int make_workers(struct thaw *m)
 		return thaw_err_set(-ENOMEM, "no memory for %u threads", n);
 	memset(m->workers, 0, size);
 	m->n_workers = n;
-	m->staging_bytes = with_buffer * THAW_MAX_CHUNK;
+	m->staging_bytes = with_buffer * THAW_MAX_CHUNK + m->set.copiers * THAW_WINDOW_BYTES;
 	err = thaw_staging_new(&m->staging, m->staging_bytes, &m->set.log);
 	if (err)
 		return err;
+	ahead = m->staging + with_buffer * THAW_MAX_CHUNK;
 	for (unsigned i = 0; i < n; i++) {
 		m->workers[i].m = m;
 		m->workers[i].number = i;
 		m->workers[i].role = thaw_threads_role(m, i);
 		if (i < with_buffer)
 			m->workers[i].buf = m->staging + i * THAW_MAX_CHUNK;
+		if (m->workers[i].role == THAW_ROLE_COPIER) {
+			m->workers[i].ahead = ahead;
+			ahead += THAW_WINDOW_BYTES;
+		}
 	}
 	return 0;
 }

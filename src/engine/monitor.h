@@ -56,6 +56,7 @@ struct thaw_worker {
 	pthread_t thread;
 	bool running;         /* the starter's */
 	unsigned char *buf;   /* THAW_MAX_CHUNK of staging of its own */
+	unsigned char *ahead; /* copiers: THAW_WINDOW_BYTES, for */
 	struct thaw_window window;
 	_Atomic uint32_t rounds; /* readers: times it had nothing left of what epoll gave it; see thaw_monitor_reclaim() */
 	struct uffd_msg msgs[THAW_BATCH];

@@ -48,9 +48,7 @@
 	X("epoll.wait", "epoll_pwait2(): EINTR") \
 	X("eventfd.make", "eventfd()") \
 	X("content.stat", "fstat() of a content file") \
-	X("content.map", "mmap() of a content file") \
-	X("content.mincore", "mincore() of a window") \
-	X("content.populate", "MADV_POPULATE_READ of a window") \
+	X("content.ahead", "preadv2() of a copier's window; short: some bytes") \
 	X("content.read", "preadv2() of content: EAGAIN, EINTR, EIO; short: some bytes") \
 	X("ring.setup", "the probe for io_uring") \
 	X("ring.make", "the ring itself") \

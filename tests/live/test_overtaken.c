@@ -47,6 +47,7 @@ int main(void)
 	struct thaw_range r = { LIVE_BASE, PAGES * LIVE_PAGE, THAW_KIND_ANON, PROT_READ | PROT_WRITE, 0 };
 	struct thaw_memfile_range at;
 	struct thaw *m = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_RUN);
+	static unsigned char content[PAGES * LIVE_PAGE];
 	struct thaw_worker *w = calloc(1, sizeof(*w) + 64);
 	struct thaw_mm *mm, *born[THAW_BATCH];
 	enum thaw_mm_state ended;
@@ -67,7 +68,8 @@ int main(void)
 	mm = m->spaces;
 	w->m = m;
 	LIVE_CHECK(!thaw_gate_init(&m->gate, 1));
-	win = (struct thaw_window){ mm->content, 0, 0, PAGES * LIVE_PAGE, mm->content->objects[0].map };
+	LIVE_CHECK(pread(fd, content, sizeof(content), 0) == sizeof(content));
+	win = (struct thaw_window){ mm->content, 0, 0, sizeof(content), content };
 	live_go(&l);
 	wait_for_event(l.uffd);
 

@@ -6,12 +6,16 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "engine/bad.h"
 #include "engine/plan.h"
 #include "engine/staging.h"
+#include "kern/sys.h"
 #include "util/err.h"
 #include "util/sabotage.h"
 
 #define POOL_THREADS 4
+#define AHEAD_BESIDE_FAULTS 4 /* reads of the background under way while somebody waits, or did a moment ago */
+#define BESIDE_NS 10000000ULL
 #define container(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 
 static void push(struct thaw_read_list *l, struct thaw_read *r)
@@ -101,8 +105,10 @@ static struct thaw_read *take(struct thaw_fetch *f, bool demand)
 	THAW_SCOPED_LOCK(&f->lock);
 
 	r = thaw_fetch_pop(demand ? &f->free_demand : &f->free_ahead);
-	if (r)
+	if (r) {
 		r->busy = true;
+		atomic_fetch_add(demand ? &f->n_demand : &f->n_ahead, 1);
+	}
 	return r;
 }
 
@@ -116,6 +122,7 @@ void thaw_fetch_give_back(struct thaw_read *r)
 		mm = r->mm;
 		r->mm = NULL;
 		r->busy = false;
+		atomic_fetch_sub(r->demand ? &f->n_demand : &f->n_ahead, 1);
 		push(r->demand ? &f->free_demand : &f->free_ahead, r);
 	}
 	thaw_mm_put(mm);
@@ -181,7 +188,8 @@ static int ask_callback(struct thaw_worker *w, struct thaw_read *r)
 	int ret;
 
 	r->request.done = request_done;
-	r->request.urgent = demand;
+	r->request.urgent = demand && r->fault.t0;
+	r->request.soon = demand;
 	{
 		THAW_SCOPED_LOCK(&f->lock);
 		f->abroad++;
@@ -220,50 +228,34 @@ int thaw_fetch_submit(struct thaw_worker *w, struct thaw_read *r)
 	return 0;
 }
 
-static bool is_under_way(struct thaw_fetch *f, const struct thaw_mm *mm, uint64_t addr)
+/* For a sleeper what comes beside another page, in its own time, does not count. */
+static bool is_under_way(struct thaw_fetch *f, const struct thaw_mm *mm, uint64_t addr, bool sleeper)
 {
 	THAW_SCOPED_LOCK(&f->lock);
 
 	for (unsigned i = 0; i < THAW_DEMAND_READS; i++) {
 		const struct thaw_read *r = &f->reads[i];
 
-		if (r->busy && r->mm == mm && addr - r->e.addr < r->e.pages << THAW_PAGE_SHIFT)
+		if (r->busy && r->mm == mm && (r->fault.t0 || !sleeper) && addr - r->e.addr < r->e.pages << THAW_PAGE_SHIFT)
 			return true;
 	}
 	return false;
 }
 
-int thaw_fetch_fault(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_fault *fault, const struct thaw_extent *e)
+/* What the background has under way stands in the disk's queue, in front of the page somebody will wait for next. */
+static bool is_enough(const struct thaw_fetch *f, const struct thaw_mm *mm, const struct thaw_extent *e)
 {
-	struct thaw_fetch *f = w->m->fetch;
-	uint64_t start = fault->addr & ~((THAW_DEMAND_PAGES << THAW_PAGE_SHIFT) - 1), back;
-	struct thaw_extent run;
-	struct thaw_read *r;
+	const struct thaw_object *o = thaw_content_object(mm->content, e->object);
+	uint64_t last = atomic_load_explicit(&mm->last_fault_ns, memory_order_relaxed);
 
-	if (is_under_way(f, mm, fault->addr))
-		return 0;
-	r = take(f, true);
-	if (!r)
-		return -EBUSY;
-	/* What lies beside it in the same run costs a disk nothing more. */
-	back = (fault->addr - start) >> THAW_PAGE_SHIFT;
-	if (!w->m->set.around || !thaw_pagemap_lookup(mm->pm, start, THAW_DEMAND_PAGES, &run) || run.pages <= back ||
-	    run.object != e->object || run.off + (back << THAW_PAGE_SHIFT) != e->off) {
-		run = *e;
-		run.pages = 1;
-	}
-	{
-		THAW_SCOPED_LOCK(&f->lock);
-		r->mm = thaw_mm_get(mm);
-		r->e = run;
-	}
-	r->fault = *fault;
-	return thaw_fetch_submit(w, r);
+	if (!o || o->fd < 0 || atomic_load_explicit(&f->n_ahead, memory_order_relaxed) < AHEAD_BESIDE_FAULTS)
+		return false;
+	return atomic_load_explicit(&f->n_demand, memory_order_relaxed) || (last && thaw_sys_now_ns() < last + BESIDE_NS);
 }
 
 int thaw_fetch_ahead(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_extent *e)
 {
-	struct thaw_read *r = take(w->m->fetch, false);
+	struct thaw_read *r = is_enough(w->m->fetch, mm, e) ? NULL : take(w->m->fetch, false);
 
 	if (!r)
 		return -EBUSY;
@@ -274,6 +266,72 @@ int thaw_fetch_ahead(struct thaw_worker *w, struct thaw_mm *mm, const struct tha
 		r->e = *e;
 	}
 	return thaw_fetch_submit(w, r);
+}
+
+/* A disk brings what lies beside the page in the same run for nothing more. */
+static bool is_beside(struct thaw_mm *mm, uint64_t start, uint64_t addr, const struct thaw_extent *e, struct thaw_extent *run)
+{
+	uint64_t back = (addr - start) >> THAW_PAGE_SHIFT;
+
+	return thaw_pagemap_lookup(mm->pm, start, THAW_DEMAND_PAGES, run) && run->pages > back && run->object == e->object &&
+	       run->off + (back << THAW_PAGE_SHIFT) == e->off;
+}
+
+/* A demand read for this run. */
+static int ask(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_read *r, const struct thaw_extent *e, const struct thaw_fault *fault)
+{
+	{
+		THAW_SCOPED_LOCK(&w->m->fetch->lock);
+		r->mm = thaw_mm_get(mm);
+		r->e = *e;
+		r->fault = *fault;
+	}
+	return thaw_fetch_submit(w, r);
+}
+
+/* A network does not: it is asked for the page alone, and for what lies beside it in a read of its own, for which nobody waits. */
+static void read_beside(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, uint64_t to)
+{
+	struct thaw_fetch *f = w->m->fetch;
+	struct thaw_extent e;
+	struct thaw_read *r;
+
+	if (from >= to || atomic_load_explicit(&f->n_demand, memory_order_relaxed) >= THAW_DEMAND_READS / 2 ||
+	    !thaw_pagemap_next_absent(mm->pm, from, (to - from) >> THAW_PAGE_SHIFT, &e) || e.addr >= to ||
+	    thaw_bad_skip(mm, e.addr) || is_under_way(f, mm, e.addr, false))
+		return;
+	if (e.pages > (to - e.addr) >> THAW_PAGE_SHIFT)
+		e.pages = (to - e.addr) >> THAW_PAGE_SHIFT;
+	r = take(f, true);
+	if (r)
+		(void)ask(w, mm, r, &e, &(struct thaw_fault){ .addr = e.addr });
+}
+
+int thaw_fetch_fault(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_fault *fault, const struct thaw_extent *e)
+{
+	uint64_t start = fault->addr & ~((THAW_DEMAND_PAGES << THAW_PAGE_SHIFT) - 1), next = fault->addr + THAW_PAGE_SIZE;
+	const struct thaw_object *o = thaw_content_object(mm->content, e->object);
+	bool far = (!o || o->fd < 0) && mm->content->source->ops->far, around = w->m->set.around;
+	struct thaw_fetch *f = w->m->fetch;
+	struct thaw_extent run;
+	struct thaw_read *r;
+	int ret;
+
+	if (is_under_way(f, mm, fault->addr, true))
+		return 0;
+	r = take(f, true);
+	if (!r)
+		return -EBUSY;
+	if (far || !around || !is_beside(mm, start, fault->addr, e, &run)) {
+		run = *e;
+		run.pages = 1;
+	}
+	ret = ask(w, mm, r, &run, fault);
+	if (!ret && far && around) {
+		read_beside(w, mm, next, start + (THAW_DEMAND_PAGES << THAW_PAGE_SHIFT));
+		read_beside(w, mm, start, fault->addr);
+	}
+	return ret;
 }
 
 void thaw_fetch_run(struct thaw_fetch *f, struct thaw_worker *w)

@@ -23,7 +23,7 @@ struct thaw_read {
 	struct thaw_fetch *f;
 	struct thaw_mm *mm;          /* a reference while in use. Demand: changed under f->lock */
 	struct thaw_extent e;        /* demand: changed under f->lock */
-	struct thaw_fault fault;     /* demand only */
+	struct thaw_fault fault;     /* demand only. t0 0: nobody sleeps there, it was read beside another's page */
 	bool demand, busy;           /* busy: f->lock */
 	int error;
 	unsigned char *buf;
@@ -42,6 +42,7 @@ struct thaw_fetch {
 	struct thaw_lock lock;   /* THAW_RANK_IO */
 	struct thaw_read reads[THAW_DEMAND_READS + THAW_AHEAD_READS];
 	struct thaw_read_list free_demand, free_ahead, ready, landed; /* lock */
+	_Atomic unsigned n_demand, n_ahead; /* busy ones; changed under lock, read without: a hint */
 	unsigned abroad;         /* lock: with the application's callback */
 	bool closed;             /* lock: the last one from abroad frees */
 	_Atomic unsigned n_ready;

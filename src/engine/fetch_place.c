@@ -25,9 +25,9 @@ static enum thaw_step_kind place_fault(struct thaw_worker *w, struct thaw_read *
 	for (;;) {
 		uint32_t seq = thaw_gate_seq(&r->mm->gate);
 		struct thaw_step s = thaw_fill_step(w, r->mm, owner, addr, addr + THAW_PAGE_SIZE, 1, win,
-						    THAW_COUNT_PAGES_FAULT);
+						    r->fault.t0 ? THAW_COUNT_PAGES_FAULT : THAW_COUNT_PAGES_AROUND);
 
-		if (s.kind == THAW_STEP_PLACED)
+		if (s.kind == THAW_STEP_PLACED && r->fault.t0)
 			thaw_histogram_record(&r->mm->counters.latency, thaw_sys_now_ns() - r->fault.t0);
 		if ((s.kind != THAW_STEP_CHANGING && s.kind != THAW_STEP_NO_MEMORY) || owner || tries > 100 ||
 		    atomic_load(&w->m->stopping))
@@ -73,6 +73,10 @@ int thaw_fetch_place_demand(struct thaw_worker *w, struct thaw_read *r, bool own
 /* A run that cannot be read may hold a page that can: the fault's own is asked for alone. */
 int thaw_fetch_fail_demand(struct thaw_worker *w, struct thaw_read *r, bool owner, int error)
 {
+	if (!r->fault.t0) { /* nobody waits for it: the background, or who comes to need a page of it, finds out */
+		end_demand(w, r, owner, false);
+		return 0;
+	}
 	if (r->e.pages > 1) {
 		struct thaw_mm *mm = r->mm;
 		struct thaw_extent all = r->e;

@@ -25,6 +25,17 @@ static void append(struct thaw_wants *l, struct thaw_want *w)
 	l->last = w;
 }
 
+static void prepend(struct thaw_wants *l, struct thaw_want *w)
+{
+	w->prev = NULL;
+	w->next = l->first;
+	if (l->first)
+		l->first->prev = w;
+	else
+		l->last = w;
+	l->first = w;
+}
+
 static void take_out(struct thaw_wants *l, struct thaw_want *w)
 {
 	if (w->prev)
@@ -103,7 +114,7 @@ void thaw_gets_add(struct thaw_gets *g, struct thaw_want *w)
 	}
 	if (w->asked)
 		g->n_shared++;
-	append(list_of(g, w), w);
+	(w->soon ? prepend : append)(list_of(g, w), w);
 	g->n_wants++;
 }
 

@@ -29,7 +29,7 @@
 struct thaw_want {
 	uint64_t pid, addr;
 	unsigned pages; /* 1..64 */
-	bool urgent;
+	bool urgent, soon; /* soon: asked for before the others that nobody sleeps on */
 	unsigned char *buf;
 	/* the machine's */
 	uint64_t have, asked; /* a bit a page */

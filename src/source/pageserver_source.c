@@ -42,7 +42,8 @@ static int read_remote(struct thaw_source *s, uint32_t object, uint64_t off, siz
 	if (!rr)
 		return -ENOMEM;
 	rr->want = (struct thaw_want){
-		.pid = (uint64_t)r->pid, .addr = off, .pages = (unsigned)(len / 4096), .urgent = req->urgent, .buf = buf,
+		.pid = (uint64_t)r->pid, .addr = off, .pages = (unsigned)(len / 4096), .urgent = req->urgent,
+		.soon = req->soon, .buf = buf,
 	};
 	rr->request = req;
 	{
@@ -108,6 +109,7 @@ static void free_remote(struct thaw_source *s)
 
 static const struct thaw_source_ops ops = {
 	.kind = "page server",
+	.far = true,
 	.extents = extents,
 	.object_fd = object_fd,
 	.read = read_remote,

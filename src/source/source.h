@@ -19,10 +19,12 @@
 struct thaw_request {
 	void (*done)(struct thaw_request *req, int error); /* error: 0 or a positive errno */
 	bool urgent; /* somebody sleeps on it */
+	bool soon;   /* what lies beside such a page: before all that is not urgent */
 };
 
 struct thaw_source_ops {
 	const char *kind; /* "images", "memfile", "callback": for messages */
+	bool far; /* read() costs time by the page: what somebody sleeps on is asked for alone, what lies beside it apart */
 	/* Calls emit() for each run of content in address order. covers() sources (callback) leave this NULL: all of
 	 * the space's ranges have content, object 0, offset = address. */
 	int (*extents)(struct thaw_source *s, int (*emit)(void *opaque, const struct thaw_extent *e), void *opaque);

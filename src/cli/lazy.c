@@ -14,6 +14,7 @@
 #include "cli/cli.h"
 #include "cli/lazy.h"
 #include "cli/lazystatus.h"
+#include "kern/tls.h"
 #include "kern/uffd.h"
 #include "util/err.h"
 
@@ -65,6 +66,21 @@ static int open_server(struct lazy *l)
 		poll(NULL, 0, CONNECT_PAUSE_MS);
 	}
 	return 0;
+}
+
+/* What a connection will need and can be looked at now: nobody is to begin a restore for which it is missing. */
+static int check_tls(const struct thaw_lazy_command *c)
+{
+	const struct thaw_tls_files files = { c->tls_cacert, c->tls_cacrl, c->tls_cert, c->tls_key };
+	struct thaw_tls *t;
+	int ret;
+
+	if (!c->page_server || !c->tls)
+		return 0;
+	ret = thaw_tls_new(&t, &files);
+	if (!ret)
+		thaw_tls_free(t);
+	return ret;
 }
 
 static struct thaw_source *remote_source(void *opaque, const struct thaw_lazy_task *t)
@@ -206,6 +222,8 @@ static int prepare(struct lazy *l)
 		ret = thaw_outfile_open(&l->stats, "statistics file", c->stats);
 	if (!ret && thaw_lazy_images_load(&l->images, l->start.imagesfd, c->page_server) < 0)
 		ret = thaw_err_wrap("%s", c->images_dir ? c->images_dir : "image directory");
+	if (!ret)
+		ret = check_tls(c);
 	if (!ret)
 		ret = thaw_lazy_listen(&l->start);
 	return ret ? ret : thaw_status_serve(&l->status, c->status_socket);

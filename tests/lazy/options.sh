@@ -132,6 +132,8 @@ refused "--on-failure: 'panic' is not one of freeze, kill, sigbus" lazy-pages -D
 refused "--page-server-protocol: '16' is not" lazy-pages -D img --page-server-protocol 16
 refused "--read-around: '65' is not" lazy-pages -D img --read-around 65
 refused "--page-server needs --address and --port" lazy-pages -D img --page-server
+# What TLS needs is looked at before anybody is told to begin.
+refused "absent-ca" lazy-pages -D img --page-server --address 127.0.0.1 --port 9 --tls --tls-cacert absent-ca --status-fd 1
 refused "--stay-lazy and --background-delay" lazy-pages -D img --stay-lazy --background-delay 5
 refused "--stay-lazy and --copiers" lazy-pages -D img --stay-lazy --copiers 5
 refused "image directory absent: No such file" lazy-pages -D absent

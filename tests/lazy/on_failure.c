@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define A LIVE_BASE
@@ -24,6 +25,34 @@ static int body(const struct rest_task *t)
 		return 1;
 	rest_words[0] = 1;
 	return rest_whole(t);
+}
+
+/* A child waits for what cannot be had; its parent and another child wait for nothing. */
+static int body_of_parent(const struct rest_task *t)
+{
+	if (!live_is(A, 10, t->pid, 0))
+		return 1;
+	for (int i = 0; i < 2; i++) {
+		pid_t pid = fork();
+
+		if (pid < 0)
+			return 2;
+		if (pid)
+			continue;
+		rest_words[2 + i] = getpid();
+		while (i || !rest_words[3])
+			usleep(1000);
+		_exit(!live_is(A + (KEPT + 1) * P, 1, t->pid, 0)); /* not reached, or wrong */
+	}
+	wait(NULL);
+	return 3;
+}
+
+static bool is_gone(pid_t pid)
+{
+	char state = rest_state(pid);
+
+	return state == '?' || state == 'Z';
 }
 
 /* The pages file ends early; what was in it is given back later. */
@@ -62,6 +91,7 @@ static void start(struct rest *r, const struct rest_task *task, const char *how)
 int main(void)
 {
 	const struct rest_task task = { .pid = 95, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .body = body };
+	const struct rest_task family = { .pid = 96, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .body = body_of_parent };
 	struct rest r;
 
 	if (thaw_probe() < 0) {
@@ -79,6 +109,15 @@ int main(void)
 	LIVE_CHECK(rest_wait(&r) == 128 + SIGKILL);
 	rest_ended(&r, 1, "bytes were not placed: their content could not be read");
 	LIVE_CHECK(strstr(r.said, "its processes are killed (--on-failure kill)"));
+	rest_end(&r);
+
+	start(&r, &family, "kill");
+	LIVE_CHECK(rest_wait(&r) == 128 + SIGKILL);
+	LIVE_CHECK(rest_words[2] && rest_words[3]);
+	for (unsigned i = 0; i < 1000 && !(is_gone(rest_words[2]) && is_gone(rest_words[3])); i++)
+		usleep(10000);
+	LIVE_CHECK(is_gone(rest_words[2]) && is_gone(rest_words[3]));
+	rest_ended(&r, 1, "bytes were not placed: their content could not be read");
 	rest_end(&r);
 
 	rest_begin(&r, &task, 1, true);

@@ -2,6 +2,7 @@
 /* engine/holder_report.c - which processes wait for memory when their monitor has died, in one line */
 #include "config.h"
 #include "engine/holder_impl.h"
+#include "kern/keep.h"
 
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -22,6 +23,7 @@ static struct {
 	unsigned n;
 	int fds[MOST]; /* our userfaultfds */
 	unsigned n_fds;
+	unsigned n_kept; /* connections to page servers */
 	char text[65536];
 	size_t at;
 	char smaps[65536];
@@ -107,6 +109,7 @@ static int note_fd(void *opaque, int fd)
 {
 	if (r.n_fds < MOST && thaw_holder_is_uffd(fd))
 		r.fds[r.n_fds++] = fd;
+	r.n_kept += thaw_keep_has(fd);
 	return 0;
 }
 
@@ -276,6 +279,10 @@ void thaw_holder_report(const struct thaw_holder_args *a)
 	add(one ? " waits for memory that is not in yet; end it with kill -9 " :
 		  " wait for memory that is not in yet; end them with kill -9 ");
 	add_pids(" ");
-	add(one ? " and restore again from its image\n" : " and restore again from their images\n");
+	add(one ? " and restore again from its image" : " and restore again from their images");
+	if (r.n_kept)
+		add("; the connection to the page server is kept until then, and reset behind it: a source that is still there goes on"
+		    " with its own processes");
+	add("\n");
 	write_out(a->log_fd);
 }

@@ -6,6 +6,7 @@
 #include "lazy/remote_rig.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -66,7 +67,7 @@ static pid_t fork_daemon(struct rig *r, bool holder, char how)
 		close(ready[0]);
 		rig_open(r, fake.port);
 		r->h = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_STAY_LAZY);
-		LIVE_OK(thaw_set_holder(r->h, holder, -1));
+		LIVE_OK(thaw_set_holder(r->h, holder, openat(r->dir.fd, "holder", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)));
 		live_add(r->h, &r->live, r->source, &r->range, 1);
 		LIVE_OK(thaw_start(r->h));
 		if (write(ready[1], &byte, 1) != 1)
@@ -87,6 +88,17 @@ static pid_t fork_daemon(struct rig *r, bool holder, char how)
 	return pid;
 }
 
+static bool is_said(const struct rig *r, const char *words)
+{
+	char line[1024] = "";
+	int fd = openat(r->dir.fd, "holder", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0 && read(fd, line, sizeof(line) - 1) < 0)
+		LIVE_DIE("the holder's line cannot be read");
+	close(fd);
+	return strstr(line, words);
+}
+
 static void test_killed(char how)
 {
 	struct rig r;
@@ -105,6 +117,7 @@ static void test_killed(char how)
 	usleep(300000); /* the holder has had time for whatever it might do wrong */
 	LIVE_CHECK(fake.stats->open && fake.stats->end == FAKE_OPEN);
 	LIVE_CHECK(waitpid(r.live.pid, &status, WNOHANG) == 0); /* it waits */
+	RIG_AWAIT(is_said(&r, "the connection to the page server is kept until then, and reset behind it"));
 	live_kill(&r.live);
 	live_end(&r.live);
 	check_reset(how == 'k' ? "killed" : "exited"); /* now that nobody runs here */

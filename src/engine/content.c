@@ -4,7 +4,6 @@
 #include "engine/content.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,10 +64,6 @@ static int open_object(struct thaw_object *o, struct thaw_source *src)
 	o->size = st.st_size;
 	o->resident = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
 	o->nowait = !o->resident && (preadv2(o->fd, &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN);
-	/* What is read is said here, and how much of it at once. The kernel's read-ahead, megabytes behind each read, would only stand
-	 * in the disk's queue in front of a page that somebody waits for. Advice. */
-	if (!o->resident)
-		(void)posix_fadvise(o->fd, 0, 0, POSIX_FADV_RANDOM);
 	return 0;
 }
 

@@ -25,9 +25,26 @@ static void on_signal(int sig)
 }
 
 /* ---- can it be done? ----------------------------------------------------------------------------------------------------------- */
-/* In a process of its own, where nothing is injected yet. True, or a sentence on standard error. */
-static bool is_possible(void)
+/* A userfaultfd tells of its numbered messages in /proc. */
+static bool has_numbers(int uffd)
 {
+	char path[64], line[256];
+	bool found = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", uffd);
+	f = fopen(path, "re");
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = !strncmp(line, "events:", 7);
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* In a process of its own, where nothing is injected yet. True, or a sentence on standard error. */
+static bool is_possible(enum stress_numbering numbering, bool *numbered)
+{
+	enum { NUMBERED, NOT_NUMBERED, IMPOSSIBLE } answer;
 	int status = 0;
 	pid_t pid = fork();
 
@@ -40,11 +57,15 @@ static bool is_possible(void)
 
 		if (fd < 0)
 			fprintf(stderr, "thaw-stress: not possible here: %s\n", thaw_get_error());
-		_exit(fd < 0);
+		_exit(fd < 0 ? IMPOSSIBLE : has_numbers(fd) ? NUMBERED : NOT_NUMBERED);
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	return !status;
+	answer = WIFEXITED(status) ? WEXITSTATUS(status) : IMPOSSIBLE;
+	*numbered = answer == NUMBERED && numbering != STRESS_GATE;
+	if (answer == NOT_NUMBERED && numbering == STRESS_NUMBERED)
+		fprintf(stderr, "thaw-stress: not possible here: this kernel does not number its messages\n");
+	return answer == NUMBERED || (answer == NOT_NUMBERED && numbering != STRESS_NUMBERED);
 }
 
 static void prepare(const struct stress_options *o)
@@ -242,7 +263,7 @@ int main(int argc, char **argv)
 
 	if (status >= 0)
 		return status;
-	if (!is_possible())
+	if (!is_possible(o.numbering, &r.totals.numbered))
 		return STRESS_IMPOSSIBLE;
 	prepare(&o);
 	r.out.messages = calloc(STRESS_MESSAGES, sizeof(*r.out.messages));

@@ -12,7 +12,7 @@
 #include "util/sabotage.h"
 
 enum { OPT_SECONDS = 256, OPT_SEED, OPT_SIZE, OPT_PROCESSES, OPT_THREADS, OPT_OPS, OPT_COPIERS, OPT_CHUNK, OPT_SOURCE, OPT_BACKGROUND,
-       OPT_JSON, OPT_REPLAY, OPT_REQUIRE, OPT_SABOTAGE, OPT_INJECT, OPT_HELP, OPT_VERSION };
+       OPT_NUMBERING, OPT_JSON, OPT_REPLAY, OPT_REQUIRE, OPT_SABOTAGE, OPT_INJECT, OPT_HELP, OPT_VERSION };
 
 static const struct option longs[] = {
 	{ "seconds", required_argument, NULL, OPT_SECONDS },
@@ -25,6 +25,7 @@ static const struct option longs[] = {
 	{ "chunk", required_argument, NULL, OPT_CHUNK },
 	{ "source", required_argument, NULL, OPT_SOURCE },
 	{ "background", optional_argument, NULL, OPT_BACKGROUND },
+	{ "numbering", required_argument, NULL, OPT_NUMBERING },
 	{ "json", no_argument, NULL, OPT_JSON },
 	{ "replay", required_argument, NULL, OPT_REPLAY },
 	{ "require-coverage", no_argument, NULL, OPT_REQUIRE },
@@ -48,6 +49,7 @@ static const char help[] =
 	"      --chunk BYTES        longest copy, 4K to 256K (drawn)\n"
 	"      --source KIND        resident, cold, slow or failing (drawn)\n"
 	"      --background[=WHEN]  copy ahead: run, delayed or lazy (drawn; without WHEN: run)\n"
+	"      --numbering HOW      numbered messages: on, off or auto: where the kernel has them (auto)\n"
 	"      --json               the summary as JSON\n"
 	"      --replay FILE        run what a replay file holds, until it fails again\n"
 	"      --require-coverage   fail when something never occurred\n"
@@ -218,6 +220,7 @@ static int choose_inject(struct stress_options *o, const char *spec)
 
 static int set(struct stress_options *o, int option, const char *text)
 {
+	static const char *const numberings[] = { "auto", "on", "off", NULL };
 	uint64_t n;
 	int c;
 
@@ -264,6 +267,12 @@ static int set(struct stress_options *o, int option, const char *text)
 		if (c < 0)
 			return refuse("--background: '%s' is none of run, delayed, lazy", text);
 		o->background = c;
+		return -1;
+	case OPT_NUMBERING:
+		c = choice(text, numberings);
+		if (c < 0)
+			return refuse("--numbering: '%s' is none of auto, on, off", text);
+		o->numbering = c;
 		return -1;
 	case OPT_JSON:
 		o->json = true;

@@ -13,7 +13,7 @@
 /* The set-up's numbers by name. */
 #define FIELDS(X) \
 	X(seed) X(content) X(size) X(processes) X(threads) X(copiers) X(readers) X(around) X(spin) X(delay_ms) X(chunk) \
-	X(by_library) X(holder) X(late_add) X(big) X(sandbox) X(shatter) X(held)
+	X(by_library) X(holder) X(late_add) X(big) X(sandbox) X(shatter) X(held) X(gate)
 
 static void write_setup(FILE *f, const struct stress_setup *u)
 {

@@ -132,7 +132,7 @@ static bool make_monitor(struct round *r)
 	if (!r->h || thaw_set_copiers(r->h, u->copiers) || thaw_set_readers(r->h, u->readers) || thaw_set_chunk(r->h, u->chunk) ||
 	    thaw_set_background(r->h, policy[u->background], u->background == STRESS_BG_DELAYED ? u->delay_ms : 0) ||
 	    thaw_set_read_around(r->h, u->around) || thaw_set_spin(r->h, u->spin) || thaw_set_io(r->h, u->io) ||
-	    thaw_set_holder(r->h, u->holder, -1) || thaw_set_sandbox(r->h, u->sandbox) ||
+	    thaw_set_holder(r->h, u->holder, -1) || thaw_set_sandbox(r->h, u->sandbox) || thaw_set_numbering(r->h, !u->gate) ||
 	    thaw_set_event(r->h, event, r) || thaw_set_log(r->h, log_line, r, THAW_LOG_DEBUG))
 		return trouble(r, "the monitor cannot be made: %s", thaw_get_error());
 	return true;

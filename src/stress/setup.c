@@ -56,6 +56,7 @@ void thaw_stress_draw(struct stress_setup *u, const struct stress_options *o, ui
 	u->holder = draw(&rnd, 3) == 0;
 	u->late_add = draw(&rnd, 2);
 	u->sandbox = draw(&rnd, 4) != 0;
+	u->gate = o->numbering == STRESS_GATE;
 	u->big = o->kind[STRESS_OP_BIG_DISCARD] || o->kind[STRESS_OP_BIG_MOVE] || o->kind[STRESS_OP_BIG_READ];
 	u->held = draw(&rnd, 2) && (u->source == STRESS_SLOW || u->source == STRESS_FAILING);
 	memcpy(u->kind, o->kind, sizeof(u->kind));

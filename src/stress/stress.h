@@ -22,6 +22,7 @@ enum { STRESS_CLEAN, STRESS_VIOLATED, STRESS_USAGE, STRESS_IMPOSSIBLE = 77 }; /*
 
 enum stress_source { STRESS_RESIDENT, STRESS_COLD, STRESS_SLOW, STRESS_FAILING, STRESS_ANY_SOURCE };
 enum stress_background { STRESS_BG_RUN, STRESS_BG_DELAYED, STRESS_BG_LAZY, STRESS_ANY_BACKGROUND };
+enum stress_numbering { STRESS_AUTO_NUMBERING, STRESS_NUMBERED, STRESS_GATE };
 extern const char *const thaw_stress_sources[], *const thaw_stress_backgrounds[]; /* by number, NULL at the end */
 
 /* ---- options.c ---------------------------------------------------------------------------------------------------- */
@@ -32,6 +33,7 @@ struct stress_options {
 	uint64_t chunk;                       /* likewise */
 	enum stress_source source;
 	enum stress_background background;
+	enum stress_numbering numbering;
 	bool kind[STRESS_KINDS];
 	bool all_kinds;                       /* --ops was not given, or is all */
 	bool json, require_coverage, seconds_given;
@@ -50,6 +52,7 @@ struct stress_setup {
 	enum thaw_io io;
 	bool by_library, holder, late_add, big, sandbox;
 	bool held; /* no space is complete while a worker lives: a forgotten wake-up is not made good by the end of the watch */
+	bool gate; /* no numbered messages, whatever the kernel can */
 	unsigned shatter;
 	bool kind[STRESS_KINDS];
 };
@@ -154,6 +157,7 @@ void thaw_stress_shrink(const struct stress_setup *u, struct stress_schedule *c,
 struct stress_totals {
 	uint64_t rounds, unstarted, processes, ms;
 	uint64_t schedule; /* a hash of the first round's */
+	bool numbered;     /* messages, not the gate */
 	struct thaw_stats stats; /* sums; latency_max the greatest */
 	uint64_t finished, gone, forked, unavailable;
 	uint64_t done[STRESS_KINDS], refused[STRESS_KINDS], pages_checked, forks;

@@ -131,7 +131,8 @@ void thaw_stress_summary(FILE *f, const struct stress_totals *t, const struct st
 	fprintf(f, "; by background:");
 	for (unsigned i = 0; thaw_stress_backgrounds[i]; i++)
 		fprintf(f, " %s %llu", thaw_stress_backgrounds[i], (unsigned long long)t->by_background[i]);
-	fprintf(f, "\nlongest fault %.1f ms; seed %llu, schedule of the first round %016llx\n", t->stats.latency_max / 1e6,
+	fprintf(f, "\n%s, longest fault %.1f ms; seed %llu, schedule of the first round %016llx\n",
+		t->numbered ? "numbered messages" : "gate", t->stats.latency_max / 1e6,
 		(unsigned long long)o->seed, (unsigned long long)t->schedule);
 }
 
@@ -176,6 +177,7 @@ void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const stru
 	put(j, "children", t->forks);
 	put(j, "pages_checked", t->pages_checked);
 	put(j, "milliseconds", t->ms);
+	json_object_object_add(j, "numbered", json_object_new_boolean(t->numbered));
 	for (unsigned k = 0; k < STRESS_KINDS; k++) {
 		struct json_object *one;
 

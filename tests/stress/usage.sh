@@ -29,6 +29,7 @@ refused "from 4K to 256K" --chunk 257K
 refused "from 4K to 256K" --chunk 5000
 refused "none of resident, cold, slow, failing" --source warm
 refused "none of run, delayed, lazy" --background=never
+refused "none of auto, on, off" --numbering yes
 refused "'melt' is no operation" --ops read,melt
 refused "leaves nothing to do" --ops read,-read
 refused "the FILE is empty" --replay ''
@@ -43,7 +44,7 @@ awk 'length > 80 { exit 1 } END { exit NR > 24 }' "$TMP/help" || fail "--help do
 
 # help, manual page and completion name the same options, list and page the same operations
 sed -n 's/^      \(--[a-z-]*\).*/\1/p' "$TMP/help" | sort >"$TMP/options"
-[ "$(wc -l <"$TMP/options")" = 17 ] || fail "--help shows $(wc -l <"$TMP/options") options"
+[ "$(wc -l <"$TMP/options")" = 18 ] || fail "--help shows $(wc -l <"$TMP/options") options"
 page=$THAW_SRCDIR/doc/man/thaw-stress.1
 sed -n 's/^\.It Fl //p' "$page" | sed 's/ Ar .*//; s/ Ns .*//; s/ , /\n/g' | sed 's/^-/--/' | sort >"$TMP/page"
 diff "$TMP/options" "$TMP/page" >"$TMP/diff.log" || fail "--help (<) and the manual page (>) differ"

@@ -249,6 +249,40 @@ static void log_line(void *opaque, enum thaw_log_level level, const char *line)
 	fprintf(stderr, "%s\n", line);
 }
 
+/* THAW_TEST_NUMBERING: 1 on, 0 off, -1 nothing is said */
+static int numbering(void)
+{
+	const char *how = getenv("THAW_TEST_NUMBERING");
+
+	return !how || !*how ? -1 : !strcmp(how, "on") ? 1 : 0;
+}
+
+/* Makes and closes a userfaultfd as the library wants it. */
+bool live_numbers(void)
+{
+	static int known = -1;
+	char path[64], line[256];
+	FILE *f;
+	int fd;
+
+	if (known >= 0)
+		return known;
+	fd = thaw_uffd_open(); /* if it fails, the worker's will, too, and that says so */
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	f = fopen(path, "re");
+	known = 0;
+	while (f && fgets(line, sizeof(line), f))
+		known |= !strncmp(line, "events:", 7);
+	if (f)
+		fclose(f);
+	if (fd >= 0)
+		close(fd);
+	if (!known && numbering() > 0)
+		LIVE_DIE("THAW_TEST_NUMBERING=on, and this kernel does not number its messages");
+	known &= numbering() != 0;
+	return known;
+}
+
 struct thaw *live_monitor(enum thaw_io io, unsigned copiers, enum thaw_background policy)
 {
 	struct thaw *h = thaw_create();
@@ -258,6 +292,7 @@ struct thaw *live_monitor(enum thaw_io io, unsigned copiers, enum thaw_backgroun
 	LIVE_OK(thaw_set_io(h, io));
 	LIVE_OK(thaw_set_copiers(h, copiers));
 	LIVE_OK(thaw_set_background(h, policy, 0));
+	LIVE_OK(thaw_set_numbering(h, live_numbers()));
 	LIVE_OK(thaw_set_log(h, log_line, NULL, getenv("LIVE_VERBOSE") ? THAW_LOG_DEBUG : THAW_LOG_ERROR));
 	return h;
 }

@@ -57,6 +57,9 @@ void live_kill(struct live *l);
 int live_file(bool disk, uint64_t seed, const struct thaw_range *ranges, size_t n, struct thaw_memfile_range *at);
 void live_make_cold(int fd); /* out of the page cache */
 
+/* Will the monitor use numbered messages? Where the kernel has them, unless THAW_TEST_NUMBERING is off; if that is on, the kernel
+ * must have them. */
+bool live_numbers(void);
 /* A monitor with its log on standard error (errors only, unless LIVE_VERBOSE) and what the test wants often. */
 struct thaw *live_monitor(enum thaw_io io, unsigned copiers, enum thaw_background policy);
 int64_t live_add(struct thaw *h, const struct live *l, struct thaw_source *s, const struct thaw_range *ranges, size_t n);

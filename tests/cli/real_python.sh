@@ -21,7 +21,7 @@ threads = [threading.Thread(target=fill, args=(n,)) for n in range(4)]
 results, turn = {}, threading.Condition()
 def work(n):
     rng = random.Random(100 + n)
-    for r in range(300):
+    for r in range(1200):
         d = hashlib.sha1()
         for _ in range(100):
             d.update(words["%d/%d" % (rng.randrange(4), rng.randrange(60000))])
@@ -30,7 +30,7 @@ def work(n):
             turn.notify_all()
 workers = [threading.Thread(target=work, args=(n,)) for n in range(4)]
 [t.start() for t in workers]
-for r in range(300):
+for r in range(1200):
     with turn:
         turn.wait_for(lambda: len(results.get(r, ())) == 4)
     print(r, [results[r][n] for n in range(4)], flush=True)

@@ -262,18 +262,16 @@ static void interrupted(void)
 	o.pid = pid;
 	o.dir = path;
 	for (i = 0; i < (unsigned)thorough(20, 4); i++) {
+		sigset_t set;
+
+		sigemptyset(&set);
+		sigaddset(&set, SIGTERM);
+		sigprocmask(SIG_BLOCK, &set, NULL); /* before there is anybody who sends it */
 		killer = fork();
 		if (killer == 0) {
 			usleep((useconds_t)(i * 2000));
 			_exit(kill(getppid(), SIGTERM));
 		}
-		signal(SIGTERM, SIG_IGN); /* late ones: after the dump */
-		signal(SIGTERM, SIG_DFL);
-		sigset_t set;
-
-		sigemptyset(&set);
-		sigaddset(&set, SIGTERM);
-		sigprocmask(SIG_BLOCK, &set, NULL);
 		rc = thaw_dump(&o, &r);
 		CHECK(rc == 0 || rc == -EINTR);
 		CHECK(rc == 0 || strstr(thaw_err_text(), "runs on"));

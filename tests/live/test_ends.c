@@ -52,6 +52,7 @@ static int do_orphan(void *arg, int sock)
 	alarm(patience(60));
 	usleep(20000);
 	verdict = live_is(LIVE_BASE, PAGES, SEED, 0) ? 'y' : 'n';
+	usleep(patience(100) * 1000); /* all is in: its space is finished before it is gone */
 	_exit(write(sock, &verdict, 1) != 1);
 }
 

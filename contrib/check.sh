@@ -12,7 +12,6 @@ exec </dev/null
 src=$(cd "$(dirname "$0")/.." && pwd) || exit 1
 build=$src/build-check
 jobs=${JOBS:-$(nproc)}
-beside=$((jobs + jobs / 2)) # tests at a time: most of them wait more than they compute
 fuzz_seconds=${FUZZ_SECONDS:-10}
 passed=0
 failed=0
@@ -133,15 +132,15 @@ run configure "$src/configure" --enable-debug "${flags[@]}" || { tail -n 20 "$bu
 run make make -j"$jobs" || { tail -n 40 "$build/make.log"; die "the build failed"; }
 
 stage "make check"
-run check make -j"$beside" -k check
+run check make -j"$jobs" -k check
 totals check "$build" $?
 
 stage "make check-race (ThreadSanitizer)"
-run check-race make -j"$beside" -k check-race SUBBUILD_CONFIGURE_FLAGS="${flags[*]}"
+run check-race make -j"$jobs" -k check-race SUBBUILD_CONFIGURE_FLAGS="${flags[*]}"
 totals check-race "$build/build-race" $?
 
 stage "make check-asan (AddressSanitizer, UndefinedBehaviorSanitizer)"
-run check-asan make -j"$beside" -k check-asan SUBBUILD_CONFIGURE_FLAGS="${flags[*]}"
+run check-asan make -j"$jobs" -k check-asan SUBBUILD_CONFIGURE_FLAGS="${flags[*]}"
 totals check-asan "$build/build-asan" $?
 
 stage "make check-guest (QEMU: the live tests on Debian's kernels 6.1 and 6.12, CRIU beside thaw)"

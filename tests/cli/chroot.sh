@@ -19,7 +19,7 @@ cat >"$root/tmp/job.awk" <<'END'
 BEGIN {
 	for (i = 0; i < 200000; i++)
 		a[i] = i ":" substr("abcdefghijklmnopqrstuvwxyz", 1 + i % 26)
-	for (r = 1; r <= 150; r++) {
+	for (r = 1; r <= 1000; r++) {
 		for (n = 0; n < 3000; n++)
 			s = (s * 31 + length(a[(s + n * 71) % 200000])) % 1000003
 		print "round", r, s

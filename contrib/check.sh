@@ -44,7 +44,7 @@ alone()
 {
 	local dir=$1 test=$2
 	case $test in tests/race/* | tests/unit/*) return 1 ;; esac
-	[ "$second_runs" -lt 6 ] || return 1
+	[ "$second_runs" -lt 8 ] || return 1
 	! grep -qE 'Sanitizer|runtime error:' "$dir/$test.log" || return 1
 	second_runs=$((second_runs + 1))
 	echo "AGAIN: $test failed beside other tests; the end of its log:"

@@ -13,7 +13,7 @@ PORT=27100
 make_bundle()
 {
 	local d
-	for d in bin proc sys dev tmp work; do
+	for d in bin proc sys dev tmp data; do
 		mkdir -p "rootfs/$d"
 	done
 	cp -L "$(command -v busybox)" rootfs/bin/busybox
@@ -21,7 +21,7 @@ make_bundle()
 	cp "$SUBJECT" rootfs/bin/subject
 	runc spec || fail "runc spec"
 	sed -i -e 's/"terminal": true/"terminal": false/' -e 's/"readonly": true/"readonly": false/' \
-		-e "s|^\\(\\s*\\)\"sh\"\$|\\1\"sh\", \"-c\", \"exec /bin/subject calm /work $MIB >/work/out 2>\\&1\"|" config.json
+		-e "s|^\\(\\s*\\)\"sh\"\$|\\1\"sh\", \"-c\", \"exec /bin/subject calm /data $MIB >/data/out 2>\\&1\"|" config.json
 	# the namespace of the network goes, with the comma after it
 	sed -i '/"namespaces"/,/\]/{/{/{N;N;/"network"/d}}' config.json
 	grep -q 'exec /bin/subject' config.json && ! grep -q '"network"' config.json ||
@@ -34,16 +34,16 @@ delete_all()
 	"${RUNC[@]}" delete -f two
 } >/dev/null 2>&1
 
-finds_ok() { [ "$(tail -n 1 rootfs/work/out)" = ok ]; }
+finds_ok() { [ "$(tail -n 1 rootfs/data/out)" = ok ]; }
 
 # start_container
 start_container()
 {
 	delete_all
-	rm -rf img work rootfs/work
-	mkdir img work rootfs/work
+	rm -rf img work rootfs/data
+	mkdir img work rootfs/data
 	"${RUNC[@]}" run -d one </dev/null >runc.out 2>&1 || skip "runc cannot run a container here: $(tail -n 1 runc.out)"
-	eventually 60 test -e rootfs/work/ready || fail "the container does not get ready: $(cat rootfs/work/out)"
+	eventually 60 test -e rootfs/data/ready || fail "the container does not get ready: $(cat rootfs/data/out)"
 }
 
 # restore_container WHAT: as "two", which finds all of its memory
@@ -54,8 +54,8 @@ restore_container()
 		grep -a Error work/restore.log >criu.err
 		fail "$1: runc restore --lazy-pages: $(tail -n 1 runc.out)"
 	}
-	: >rootfs/work/go
-	eventually 100 finds_ok || fail "$1: the restored container says '$(tail -n 1 rootfs/work/out)'"
+	: >rootfs/data/go
+	eventually 100 finds_ok || fail "$1: the restored container says '$(tail -n 1 rootfs/data/out)'"
 	end_daemon "$1"
 	say "$1"
 }

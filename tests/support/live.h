@@ -55,7 +55,7 @@ void live_kill(struct live *l);
 /* A file that holds version 0 of the ranges, one after the other; *at (n of them) for thaw_source_memfile(). In memory,
  * or on the disk under TMPDIR (/var/tmp): unlinked already. */
 int live_file(bool disk, uint64_t seed, const struct thaw_range *ranges, size_t n, struct thaw_memfile_range *at);
-void live_make_cold(int fd); /* out of the page cache */
+bool live_make_cold(int fd); /* out of the page cache; false: (much of) it stays, as on a file system in memory */
 
 /* Will the monitor use numbered messages? Where the kernel has them, unless THAW_TEST_NUMBERING is off; if that is on, the kernel
  * must have them. */

@@ -47,6 +47,15 @@ void thaw_fill_first(struct thaw *m)
 		atomic_compare_exchange_strong(&m->first_ns, &none, thaw_sys_now_ns());
 }
 
+/* A page is taken for done though nothing was placed: the one kind of record that a log of messages does not explain. */
+static void tell(struct thaw_mm *mm, uint64_t addr, const char *what)
+{
+	const struct thaw_log *log = &mm->m->set.log;
+
+	if (thaw_log_wants(log, THAW_LOG_DEBUG))
+		thaw_log_debug(log, "space %lld: 0x%llx %s", (long long)mm->id, (unsigned long long)addr, what);
+}
+
 /* In S: one page is in no registered mapping. That alone does not say that it is gone: from Linux 6.9 on COPY looks the
  * mapping up before it compares mmap_changing under its lock, so a move that came in between is answered with ENOENT at the old
  * address, while its message waits for our S to end. Hence the probe behind: a change that our look-up did not know
@@ -58,6 +67,7 @@ static void gone(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_step *s)
 
 	switch (thaw_uffd_probe_match(mm->uffd, match(mm))) {
 	case THAW_NO_VMA:
+		tell(mm, s->e.addr, "is not mapped any more");
 		thaw_events_settled(mm->ev);
 		atomic_fetch_add_explicit(&mm->tally.gone, thaw_pagemap_mark_done(mm->pm, s->e.addr, pages),
 					  memory_order_relaxed);
@@ -97,6 +107,7 @@ static void record(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_fill f
 		break;
 	case THAW_PRESENT:
 		thaw_count(c, w->number, THAW_COUNT_EEXIST, 1);
+		tell(mm, s->e.addr, "is there already");
 		atomic_fetch_add_explicit(&mm->tally.found, thaw_pagemap_mark_done(mm->pm, s->e.addr, 1),
 					  memory_order_relaxed);
 		wake(mm, s->e.addr, THAW_PAGE_SIZE);

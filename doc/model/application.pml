@@ -141,6 +141,11 @@ inline use(m_u, a_u, writes_u)
 }
 
 bool moving[N]; /* a mremap to here has not returned: who discards the page meanwhile may have come first */
+#ifdef ORDERLY
+#define KNOWN(a) (!moving[a]) /* to a program: it learns the address from a call that has returned */
+#else
+#define KNOWN(a) true
+#endif
 
 inline discard(a_d)
 {
@@ -196,7 +201,7 @@ inline unmap(a_u2)
 	atomic { SECTION ->
 		b = 0;
 		if
-		:: vma[a_u2] ->
+		:: vma[a_u2] && KNOWN(a_u2) ->
 			vma[a_u2] = 0;
 			pte[a_u2] = NONE;
 			want[a_u2] = NONE;
@@ -223,10 +228,10 @@ inline move(a_m)
 		b = N;
 		g = 0;
 		if
-		:: vma[a_m] && a_m != 0 && (vma[0] == 0 || (WORK_0 | WORK_1) & FIXED) -> b = 0
-		:: vma[a_m] && a_m != 1 && (vma[1] == 0 || (WORK_0 | WORK_1) & FIXED) -> b = 1
+		:: vma[a_m] && KNOWN(a_m) && a_m != 0 && (vma[0] == 0 || (WORK_0 | WORK_1) & FIXED) -> b = 0
+		:: vma[a_m] && KNOWN(a_m) && a_m != 1 && (vma[1] == 0 || (WORK_0 | WORK_1) & FIXED) -> b = 1
 #if N > 2
-		:: vma[a_m] && a_m != 2 && (vma[2] == 0 || (WORK_0 | WORK_1) & FIXED) -> b = 2
+		:: vma[a_m] && KNOWN(a_m) && a_m != 2 && (vma[2] == 0 || (WORK_0 | WORK_1) & FIXED) -> b = 2
 #endif
 		:: else
 		fi;

@@ -12,6 +12,7 @@
  *	NO_PROBE              ENOENT means gone
  *	NO_BISECT             of any length
  *	NOT_PAIRED            the second half of a mremap removes what is there
+ *	NOT_DISPLACED         a message that was overtaken takes away what has come since
  *	FORK_LATE             the child's space is made behind X
  *	NO_WAKE               EEXIST, ENOENT and "it is in" wake nobody
  *	ZERO_FOR_WAITING      a page whose content is not at hand gets a zero
@@ -27,6 +28,8 @@ bool parked[2 * N]; /* a fault to be served; one that is on the list already add
 bool under_way[2 * N]; /* handed to a copier */
 bool live[2];       /* there is a space for it, and its userfaultfd is ours */
 bool paired[N];     /* a REMAP from here waits for its UNMAP */
+byte displaced[N];  /* content that a REMAP has met: its own message is to come */
+bool displaced_done[N];
 bool settled;
 
 bool closed[2];     /* X wants in, or is in */
@@ -44,6 +47,9 @@ byte holding;                                   /* how many */
 #else
 #define GATE 1
 #endif
+#if !defined(NOT_PAIRED) && !defined(NOT_DISPLACED) && !defined(NUMBERS)
+#define DISPLACED
+#endif
 #if GATE && !defined(READ_OUTSIDE)
 #define READ_IN_X 1
 #else
@@ -53,11 +59,13 @@ byte holding;                                   /* how many */
 #define ABSENT_AT(m, a) (map[AT(m, a)] && !done[AT(m, a)])
 #if N > 2
 #define ABSENT(m) (ABSENT_AT(m, 0) || ABSENT_AT(m, 1) || ABSENT_AT(m, 2))
+#define NOTHING_DISPLACED(m) ((m) == CHILD || settled || !(displaced[0] || displaced[1] || displaced[2]))
 #define PARKED(m) (parked[AT(m, 0)] || parked[AT(m, 1)] || parked[AT(m, 2)])
 #define FETCHING(m) (under_way[AT(m, 0)] || under_way[AT(m, 1)] || under_way[AT(m, 2)])
 #define FORGET(array, i) array[i] = 0; array[(i) + 1] = 0; array[(i) + 2] = 0
 #else
 #define ABSENT(m) (ABSENT_AT(m, 0) || ABSENT_AT(m, 1))
+#define NOTHING_DISPLACED(m) ((m) == CHILD || settled || !(displaced[0] || displaced[1]))
 #define PARKED(m) (parked[AT(m, 0)] || parked[AT(m, 1)])
 #define FETCHING(m) (under_way[AT(m, 0)] || under_way[AT(m, 1)])
 #define FORGET(array, i) array[i] = 0; array[(i) + 1] = 0
@@ -84,7 +92,7 @@ inline fork_child()
 inline apply(k_a2, a_a2, b_a2)
 {
 	if
-	:: settled -> settled = 0; FORGET(paired, 0)
+	:: settled -> settled = 0; FORGET(paired, 0); FORGET(displaced, 0); FORGET(displaced_done, 0)
 	:: else
 	fi;
 	if
@@ -95,14 +103,34 @@ inline apply(k_a2, a_a2, b_a2)
 #ifndef NOT_PAIRED
 		:: paired[a_a2] -> SEEN(second_half); paired[a_a2] = 0
 #endif
+#ifdef DISPLACED
+		:: !paired[a_a2] && displaced[a_a2] -> SEEN(late); displaced[a_a2] = NONE; displaced_done[a_a2] = 0
+#endif
 		:: else -> map[a_a2] = NONE; done[a_a2] = 0
 		fi
 	:: k_a2 == REMAP ->
 		SEEN(remap);
-		map[b_a2] = map[a_a2];
-		done[b_a2] = done[a_a2];
-		map[a_a2] = NONE;
-		done[a_a2] = 0;
+#ifdef DISPLACED
+		if
+		:: map[b_a2] -> displaced[b_a2] = map[b_a2]; displaced_done[b_a2] = done[b_a2]
+		:: else
+		fi;
+#endif
+		if
+#ifdef DISPLACED
+		:: displaced[a_a2] ->
+			SEEN(late);
+			map[b_a2] = displaced[a_a2];
+			done[b_a2] = displaced_done[a_a2];
+			displaced[a_a2] = NONE;
+			displaced_done[a_a2] = 0
+#endif
+		:: else ->
+			map[b_a2] = map[a_a2];
+			done[b_a2] = done[a_a2];
+			map[a_a2] = NONE;
+			done[a_a2] = 0
+		fi;
 		paired[a_a2] = 1
 	:: k_a2 == FORK ->
 		SEEN(fork);
@@ -351,7 +379,7 @@ inline end_space(m_es)
 {
 	if
 	:: m_es == PROCESS && finished && live[m_es] -> live[m_es] = 0; uffd[m_es] = 0
-	:: live[m_es] && !(m_es == PROCESS && finished) && msgs == 0 && !ABSENT(m_es) && HOLDS_NOTHING(m_es) ->
+	:: live[m_es] && !(m_es == PROCESS && finished) && msgs == 0 && !ABSENT(m_es) && NOTHING_DISPLACED(m_es) && HOLDS_NOTHING(m_es) ->
 		SEEN(closed);
 		live[m_es] = 0;
 		close_uffd(m_es);
@@ -360,7 +388,7 @@ inline end_space(m_es)
 	fi
 }
 
-#define SOMETHING(m) (live[m] && (READABLE(m) || PARKED(m) || !ABSENT(m) || (m) == PROCESS && finished))
+#define SOMETHING(m) (live[m] && (READABLE(m) || PARKED(m) || !ABSENT(m) && NOTHING_DISPLACED(m) || (m) == PROCESS && finished))
 
 proctype reader() provided (!dead)
 {

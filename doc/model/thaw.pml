@@ -10,6 +10,7 @@
  *	                 PREEMPT     a thread can lose its CPU between a change and the queueing of its message
  *	the process      WORK_n      what its threads may do, see application.pml; LEFT_n: how many things (1)
  *	                 N           pages (2); THREE: the third is a mapping with content, not a gap
+ *	                 ORDERLY     a thread moves or unmaps what another one has moved only when that call has returned
  *	                 RACY        a discard may hit what another thread has just moved to the place
  *	the monitor      COPIERS     how many (1); CHUNK: pages a fill may have (2); BATCH: messages a read takes (3)
  *	                 DEMAND      content may have to be fetched: a fault is handed to a copier

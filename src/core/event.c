@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* core/event.c - remap, remove and unmap applied to a page map; the halves of one mremap paired */
+/* core/event.c - remap, remove and unmap applied to a page map; halves of one mremap paired, overtaken messages told */
 #include "config.h"
 #include "core/event.h"
 
@@ -9,23 +9,24 @@
 #include "core/alloc.h"
 #include "util/sabotage.h"
 
-/* How much of an unsettled stretch is remembered. More than that is unheard of (each open pair is a thread inside
- * mremap(), or a MREMAP_DONTUNMAP since the last fill); then every further change counts as dubious, so that its
- * result is taken from the process and not from us. */
-enum { PAIRS = 128, RANGES = 256 };
+/* How much of an unsettled stretch is remembered; beyond it the oldest is forgotten. More than that is unheard of: each open
+ * pair is a thread inside mremap(), or a MREMAP_DONTUNMAP since the last fill. */
+enum { PAIRS = 128, ARRIVALS = 256 };
 
-struct range {
-	uint64_t start, end; /* end is the last byte + 1; 0: the end of the address space */
-	bool moved;          /* one end of a REMAP */
+/* Where a REMAP went to in this stretch, in the order in which they were read. */
+struct arrival {
+	uint64_t start, len;
+	bool displaced; /* it met content that nobody had been said to take away */
 };
 
 struct thaw_events {
 	bool settled; /* atomic: set in the shared section, consumed by the next change */
-	bool overflow;
+	bool changed;
 	bool exact;
-	unsigned pairs, ranges;
+	unsigned pairs, arrivals;
 	struct { uint64_t start, len; } pair[PAIRS];
-	struct range range[RANGES];
+	struct arrival arrival[ARRIVALS];
+	struct thaw_pagemap *displaced; /* at the addresses that it has left already, by a message that is to come */
 };
 
 struct thaw_events *thaw_events_new(void)
@@ -34,13 +35,21 @@ struct thaw_events *thaw_events_new(void)
 
 	if (!ev)
 		return NULL;
-	ev->settled = ev->overflow = ev->exact = false;
-	ev->pairs = ev->ranges = 0;
+	ev->displaced = thaw_pagemap_new();
+	if (!ev->displaced) {
+		free(ev);
+		return NULL;
+	}
+	ev->settled = ev->changed = ev->exact = false;
+	ev->pairs = ev->arrivals = 0;
 	return ev;
 }
 
 void thaw_events_free(struct thaw_events *ev)
 {
+	if (!ev)
+		return;
+	thaw_pagemap_free(ev->displaced);
 	free(ev);
 }
 
@@ -51,7 +60,7 @@ void thaw_events_set_exact(struct thaw_events *ev)
 
 size_t thaw_events_memory(const struct thaw_events *ev)
 {
-	return sizeof(*ev);
+	return sizeof(*ev) + thaw_pagemap_memory(ev->displaced);
 }
 
 void thaw_events_settled(struct thaw_events *ev)
@@ -63,42 +72,33 @@ void thaw_events_settled(struct thaw_events *ev)
 
 bool thaw_events_unsettled(const struct thaw_events *ev)
 {
-	return !__atomic_load_n(&ev->settled, __ATOMIC_RELAXED) && (ev->pairs || ev->ranges || ev->overflow);
+	return !__atomic_load_n(&ev->settled, __ATOMIC_RELAXED) && ev->changed;
 }
 
-/* The gate orders this against thaw_events_settled(): whoever set the flag has left the shared section. */
-static void begin(struct thaw_events *ev)
+bool thaw_events_has_displaced(const struct thaw_events *ev)
 {
+	return !__atomic_load_n(&ev->settled, __ATOMIC_RELAXED) && thaw_pagemap_pages(ev->displaced);
+}
+
+uint64_t thaw_events_absent(const struct thaw_events *ev)
+{
+	return thaw_pagemap_absent(ev->displaced);
+}
+
+/* The gate orders this against thaw_events_settled(): whoever set the flag has left the shared section. Returns the absent pages
+ * whose message never came (its thread was killed before it was read). */
+static int64_t begin(struct thaw_events *ev)
+{
+	int64_t gone = 0;
+
+	ev->changed = true;
 	if (!__atomic_load_n(&ev->settled, __ATOMIC_RELAXED))
-		return;
+		return 0;
 	__atomic_store_n(&ev->settled, false, __ATOMIC_RELAXED);
-	ev->pairs = ev->ranges = 0;
-	ev->overflow = false;
-}
-
-/* ---- overlap with other calls -------------------------------------------------------------------------------- */
-/* Two changes that only take away commute; so only what a REMAP was part of can come out differently. */
-static bool is_dubious(const struct thaw_events *ev, uint64_t start, uint64_t len, bool moved)
-{
-	if (ev->overflow)
-		return true;
-	for (unsigned i = 0; i < ev->ranges; i++) {
-		const struct range *r = &ev->range[i];
-
-		if ((moved || r->moved) && start <= r->end - 1 && r->start <= start + (len - 1))
-			return true;
-	}
-	return false;
-}
-
-static void remember(struct thaw_events *ev, uint64_t start, uint64_t len, bool moved)
-{
-	if (ev->exact)
-		return;
-	if (ev->ranges == RANGES)
-		ev->overflow = true;
-	else
-		ev->range[ev->ranges++] = (struct range){ start, start + len, moved };
+	ev->pairs = ev->arrivals = 0;
+	if (thaw_pagemap_pages(ev->displaced))
+		gone = thaw_pagemap_remove(ev->displaced, 0, -THAW_PAGE_SIZE);
+	return gone;
 }
 
 /* ---- pairs ------------------------------------------------------------------------------------------------- */
@@ -110,7 +110,6 @@ static void open_pair(struct thaw_events *ev, uint64_t start, uint64_t len)
 		/* The oldest is most likely a MREMAP_DONTUNMAP, whose UNMAP never comes. */
 		memmove(&ev->pair[0], &ev->pair[1], (PAIRS - 1) * sizeof(ev->pair[0]));
 		ev->pairs--;
-		ev->overflow = true;
 	}
 	ev->pair[ev->pairs].start = start;
 	ev->pair[ev->pairs++].len = len;
@@ -153,50 +152,176 @@ static void leave_behind(struct left *l, const struct thaw_pagemap *pm, const st
 	}
 }
 
-static int64_t apply_remap(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c, bool *dubious)
+/* ---- messages that were overtaken ---------------------------------------------------------------------------------------- */
+/* A mremap() cannot go to where something is (MREMAP_FIXED unmaps it first, and says so first). So a REMAP onto content tells that the
+ * message which takes that content away was overtaken: the thread was preempted between its call and the queue. */
+static void arrive(struct thaw_events *ev, uint64_t start, uint64_t len, bool displaced)
+{
+	if (ev->exact)
+		return;
+	if (ev->arrivals == ARRIVALS)
+		memmove(&ev->arrival[0], &ev->arrival[1], --ev->arrivals * sizeof(ev->arrival[0]));
+	ev->arrival[ev->arrivals++] = (struct arrival){ start, len, displaced };
+}
+
+static bool meets(const struct arrival *a, uint64_t start, uint64_t len)
+{
+	return a->start <= start + (len - 1) && start <= a->start + (a->len - 1);
+}
+
+/* What came into the range and was there as a whole has left with it. */
+static void depart(struct thaw_events *ev, uint64_t start, uint64_t len)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < ev->arrivals; i++) {
+		const struct arrival *a = &ev->arrival[i];
+
+		if (a->start < start || a->start + (a->len - 1) > start + (len - 1))
+			ev->arrival[kept++] = *a;
+	}
+	ev->arrivals = kept;
+}
+
+/* The next stretch from *at on, within [start, start + len), of what a late message about that range means in the map: not the
+ * first arrival that displaced something there, nor those behind it, which came when its memory had left. False: none. */
+static bool next_old(const struct thaw_events *ev, uint64_t start, uint64_t len, uint64_t *at, uint64_t *n)
+{
+	uint64_t last = start + (len - 1), from = *at;
+	unsigned first = 0;
+
+	while (first < ev->arrivals && !(ev->arrival[first].displaced && meets(&ev->arrival[first], start, len)))
+		first++;
+again:
+	if (from - 1 == last)
+		return false;
+	*n = last - from + 1;
+	for (unsigned i = first; i < ev->arrivals; i++) {
+		const struct arrival *a = &ev->arrival[i];
+
+		if (!meets(a, from, *n))
+			continue;
+		if (a->start > from) {
+			*n = a->start - from;
+			continue;
+		}
+		if (a->start + (a->len - 1) >= last)
+			return false;
+		from = a->start + a->len;
+		goto again;
+	}
+	*at = from;
+	return true;
+}
+
+/* Whoever took the place of something that a late message has found has displaced nothing any more. */
+static void found(struct thaw_events *ev, uint64_t start, uint64_t len)
+{
+	struct thaw_extent e;
+
+	for (unsigned i = 0; i < ev->arrivals; i++) {
+		struct arrival *a = &ev->arrival[i];
+
+		if (a->displaced && meets(a, start, len))
+			a->displaced = thaw_pagemap_next(ev->displaced, a->start, a->len, &e);
+	}
+}
+
+static int64_t late_remap(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c)
+{
+	uint64_t at, n;
+	struct thaw_extent e;
+	int64_t ret;
+
+	for (at = c->start; next_old(ev, c->start, c->len, &at, &n); at += n) {
+		ret = thaw_pagemap_transfer(pm, at, pm, at - c->start + c->to, n);
+		if (ret < 0)
+			return ret;
+	}
+	while (thaw_pagemap_next(ev->displaced, c->start, c->len, &e)) {
+		ret = thaw_pagemap_transfer(ev->displaced, e.addr, pm, e.addr - c->start + c->to, e.pages << THAW_PAGE_SHIFT);
+		if (ret < 0)
+			return ret;
+	}
+	found(ev, c->start, c->len);
+	return 0;
+}
+
+static int64_t late_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c)
+{
+	int64_t gone = thaw_pagemap_remove(ev->displaced, c->start, c->len), ret;
+	uint64_t at, n;
+
+	for (at = c->start; gone >= 0 && next_old(ev, c->start, c->len, &at, &n); at += n) {
+		ret = thaw_pagemap_remove(pm, at, n);
+		gone = ret < 0 ? ret : gone + ret;
+	}
+	found(ev, c->start, c->len);
+	return gone;
+}
+
+static bool overlap(const struct thaw_change *c)
+{
+	return (c->start < c->to ? c->to - c->start : c->start - c->to) < c->len;
+}
+
+static int64_t apply_remap(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c)
 {
 	struct left left = { 0 };
-	bool overlaps;
-	int64_t gone;
+	struct thaw_extent e;
+	int64_t gone, lost = 0; /* lost: displaced for a second time; of the first nobody knows any more */
+	bool displaces;
 
-	if (!is_range(c->to, c->len))
-		return -EINVAL;
-	overlaps = is_dubious(ev, c->start, c->len, true) || is_dubious(ev, c->to, c->len, true);
+	displaces = !ev->exact && !THAW_SABOTAGE(UNMAP_NOT_PAIRED) && thaw_pagemap_next(pm, c->to, c->len, &e);
+	if (displaces)
+		lost = thaw_pagemap_transfer(pm, c->to, ev->displaced, c->to, c->len);
+	if (lost < 0)
+		return lost;
 	leave_behind(&left, pm, c);
-	gone = thaw_pagemap_move(pm, c->start, c->to, c->len);
+	if (thaw_pagemap_next(ev->displaced, c->start, c->len, &e)) {
+		gone = late_remap(ev, pm, c);
+	} else {
+		gone = thaw_pagemap_move(pm, c->start, c->to, c->len);
+		depart(ev, c->start, c->len);
+	}
 	if (gone < 0)
 		return gone;
 	for (unsigned i = 0; i < left.n; i++)
 		(void)thaw_pagemap_add(pm, &left.e[i]);
-	*dubious |= overlaps;
 	open_pair(ev, c->start, c->len);
-	remember(ev, c->start, c->len, true);
-	remember(ev, c->to, c->len, true);
-	return gone;
+	arrive(ev, c->to, c->len, displaces);
+	return gone + lost;
 }
 
-static int64_t apply_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c, bool *dubious)
+static int64_t apply_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c)
 {
+	struct thaw_extent e;
 	int64_t gone;
 
+	/* A discard is told before it happens, by a thread that waits for that: it is never late. */
+	if (c->kind == THAW_CHANGE_REMOVE)
+		return thaw_pagemap_remove(pm, c->start, c->len);
 	/* The second half of a mremap: the move has emptied the range; what is in it now came later, from another
 	 * call. */
-	if (c->kind == THAW_CHANGE_UNMAP && !THAW_SABOTAGE(UNMAP_NOT_PAIRED) && close_pair(ev, c->start, c->len))
+	if (!THAW_SABOTAGE(UNMAP_NOT_PAIRED) && close_pair(ev, c->start, c->len))
 		return 0;
+	if (thaw_pagemap_next(ev->displaced, c->start, c->len, &e))
+		return late_drop(ev, pm, c);
 	gone = thaw_pagemap_remove(pm, c->start, c->len);
-	if (gone < 0)
-		return gone;
-	*dubious |= is_dubious(ev, c->start, c->len, false);
-	remember(ev, c->start, c->len, false);
+	if (gone >= 0)
+		depart(ev, c->start, c->len);
 	return gone;
 }
 
-int64_t thaw_events_apply(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c, bool *dubious)
+int64_t thaw_events_apply(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c)
 {
-	if (!is_range(c->start, c->len))
+	int64_t lost, gone;
+
+	if (!is_range(c->start, c->len) || (c->kind == THAW_CHANGE_REMAP && (!is_range(c->to, c->len) || overlap(c))))
 		return -EINVAL;
-	begin(ev);
-	if (c->kind == THAW_CHANGE_REMAP)
-		return apply_remap(ev, pm, c, dubious);
-	return apply_drop(ev, pm, c, dubious);
+	lost = begin(ev);
+	if (lost < 0)
+		return lost;
+	gone = c->kind == THAW_CHANGE_REMAP ? apply_remap(ev, pm, c) : apply_drop(ev, pm, c);
+	return gone < 0 ? gone : gone + lost;
 }

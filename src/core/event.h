@@ -8,6 +8,11 @@
  * A pair that is still open when the space has settled (a fill got an answer other than EAGAIN) was a
  * MREMAP_DONTUNMAP and is forgotten.
  *
+ * A whole message may be overtaken, too: its thread is preempted before it has queued it, while another mremap() goes to the place that
+ * it has left. That is seen, because nothing can be moved to where something is: content that a REMAP meets is put aside as
+ * displaced, and the next message that takes away from there takes that, not what has come since. What is
+ * displaced when the space has settled is dropped.
+ *
  * Threads   caller has the exclusive section; thaw_events_settled() may be called from S (atomic flag)
  * Errors    -ENOMEM; -EINVAL for a message that names no whole pages */
 #ifndef THAW_CORE_EVENT_H
@@ -23,27 +28,32 @@ struct thaw_change {
 	uint64_t to;         /* REMAP only */
 };
 
-struct thaw_events; /* the open pairs and the unsettled ranges of one space */
+struct thaw_events; /* the open pairs, the arrivals and what is displaced in one space */
 
 struct thaw_events *thaw_events_new(void);
 void thaw_events_free(struct thaw_events *ev);
 
-/* Applies one change. Returns the absent pages that the process has discarded by it, or a negative errno (then nothing
- * has changed, and the same change can be applied again). Sets *dubious (never clears it) when the change overlaps
- * another call's change of the same unsettled stretch and one of the two is a REMAP: the queue order need not be the
- * order in which they happened. */
-int64_t thaw_events_apply(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c, bool *dubious);
+/* Applies one change. Returns the absent pages that the process has discarded by it, or a negative errno. Then nothing has changed, and
+ * the same change can be applied again, unless something is displaced: then it may be carried out in part, and the space
+ * can be followed no more. */
+int64_t thaw_events_apply(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c);
 
 /* Has anything been applied since the space was last known to be settled? A FORK read now may stand at the wrong
  * place. */
 bool thaw_events_unsettled(const struct thaw_events *ev);
+
+/* Is there content that waits for the message which says where it is? Then the space is not complete. */
+bool thaw_events_has_displaced(const struct thaw_events *ev);
+
+/* The absent pages of it, which the map does not count; any thread. */
+uint64_t thaw_events_absent(const struct thaw_events *ev);
 
 /* A fill (or a probe) was answered with something else than EAGAIN: no event is outstanding. Cheap; any thread in S or
  * X. A process that makes many changes without a fault should be probed after each batch, else unrelated changes that
  * follow each other look as if they were at the same time. */
 void thaw_events_settled(struct thaw_events *ev);
 
-/* The changes come in the order in which they happened: no pairs are looked for, and nothing is in doubt. Before the first. */
+/* The changes come in the order in which they happened: no pairs are looked for, and nothing is displaced. Before the first. */
 void thaw_events_set_exact(struct thaw_events *ev);
 
 size_t thaw_events_memory(const struct thaw_events *ev);

@@ -70,6 +70,22 @@ bool thaw_pagemap_lookup(const struct thaw_pagemap *pm, uint64_t addr, uint64_t 
 	return true;
 }
 
+bool thaw_pagemap_next(const struct thaw_pagemap *pm, uint64_t from, uint64_t len, struct thaw_extent *out)
+{
+	uint64_t page, end;
+	struct thaw_path p;
+	const struct thaw_slot *s;
+	unsigned at;
+
+	thaw_pagemap_range(from, len >> THAW_PAGE_SHIFT, &page, &end);
+	if (!thaw_tree_seek(&pm->tree, page, &p) || thaw_slot_start(thaw_path_slot(&p)) >= end)
+		return false;
+	s = thaw_path_slot(&p);
+	at = page > thaw_slot_start(s) ? page - thaw_slot_start(s) : 0;
+	fill_extent(out, s, at, (end < thaw_slot_end(s) ? end : thaw_slot_end(s)) - thaw_slot_start(s) - at);
+	return true;
+}
+
 bool thaw_pagemap_is_done(const struct thaw_pagemap *pm, uint64_t addr)
 {
 	uint64_t page = addr >> THAW_PAGE_SHIFT;

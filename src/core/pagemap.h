@@ -45,6 +45,9 @@ int thaw_pagemap_add(struct thaw_pagemap *pm, const struct thaw_extent *e);
 /* The content at addr: the rest of its extent from the page of addr on, cut to max_pages. False: no content (zero). */
 bool thaw_pagemap_lookup(const struct thaw_pagemap *pm, uint64_t addr, uint64_t max_pages, struct thaw_extent *out);
 
+/* The first run of content within [from, from + len), done or not. */
+bool thaw_pagemap_next(const struct thaw_pagemap *pm, uint64_t from, uint64_t len, struct thaw_extent *out);
+
 bool thaw_pagemap_is_done(const struct thaw_pagemap *pm, uint64_t addr); /* false where there is no content */
 
 /* The first run of pages at or behind `from` that are not done, within one extent, cut to max_pages. */
@@ -62,6 +65,9 @@ int64_t thaw_pagemap_remove(struct thaw_pagemap *pm, uint64_t addr, uint64_t len
 /* (X) The range was moved: what the destination held goes, extents and done bits move. Returns the absent pages
  * dropped at the destination, or an error. Source and destination may not overlap (mremap forbids it). */
 int64_t thaw_pagemap_move(struct thaw_pagemap *pm, uint64_t from, uint64_t to, uint64_t len);
+
+/* (X) The same between two maps (or within one), both the caller's. */
+int64_t thaw_pagemap_transfer(struct thaw_pagemap *src, uint64_t from, struct thaw_pagemap *dst, uint64_t to, uint64_t len);
 
 /* (X) A fork child's map: a copy, without the extents that carry one of drop_flags. NULL: no memory. */
 struct thaw_pagemap *thaw_pagemap_clone(const struct thaw_pagemap *pm, uint32_t drop_flags);

@@ -168,43 +168,61 @@ int64_t thaw_pagemap_remove(struct thaw_pagemap *pm, uint64_t addr, uint64_t len
 }
 
 /* All boundaries and all memory that a move needs, so that nothing can fail once it has begun. */
-static struct thaw_slot *prepare_move(struct thaw_pagemap *pm, uint64_t from, uint64_t to, uint64_t n, uint64_t *slots)
+static struct thaw_slot *prepare_move(struct thaw_pagemap *src, uint64_t from, struct thaw_pagemap *dst, uint64_t to, uint64_t n,
+				      uint64_t *slots)
 {
 	struct thaw_slot *kept;
 
-	if (cut_at(pm, from) || cut_at(pm, from + n) || cut_at(pm, to) || cut_at(pm, to + n))
+	if (cut_at(src, from) || cut_at(src, from + n) || cut_at(dst, to) || cut_at(dst, to + n))
 		return NULL;
-	*slots = count_slots(pm, from, from + n);
-	if (thaw_tree_reserve(&pm->tree, *slots))
+	*slots = count_slots(src, from, from + n);
+	if (thaw_tree_reserve(&dst->tree, *slots))
 		return NULL;
 	kept = thaw_core_alloc((*slots ? *slots : 1) * sizeof(*kept));
 	return kept;
 }
 
-int64_t thaw_pagemap_move(struct thaw_pagemap *pm, uint64_t from, uint64_t to, uint64_t len)
+int64_t thaw_pagemap_transfer(struct thaw_pagemap *src, uint64_t from, struct thaw_pagemap *dst, uint64_t to, uint64_t len)
 {
 	uint64_t first = from >> THAW_PAGE_SHIFT, at = to >> THAW_PAGE_SHIFT, n = len >> THAW_PAGE_SHIFT;
-	uint64_t slots, gone, moved, absent;
+	uint64_t slots, gone, moved, dropped, absent;
 	struct thaw_slot *kept;
 
 	if (!is_page_range(from | to, len) || n > LAST_PAGE - first || n > LAST_PAGE - at ||
-	    (first < at ? at - first : first - at) < n)
+	    (src == dst && (first < at ? at - first : first - at) < n))
 		return -EINVAL;
-	kept = prepare_move(pm, first, at, n, &slots);
+	kept = prepare_move(src, first, dst, at, n, &slots);
 	if (!kept) {
-		thaw_pagemap_publish(pm, 0, 0);
+		thaw_pagemap_publish(src, 0, 0);
+		if (dst != src)
+			thaw_pagemap_publish(dst, 0, 0);
 		return -ENOMEM;
 	}
-	absent = take_out(pm, at, at + n, NULL, &gone);
-	take_out(pm, first, first + n, kept, &moved);
+	dropped = take_out(dst, at, at + n, NULL, &gone);
+	absent = take_out(src, first, first + n, kept, &moved);
 	for (uint64_t i = 0; i < slots; i++) {
+		size_t block = thaw_slot_block(thaw_slot_pages(&kept[i]));
+
+		if (block) {
+			src->tree.memory -= thaw_core_alloc_cost(block);
+			dst->tree.memory += thaw_core_alloc_cost(block);
+		}
 		thaw_slot_shift(&kept[i], thaw_slot_start(&kept[i]) - first + at);
-		thaw_tree_insert(&pm->tree, &kept[i]);
+		thaw_tree_insert(&dst->tree, &kept[i]);
 	}
 	free(kept);
-	thaw_tree_trim(&pm->tree);
-	join_at(pm, at + n);
-	join_at(pm, at);
-	thaw_pagemap_publish(pm, -(int64_t)absent, -(int64_t)gone);
-	return absent;
+	join_at(dst, at + n);
+	join_at(dst, at);
+	if (src != dst) { /* what has left one is in the other */
+		thaw_pagemap_publish(src, -(int64_t)absent, -(int64_t)moved);
+		thaw_pagemap_publish(dst, (int64_t)(absent - dropped), (int64_t)(moved - gone));
+	} else {
+		thaw_pagemap_publish(dst, -(int64_t)dropped, -(int64_t)gone);
+	}
+	return dropped;
+}
+
+int64_t thaw_pagemap_move(struct thaw_pagemap *pm, uint64_t from, uint64_t to, uint64_t len)
+{
+	return thaw_pagemap_transfer(pm, from, pm, to, len);
 }

@@ -35,13 +35,12 @@ static bool sabotage(struct thaw_mm *mm, struct thaw_change *c)
 
 static void change(struct thaw_mm *mm, struct thaw_change *c, const char *what)
 {
-	bool dubious = false;
 	int64_t gone = THAW_INJECT("engine.apply");
 
 	if (!sabotage(mm, c))
 		return;
 	if (!gone)
-		gone = thaw_events_apply(mm->ev, mm->pm, c, &dubious);
+		gone = thaw_events_apply(mm->ev, mm->pm, c);
 
 	if (gone < 0) {
 		freeze(mm, what, gone);
@@ -49,7 +48,6 @@ static void change(struct thaw_mm *mm, struct thaw_change *c, const char *what)
 	}
 	atomic_fetch_add_explicit(&mm->tally.gone, gone, memory_order_relaxed);
 	thaw_count(&mm->counters, 0, THAW_COUNT_PAGES_GONE, gone);
-	mm->dubious += dubious;
 }
 
 static void fork_child(struct thaw_worker *w, struct thaw_mm *mm, const struct uffd_msg *msg, struct thaw_mm **born, unsigned *n_born)
@@ -276,7 +274,7 @@ int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_
 	if (thaw_mm_is_live(mm) && atomic_load(&mm->dead))
 		*ended = THAW_MM_GONE;
 	else if (thaw_mm_is_live(mm) && n == 0 && !thaw_mm_is_registering(mm) && !thaw_order_has_gap(&mm->order) &&
-		 thaw_pagemap_absent(mm->pm) <= (THAW_SABOTAGE(FINISH_EARLY) ? 16 : 0))
+		 !thaw_events_has_displaced(mm->ev) && thaw_pagemap_absent(mm->pm) <= (THAW_SABOTAGE(FINISH_EARLY) ? 16 : 0))
 		/* A FORK may be on its way still: the child has every page then, as each was placed before the fork
 		 * began (else the placing had been answered EAGAIN), and the kernel takes back its registration. */
 		*ended = THAW_MM_FINISHED;

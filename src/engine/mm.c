@@ -203,7 +203,7 @@ void thaw_mm_end(struct thaw_mm *mm, enum thaw_mm_state how)
 		sched_yield();
 	close(mm->uffd);
 	mm->uffd = -1;
-	atomic_fetch_add(&mm->tally.gone, thaw_pagemap_absent(pm)); /* 0 when FINISHED */
+	atomic_fetch_add(&mm->tally.gone, thaw_pagemap_absent(pm) + thaw_events_absent(ev)); /* 0 when FINISHED */
 	atomic_store_explicit(&mm->state, how, memory_order_release);
 	{
 		THAW_SCOPED_LOCK(&m->lock); /* for those who look at the map's figures */

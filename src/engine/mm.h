@@ -113,7 +113,6 @@ struct thaw_mm {
 	_Atomic uint64_t late_due_ns; /* when the reader that has it on its late list looks again */
 	uint64_t around_next, zero_next; /* where a sequential user of memory would fault next */
 	unsigned around, zero_around;    /* pages brought in beside a fault, grown and shrunk by success */
-	uint64_t dubious;          /* messages whose order was in doubt */
 
 	/* the copiers' */
 	struct thaw_lock plan_lock; /* THAW_RANK_PLAN */

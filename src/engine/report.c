@@ -25,7 +25,7 @@ static void add_space_locked(struct sum *s, const struct thaw_mm *mm)
 	s->gone += atomic_load(&mm->tally.gone);
 	s->found += atomic_load(&mm->tally.found);
 	if (mm->pm)
-		s->absent += thaw_pagemap_absent(mm->pm);
+		s->absent += thaw_pagemap_absent(mm->pm) + thaw_events_absent(mm->ev);
 	s->state_bytes += thaw_mm_memory(mm);
 	s->complete_ns = atomic_load(&mm->complete_ns);
 }

@@ -120,9 +120,9 @@ static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
 			thaw_events_settled(mm->ev);
 		changing = thaw_serve_faults(w, mm);
 		if (n == THAW_BATCH || atomic_load(&mm->dead) ||
-		    (n >= 0 && !thaw_pagemap_absent(mm->pm) && !thaw_mm_is_registering(mm)))
+		    (n >= 0 && !thaw_pagemap_absent(mm->pm) && !thaw_events_has_displaced(mm->ev) && !thaw_mm_is_registering(mm)))
 			continue;
-		changing |= thaw_order_has_gap(&mm->order) || mm->losing;
+		changing |= thaw_order_has_gap(&mm->order) || mm->losing || thaw_events_has_displaced(mm->ev);
 		if (!mm->n_parked && n >= 0 && !changing) {
 			mm->backoff_ns = 0;
 			return false;

@@ -32,6 +32,7 @@ struct space {
 
 static const uint8_t *at, *end;
 static uint64_t base;
+static bool plenty; /* of memory */
 
 static unsigned next(unsigned limit)
 {
@@ -58,16 +59,17 @@ static uint64_t page(unsigned n)
 static int64_t apply(struct space *s, enum thaw_change_kind kind, uint64_t start, uint64_t len, uint64_t to)
 {
 	struct thaw_change c = { kind, start, len, to };
-	bool dubious = false;
 	int64_t ret;
 
 	thaw_core_alloc_left = next(8) ? -1 : (long)next(6); /* now and then without memory: then once more, with */
-	ret = thaw_events_apply(s->ev, s->pm, &c, &dubious);
+	if (plenty)
+		thaw_core_alloc_left = -1;
+	ret = thaw_events_apply(s->ev, s->pm, &c);
 	thaw_core_alloc_left = -1;
 	if (ret == -ENOMEM) {
 		check(thaw_pagemap_is_sound(s->pm), "not sound after a failed allocation");
 		pagemodel_verify(s->model, s->pm);
-		ret = thaw_events_apply(s->ev, s->pm, &c, &dubious);
+		ret = thaw_events_apply(s->ev, s->pm, &c);
 	}
 	return ret;
 }
@@ -117,11 +119,13 @@ static void remap(struct space *s)
 	if (!n || s->n_late == LATE || s->forgotten == LATE)
 		return;
 	len = (uint64_t)n << THAW_PAGE_SHIFT;
-	if (kind == 1) /* onto something: its UNMAP comes first */
-		if (!is_half(s->late, s->n_late, page(to), len) && !is_half(s->dontunmap, s->forgotten, page(to), len))
-			check(apply(s, THAW_CHANGE_UNMAP, page(to), len, 0) ==
-				      pagemodel_remove(s->model, page(to), len),
-			      "discarded at a fixed destination");
+	if (kind == 1 || pagemodel_has(s->model, page(to), len)) { /* onto something: its UNMAP comes first */
+		if (is_half(s->late, s->n_late, page(to), len) || is_half(s->dontunmap, s->forgotten, page(to), len))
+			return;
+		check(apply(s, THAW_CHANGE_UNMAP, page(to), len, 0) ==
+			      pagemodel_remove(s->model, page(to), len),
+		      "discarded at a fixed destination");
+	}
 	check(apply(s, THAW_CHANGE_REMAP, page(from), len, page(to)) ==
 		      pagemodel_move(s->model, page(from), page(to), len),
 	      "discarded at the destination");
@@ -129,6 +133,33 @@ static void remap(struct space *s)
 		s->dontunmap[s->forgotten++] = (struct half){ page(from), len };
 	else
 		s->late[s->n_late++] = (struct half){ page(from), len };
+}
+
+/* Something leaves a place, another comes to it (or to a part of it), and the message of the second is read first. */
+static void overtake(struct space *s)
+{
+	unsigned was = next(40), n = 1 + next(20), part = next(n), came = 1 + next(n - part), from = 80 + next(20), to = 130 + next(40);
+	uint64_t left = (uint64_t)n << THAW_PAGE_SHIFT, len = (uint64_t)came << THAW_PAGE_SHIFT;
+	bool unmaps = next(2);
+
+	if (s->n_late + 2 > LATE || s->forgotten == LATE || !pagemodel_has(s->model, page(was + part), len) ||
+	    pagemodel_has(s->model, page(to), left) || is_half(s->late, s->n_late, page(was), left) ||
+	    is_half(s->dontunmap, s->forgotten, page(was), left))
+		return;
+	if (unmaps)
+		pagemodel_remove(s->model, page(was), left);
+	else
+		pagemodel_move(s->model, page(was), page(to), left);
+	pagemodel_move(s->model, page(from), page(was + part), len);
+	plenty = true; /* what meets others is not undone, and the model is two steps ahead */
+	check(apply(s, THAW_CHANGE_REMAP, page(from), len, page(was + part)) >= 0, "the one that overtakes");
+	check(thaw_events_has_displaced(s->ev), "nothing is displaced");
+	s->late[s->n_late++] = (struct half){ page(from), len };
+	check(apply(s, unmaps ? THAW_CHANGE_UNMAP : THAW_CHANGE_REMAP, page(was), left, page(to)) >= 0, "the one that was overtaken");
+	check(!thaw_events_has_displaced(s->ev), "something is displaced still");
+	plenty = false;
+	if (!unmaps)
+		s->late[s->n_late++] = (struct half){ page(was), left };
 }
 
 static void second_half(struct space *s)
@@ -217,7 +248,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (at < end) {
 		struct space *s = &space[next(n)];
 
-		switch (next(10)) {
+		switch (next(11)) {
 		case 0: add(s); break;
 		case 1: take_away(s, THAW_CHANGE_REMOVE); break;
 		case 2: take_away(s, THAW_CHANGE_UNMAP); break;
@@ -227,6 +258,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 7: mark(s); break;
 		case 8: n = fork_it(s, &space[n < SPACES ? n : 0], n); break;
 		case 9: nonsense(s); break;
+		case 10: overtake(s); break;
 		}
 		check(thaw_pagemap_is_sound(s->pm), "not sound");
 		if (++step % every == 0)

@@ -110,6 +110,16 @@ int64_t pagemodel_move(struct pagemodel *m, uint64_t from, uint64_t to, uint64_t
 	return absent;
 }
 
+bool pagemodel_has(const struct pagemodel *m, uint64_t addr, uint64_t len)
+{
+	uint64_t first, n = clip(m, addr, len >> THAW_PAGE_SHIFT, &first);
+
+	for (uint64_t i = first; i < first + n; i++)
+		if (m->page[i].content)
+			return true;
+	return false;
+}
+
 void pagemodel_drop(struct pagemodel *m, unsigned flags)
 {
 	for (uint64_t i = 0; i < m->pages; i++)

@@ -21,6 +21,8 @@ int64_t pagemodel_move(struct pagemodel *m, uint64_t from, uint64_t to, uint64_t
 void pagemodel_drop(struct pagemodel *m, unsigned flags);
 void pagemodel_unmark(struct pagemodel *m);
 
+bool pagemodel_has(const struct pagemodel *m, uint64_t addr, uint64_t len); /* any content */
+
 /* Says the map the same about every page, one by one and as runs? */
 void pagemodel_verify(const struct pagemodel *m, const struct thaw_pagemap *pm);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* unit/test_event.c - messages as changes: pairs, DONTUNMAP, order, doubt, limits */
+/* unit/test_event.c - messages as changes: pairs, DONTUNMAP, messages that were overtaken, limits */
 #include "config.h"
 
 #include <criterion/criterion.h>
@@ -15,13 +15,11 @@
 
 static struct thaw_pagemap *pm;
 static struct thaw_events *ev;
-static bool dubious;
 
 static void set_up(void)
 {
 	pm = thaw_pagemap_new();
 	ev = thaw_events_new();
-	dubious = false;
 }
 
 static void tear_down(void)
@@ -51,7 +49,7 @@ static int64_t change(enum thaw_change_kind kind, uint64_t start, uint64_t len, 
 {
 	struct thaw_change c = { kind, start, len, to };
 
-	return thaw_events_apply(ev, pm, &c, &dubious);
+	return thaw_events_apply(ev, pm, &c);
 }
 
 static int64_t remap(unsigned from, unsigned to, unsigned n)
@@ -74,7 +72,6 @@ Test(event, remove_and_unmap_take_away)
 	cr_assert_eq(object_at(8), -1);
 	cr_assert_eq(object_at(18), 1);
 	cr_assert_eq(object_at(90), -1);
-	cr_assert_not(dubious);
 }
 
 Test(event, mremap_moves_and_its_unmap_takes_nothing)
@@ -85,7 +82,6 @@ Test(event, mremap_moves_and_its_unmap_takes_nothing)
 	cr_assert_eq(object_at(105), 1);
 	cr_assert_eq(unmap(0, 10), 0);
 	cr_assert_eq(thaw_pagemap_absent(pm), 10);
-	cr_assert_not(dubious);
 }
 
 /* Thread A: mremap 0 -> 100; its UNMAP(0) is late. Thread B has moved 200 -> 0 meanwhile: that must stay. */
@@ -95,7 +91,6 @@ Test(event, late_unmap_spares_what_was_moved_in)
 	content(200, 10, 2);
 	remap(0, 100, 10);
 	remap(200, 0, 10);
-	cr_assert(dubious, "two calls with a common range in one unsettled stretch");
 	cr_assert_eq(unmap(0, 10), 0);
 	cr_assert_eq(object_at(0), 2);
 	cr_assert_eq(unmap(200, 10), 0);
@@ -130,7 +125,6 @@ Test(event, dontunmap_is_forgotten_when_settled)
 	content(0, 10, 2);
 	cr_assert_eq(unmap(0, 10), 10);
 	cr_assert_eq(object_at(0), -1);
-	cr_assert_not(dubious);
 }
 
 Test(event, unmap_of_another_length_is_no_second_half)
@@ -155,33 +149,139 @@ Test(event, fixed_destination)
 	cr_assert_eq(object_at(110), -1);
 }
 
-Test(event, removals_do_not_raise_doubt_but_a_move_among_them_does)
+/* A: mremap 0 -> 100, preempted before its message. B: mremap 200 -> 0, read first. */
+Test(event, overtaken_remap_takes_what_was_there_before)
 {
-	content(0, 100, 1);
-	change(THAW_CHANGE_REMOVE, AT(0), LEN(10), 0);
-	unmap(5, 10);
-	change(THAW_CHANGE_REMOVE, AT(0), LEN(20), 0);
-	cr_assert_not(dubious);
-	remap(50, 200, 10);
-	cr_assert_not(dubious, "no common range");
-	change(THAW_CHANGE_REMOVE, AT(205), LEN(1), 0);
-	cr_assert(dubious, "the destination of the move");
-	dubious = false;
-	thaw_events_settled(ev);
-	change(THAW_CHANGE_REMOVE, AT(206), LEN(1), 0);
-	cr_assert_not(dubious, "settled in between");
-	remap(206, 300, 2);
-	cr_assert(dubious, "removed and moved in one stretch");
+	content(0, 10, 1);
+	content(200, 10, 2);
+	thaw_pagemap_mark_done(pm, AT(3), 1);
+	cr_assert_eq(remap(200, 0, 10), 0);
+	cr_assert(thaw_events_has_displaced(ev));
+	cr_assert_eq(thaw_events_absent(ev), 9);
+	cr_assert_eq(remap(0, 100, 10), 0);
+	cr_assert_not(thaw_events_has_displaced(ev));
+	cr_assert_eq(object_at(0), 2);
+	cr_assert_eq(object_at(109), 1);
+	cr_assert(thaw_pagemap_is_done(pm, AT(103)));
+	cr_assert_not(thaw_pagemap_is_done(pm, AT(3)));
+	cr_assert_eq(unmap(0, 10), 0, "A's second half");
+	cr_assert_eq(unmap(200, 10), 0, "B's");
+	cr_assert_eq(object_at(0), 2);
+	cr_assert_eq(unmap(0, 10), 10, "a call of its own");
 }
 
-Test(event, ranges_beside_each_other_do_not_overlap)
+/* The same with munmap(0), and B's is longer: it covers what was free as well. */
+Test(event, overtaken_unmap_spares_what_came_since)
 {
-	content(0, 100, 1);
-	remap(0, 200, 10);
-	unmap(10, 10);
-	unmap(210, 10);
-	unmap(190, 10);
-	cr_assert_not(dubious);
+	content(0, 10, 1);
+	content(200, 20, 2);
+	cr_assert_eq(remap(200, 0, 20), 0);
+	cr_assert_eq(unmap(0, 10), 10);
+	cr_assert_eq(object_at(0), 2);
+	cr_assert_eq(object_at(19), 2);
+	cr_assert_eq(unmap(0, 10), 10, "B gives up half of it");
+	cr_assert_eq(object_at(0), -1);
+	cr_assert_eq(object_at(10), 2);
+}
+
+/* A has left 0 to 30; B and C have come to parts of it, C where A had nothing. All of A's goes, nothing of theirs. */
+Test(event, overtaken_remap_of_more_than_what_came)
+{
+	content(0, 20, 1);
+	content(25, 5, 1);
+	content(200, 10, 2);
+	content(300, 3, 3);
+	cr_assert_eq(remap(200, 5, 10), 0);
+	cr_assert_eq(remap(300, 21, 3), 0);
+	cr_assert_eq(remap(0, 100, 30), 0);
+	for (unsigned i = 0; i < 30; i++) {
+		cr_assert_eq(object_at(100 + i), i < 20 || i >= 25 ? 1 : -1, "page %u", i);
+		cr_assert_eq(object_at(i), i >= 5 && i < 15 ? 2 : i >= 21 && i < 24 ? 3 : -1, "page %u", i);
+	}
+	cr_assert_eq(thaw_pagemap_pages(pm), 25 + 10 + 3);
+}
+
+/* A part of A's had come back before A left: it is A's, though it came in this stretch. */
+Test(event, what_came_before_the_one_that_overtakes_leaves_with_the_rest)
+{
+	content(0, 20, 1);
+	content(200, 1, 2);
+	remap(5, 50, 5);
+	unmap(5, 5);
+	remap(50, 5, 5);
+	unmap(50, 5);
+	remap(200, 0, 1);
+	remap(0, 100, 20);
+	for (unsigned i = 0; i < 20; i++)
+		cr_assert_eq(object_at(100 + i), 1, "page %u", i);
+	cr_assert_eq(object_at(0), 2);
+	cr_assert_eq(thaw_pagemap_pages(pm), 21);
+}
+
+/* 0 -> 100, then 200 -> 0, then 300 -> 200, told the other way round. */
+Test(event, overtaken_in_a_row)
+{
+	content(0, 10, 1);
+	content(200, 10, 2);
+	content(300, 10, 3);
+	cr_assert_eq(remap(300, 200, 10), 0);
+	cr_assert_eq(remap(200, 0, 10), 0);
+	cr_assert_eq(remap(0, 100, 10), 0);
+	cr_assert_eq(object_at(200), 3);
+	cr_assert_eq(object_at(0), 2);
+	cr_assert_eq(object_at(100), 1);
+	cr_assert_not(thaw_events_has_displaced(ev));
+	cr_assert_eq(thaw_pagemap_absent(pm), 30);
+}
+
+/* Whoever came leaves again: that is no late message. */
+Test(event, who_came_and_left_is_not_mistaken_for_late)
+{
+	content(0, 10, 1);
+	content(200, 10, 2);
+	remap(200, 0, 10);
+	remap(0, 100, 10); /* A's */
+	cr_assert_eq(remap(0, 400, 10), 0);
+	cr_assert_eq(object_at(400), 2);
+	cr_assert_eq(object_at(100), 1);
+	cr_assert_eq(object_at(0), -1);
+}
+
+/* A's thread is killed before its message is read: it is gone with it. */
+Test(event, displaced_content_is_dropped_when_settled)
+{
+	content(0, 10, 1);
+	content(200, 10, 2);
+	thaw_pagemap_mark_done(pm, AT(0), 4);
+	remap(200, 0, 10);
+	cr_assert_eq(thaw_events_absent(ev), 6);
+	thaw_events_settled(ev);
+	cr_assert_not(thaw_events_has_displaced(ev));
+	cr_assert_eq(unmap(0, 5), 5 + 6);
+	cr_assert_eq(thaw_events_absent(ev), 0);
+	cr_assert_eq(object_at(5), 2);
+}
+
+/* A discard is told before it happens and waits for that: it is about what is there. */
+Test(event, a_discard_is_never_late)
+{
+	content(0, 10, 1);
+	content(200, 10, 2);
+	remap(200, 0, 10);
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(0), LEN(5), 0), 5);
+	cr_assert_eq(object_at(0), -1);
+	cr_assert_eq(object_at(5), 2);
+	remap(0, 100, 10);
+	cr_assert_eq(object_at(100), 1);
+}
+
+Test(event, nothing_is_displaced_when_the_order_is_exact)
+{
+	content(0, 10, 1);
+	content(200, 10, 2);
+	thaw_events_set_exact(ev);
+	cr_assert_eq(remap(200, 0, 10), 10);
+	cr_assert_not(thaw_events_has_displaced(ev));
 }
 
 Test(event, messages_that_name_no_pages_are_refused)
@@ -202,27 +302,18 @@ Test(event, the_last_page_of_the_address_space)
 {
 	cr_assert_eq(change(THAW_CHANGE_UNMAP, -4096UL, 4096, 0), 0);
 	cr_assert_eq(change(THAW_CHANGE_REMAP, -8192UL, 4096, 0), 0);
-	cr_assert_not(dubious);
 	cr_assert_eq(change(THAW_CHANGE_UNMAP, 0, -4096UL, 0), 0);
-	cr_assert(dubious);
 }
 
-/* Memory for the open pairs is bounded; what is beyond is called dubious instead of being trusted. */
-Test(event, endless_dontunmap_is_bounded_and_dubious)
+Test(event, endless_dontunmap_takes_no_memory)
 {
 	size_t before = thaw_events_memory(ev);
 
 	for (unsigned i = 0; i < 5000; i++)
 		cr_assert_eq(change(THAW_CHANGE_REMAP, AT(i * 4), LEN(1), AT(1000000 + i * 4)), 0);
 	cr_assert_eq(thaw_events_memory(ev), before);
-	cr_assert(dubious);
-	dubious = false;
-	unmap(3000000, 1);
-	cr_assert(dubious);
-	thaw_events_settled(ev);
-	dubious = false;
-	unmap(3000000, 1);
-	cr_assert_not(dubious);
+	content(0, 1, 1);
+	cr_assert_eq(unmap(0, 1), 1, "the oldest are forgotten");
 }
 
 /* Threads in mremap() at the same time: each REMAP is read in its order, the UNMAPs come at any time after. The map is
@@ -260,6 +351,15 @@ Test(event, any_order_of_second_halves)
 			} else if (waiting < LATE && gap) {
 				n = n < gap ? n : gap;
 				n = n < PAGES - top ? n : PAGES - top;
+				if (pagemodel_has(m, AT(to), LEN(n))) {
+					bool half = false;
+
+					for (unsigned i = 0; i < waiting; i++)
+						half |= late[i].from == to && late[i].n == n;
+					if (half) /* cannot be told from it */
+						continue;
+					cr_assert_eq(unmap(to, n), pagemodel_remove(m, AT(to), LEN(n)));
+				}
 				cr_assert_eq(remap(from, to, n), pagemodel_move(m, AT(from), AT(to), LEN(n)));
 				late[waiting].from = from;
 				late[waiting++].n = n;

@@ -13,9 +13,15 @@
  * pair is a thread inside mremap(), or a MREMAP_DONTUNMAP since the last fill. */
 enum { PAIRS = 128, ARRIVALS = 256 };
 
+struct pair {
+	uint64_t start, len;
+	uint64_t turn; /* when its REMAP happened, as far as is known */
+};
+
 /* Where a REMAP went to in this stretch, in the order in which they were read. */
 struct arrival {
 	uint64_t start, len;
+	uint64_t turn;
 	bool displaced; /* it met content that nobody had been said to take away */
 };
 
@@ -24,7 +30,8 @@ struct thaw_events {
 	bool changed;
 	bool exact;
 	unsigned pairs, arrivals;
-	struct { uint64_t start, len; } pair[PAIRS];
+	uint64_t turn; /* counts changes */
+	struct pair pair[PAIRS];
 	struct arrival arrival[ARRIVALS];
 	struct thaw_pagemap *displaced; /* at the addresses that it has left already, by a message that is to come */
 };
@@ -42,6 +49,7 @@ struct thaw_events *thaw_events_new(void)
 	}
 	ev->settled = ev->changed = ev->exact = false;
 	ev->pairs = ev->arrivals = 0;
+	ev->turn = 0;
 	return ev;
 }
 
@@ -92,6 +100,7 @@ static int64_t begin(struct thaw_events *ev)
 	int64_t gone = 0;
 
 	ev->changed = true;
+	ev->turn++;
 	if (!__atomic_load_n(&ev->settled, __ATOMIC_RELAXED))
 		return 0;
 	__atomic_store_n(&ev->settled, false, __ATOMIC_RELAXED);
@@ -102,7 +111,7 @@ static int64_t begin(struct thaw_events *ev)
 }
 
 /* ---- pairs ------------------------------------------------------------------------------------------------- */
-static void open_pair(struct thaw_events *ev, uint64_t start, uint64_t len)
+static void open_pair(struct thaw_events *ev, uint64_t start, uint64_t len, uint64_t turn)
 {
 	if (ev->exact)
 		return;
@@ -111,8 +120,7 @@ static void open_pair(struct thaw_events *ev, uint64_t start, uint64_t len)
 		memmove(&ev->pair[0], &ev->pair[1], (PAIRS - 1) * sizeof(ev->pair[0]));
 		ev->pairs--;
 	}
-	ev->pair[ev->pairs].start = start;
-	ev->pair[ev->pairs++].len = len;
+	ev->pair[ev->pairs++] = (struct pair){ start, len, turn };
 }
 
 static bool close_pair(struct thaw_events *ev, uint64_t start, uint64_t len)
@@ -124,6 +132,37 @@ static bool close_pair(struct thaw_events *ev, uint64_t start, uint64_t len)
 		}
 	}
 	return false;
+}
+
+static bool meet(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
+{
+	return a <= b + (b_len - 1) && b <= a + (a_len - 1);
+}
+
+static bool has_come(const struct thaw_events *ev, const struct pair *p)
+{
+	for (unsigned i = 0; i < ev->arrivals; i++)
+		if (ev->arrival[i].turn > p->turn && meet(ev->arrival[i].start, ev->arrival[i].len, p->start, p->len))
+			return true;
+	return false;
+}
+
+/* Something is done to a range that a REMAP has left, and nothing has come there since: so it is mapped still, and the REMAP was a
+ * MREMAP_DONTUNMAP, whose UNMAP never comes. Else an UNMAP of just that range, much later, would pass for it and be passed over. An
+ * UNMAP of all of the range and more says nothing: it may go over the hole. */
+static void doubt_pairs(struct thaw_events *ev, const struct thaw_change *c)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < ev->pairs; i++) {
+		const struct pair *p = &ev->pair[i];
+		bool over = c->kind == THAW_CHANGE_UNMAP && c->start <= p->start &&
+			    p->start + (p->len - 1) <= c->start + (c->len - 1);
+
+		if (over || !meet(p->start, p->len, c->start, c->len) || has_come(ev, p))
+			ev->pair[kept++] = *p;
+	}
+	ev->pairs = kept;
 }
 
 /* ---- changes ----------------------------------------------------------------------------------------------- */
@@ -161,12 +200,7 @@ static void arrive(struct thaw_events *ev, uint64_t start, uint64_t len, bool di
 		return;
 	if (ev->arrivals == ARRIVALS)
 		memmove(&ev->arrival[0], &ev->arrival[1], --ev->arrivals * sizeof(ev->arrival[0]));
-	ev->arrival[ev->arrivals++] = (struct arrival){ start, len, displaced };
-}
-
-static bool meets(const struct arrival *a, uint64_t start, uint64_t len)
-{
-	return a->start <= start + (len - 1) && start <= a->start + (a->len - 1);
+	ev->arrival[ev->arrivals++] = (struct arrival){ start, len, ev->turn, displaced };
 }
 
 /* What came into the range and was there as a whole has left with it. */
@@ -190,8 +224,9 @@ static bool next_old(const struct thaw_events *ev, uint64_t start, uint64_t len,
 	uint64_t last = start + (len - 1), from = *at;
 	unsigned first = 0;
 
-	while (first < ev->arrivals && !(ev->arrival[first].displaced && meets(&ev->arrival[first], start, len)))
-		first++;
+	for (const struct arrival *a = ev->arrival; first < ev->arrivals; first++, a++)
+		if (a->displaced && meet(a->start, a->len, start, len))
+			break;
 again:
 	if (from - 1 == last)
 		return false;
@@ -199,7 +234,7 @@ again:
 	for (unsigned i = first; i < ev->arrivals; i++) {
 		const struct arrival *a = &ev->arrival[i];
 
-		if (!meets(a, from, *n))
+		if (!meet(a->start, a->len, from, *n))
 			continue;
 		if (a->start > from) {
 			*n = a->start - from;
@@ -222,7 +257,7 @@ static void found(struct thaw_events *ev, uint64_t start, uint64_t len)
 	for (unsigned i = 0; i < ev->arrivals; i++) {
 		struct arrival *a = &ev->arrival[i];
 
-		if (a->displaced && meets(a, start, len))
+		if (a->displaced && meet(a->start, a->len, start, len))
 			a->displaced = thaw_pagemap_next(ev->displaced, a->start, a->len, &e);
 	}
 }
@@ -270,25 +305,24 @@ static int64_t apply_remap(struct thaw_events *ev, struct thaw_pagemap *pm, cons
 	struct left left = { 0 };
 	struct thaw_extent e;
 	int64_t gone, lost = 0; /* lost: displaced for a second time; of the first nobody knows any more */
-	bool displaces;
+	bool displaces, late;
 
+	doubt_pairs(ev, c);
 	displaces = !ev->exact && !THAW_SABOTAGE(UNMAP_NOT_PAIRED) && thaw_pagemap_next(pm, c->to, c->len, &e);
 	if (displaces)
 		lost = thaw_pagemap_transfer(pm, c->to, ev->displaced, c->to, c->len);
 	if (lost < 0)
 		return lost;
 	leave_behind(&left, pm, c);
-	if (thaw_pagemap_next(ev->displaced, c->start, c->len, &e)) {
-		gone = late_remap(ev, pm, c);
-	} else {
-		gone = thaw_pagemap_move(pm, c->start, c->to, c->len);
-		depart(ev, c->start, c->len);
-	}
+	late = thaw_pagemap_next(ev->displaced, c->start, c->len, &e);
+	gone = late ? late_remap(ev, pm, c) : thaw_pagemap_move(pm, c->start, c->to, c->len);
 	if (gone < 0)
 		return gone;
+	if (!late)
+		depart(ev, c->start, c->len);
 	for (unsigned i = 0; i < left.n; i++)
 		(void)thaw_pagemap_add(pm, &left.e[i]);
-	open_pair(ev, c->start, c->len);
+	open_pair(ev, c->start, c->len, late ? 0 : ev->turn); /* late: before whatever has come there */
 	arrive(ev, c->to, c->len, displaces);
 	return gone + lost;
 }
@@ -299,12 +333,15 @@ static int64_t apply_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const
 	int64_t gone;
 
 	/* A discard is told before it happens, by a thread that waits for that: it is never late. */
-	if (c->kind == THAW_CHANGE_REMOVE)
+	if (c->kind == THAW_CHANGE_REMOVE) {
+		doubt_pairs(ev, c);
 		return thaw_pagemap_remove(pm, c->start, c->len);
+	}
 	/* The second half of a mremap: the move has emptied the range; what is in it now came later, from another
 	 * call. */
 	if (!THAW_SABOTAGE(UNMAP_NOT_PAIRED) && close_pair(ev, c->start, c->len))
 		return 0;
+	doubt_pairs(ev, c);
 	if (thaw_pagemap_next(ev->displaced, c->start, c->len, &e))
 		return late_drop(ev, pm, c);
 	gone = thaw_pagemap_remove(pm, c->start, c->len);

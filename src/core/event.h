@@ -5,8 +5,8 @@
  * particular order (the window: an mremap's UNMAP of its old range is queued only after its REMAP has been read,
  * and another thread's mremap may have moved something there meanwhile). So a REMAP(from, len) is kept as
  * half of a pair until the UNMAP(from, from + len) that ends the same call arrives; that UNMAP then removes nothing.
- * A pair that is still open when the space has settled (a fill got an answer other than EAGAIN) was a
- * MREMAP_DONTUNMAP and is forgotten.
+ * A pair that is still open when the space has settled (a fill got an answer other than EAGAIN), or whose range is
+ * discarded or changed in part although nothing has come there, was a MREMAP_DONTUNMAP and is forgotten.
  *
  * A whole message may be overtaken, too: its thread is preempted before it has queued it, while another mremap() goes to the place that
  * it has left. That is seen, because nothing can be moved to where something is: content that a REMAP meets is put aside as

@@ -20,6 +20,7 @@ enum { PAGES = 200, SPACES = 4, LATE = 16 };
 
 struct half {
 	uint64_t start, len;
+	bool taken; /* something has come to the place, and has not been touched since */
 };
 struct space {
 	struct thaw_pagemap *pm;
@@ -27,6 +28,7 @@ struct space {
 	struct pagemodel *model;
 	struct half late[LATE];
 	unsigned n_late, forgotten; /* forgotten: DONTUNMAP since it was settled */
+	unsigned moves;             /* since then */
 	struct half dontunmap[LATE];
 };
 
@@ -74,6 +76,71 @@ static int64_t apply(struct space *s, enum thaw_change_kind kind, uint64_t start
 	return ret;
 }
 
+static bool meets(const struct half *h, uint64_t start, uint64_t len)
+{
+	return h->start <= start + (len - 1) && start <= h->start + (h->len - 1); /* the last page may be the last of all */
+}
+
+static void deliver(struct space *s, unsigned i)
+{
+	struct half h = s->late[i];
+
+	s->late[i] = s->late[--s->n_late];
+	check(apply(s, THAW_CHANGE_UNMAP, h.start, h.len, 0) == 0, "a second half took something away");
+}
+
+static bool any_meets(const struct half *h, unsigned n, uint64_t start, uint64_t len)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (meets(&h[i], start, len))
+			return true;
+	return false;
+}
+
+static void settle(struct space *s)
+{
+	if (s->n_late)
+		return; /* a fill would be answered with EAGAIN */
+	thaw_events_settled(s->ev);
+	s->forgotten = 0;
+	s->moves = 0;
+}
+
+/* A range is about to be changed. What a mremap has left is nobody's, but for what has come there since; what a MREMAP_DONTUNMAP has left
+ * shows by that what it is. */
+static void touch(struct space *s, enum thaw_change_kind kind, uint64_t start, uint64_t len)
+{
+	for (unsigned i = s->n_late; i-- > 0;) {
+		if (!meets(&s->late[i], start, len))
+			continue;
+		if (s->late[i].taken)
+			s->late[i].taken = false;
+		else
+			deliver(s, i);
+	}
+	for (unsigned i = s->forgotten; i-- > 0;) {
+		struct half *h = &s->dontunmap[i];
+
+		if (!meets(h, start, len) || h->taken ||
+		    (kind == THAW_CHANGE_UNMAP && start <= h->start && h->start + (h->len - 1) <= start + (len - 1)))
+			continue;
+		*h = s->dontunmap[--s->forgotten];
+	}
+}
+
+static void take(struct space *s, uint64_t start, uint64_t len)
+{
+	for (unsigned i = 0; i < s->n_late; i++)
+		s->late[i].taken |= meets(&s->late[i], start, len);
+	for (unsigned i = 0; i < s->forgotten; i++)
+		s->dontunmap[i].taken |= meets(&s->dontunmap[i], start, len);
+	if (++s->moves < 100) /* of which so many are remembered, and some more */
+		return;
+	while (s->n_late)
+		deliver(s, s->n_late - 1);
+	settle(s);
+}
+
 static void add(struct space *s)
 {
 	unsigned first = next(PAGES), n = 1 + next(PAGES - first);
@@ -85,6 +152,9 @@ static void add(struct space *s)
 		.off = (uint64_t)next(400) << THAW_PAGE_SHIFT,
 	};
 
+	if (any_meets(s->late, s->n_late, e.addr, e.pages << THAW_PAGE_SHIFT) ||
+	    any_meets(s->dontunmap, s->forgotten, e.addr, e.pages << THAW_PAGE_SHIFT))
+		return; /* nothing comes there but by a REMAP */
 	check(thaw_pagemap_add(s->pm, &e) == pagemodel_add(s->model, &e), "add");
 }
 
@@ -105,6 +175,7 @@ static void take_away(struct space *s, enum thaw_change_kind kind)
 	if (kind == THAW_CHANGE_UNMAP && (is_half(s->late, s->n_late, start, len) ||
 					  is_half(s->dontunmap, s->forgotten, start, len)))
 		return;
+	touch(s, kind, start, len);
 	check(apply(s, kind, start, len, 0) == pagemodel_remove(s->model, start, len), "discarded pages");
 }
 
@@ -122,17 +193,20 @@ static void remap(struct space *s)
 	if (kind == 1 || pagemodel_has(s->model, page(to), len)) { /* onto something: its UNMAP comes first */
 		if (is_half(s->late, s->n_late, page(to), len) || is_half(s->dontunmap, s->forgotten, page(to), len))
 			return;
+		touch(s, THAW_CHANGE_UNMAP, page(to), len);
 		check(apply(s, THAW_CHANGE_UNMAP, page(to), len, 0) ==
 			      pagemodel_remove(s->model, page(to), len),
 		      "discarded at a fixed destination");
 	}
+	touch(s, THAW_CHANGE_REMAP, page(from), len);
+	take(s, page(to), len);
 	check(apply(s, THAW_CHANGE_REMAP, page(from), len, page(to)) ==
 		      pagemodel_move(s->model, page(from), page(to), len),
 	      "discarded at the destination");
 	if (kind == 2)
-		s->dontunmap[s->forgotten++] = (struct half){ page(from), len };
+		s->dontunmap[s->forgotten++] = (struct half){ page(from), len, false };
 	else
-		s->late[s->n_late++] = (struct half){ page(from), len };
+		s->late[s->n_late++] = (struct half){ page(from), len, false };
 }
 
 /* Something leaves a place, another comes to it (or to a part of it), and the message of the second is read first. */
@@ -146,6 +220,11 @@ static void overtake(struct space *s)
 	    pagemodel_has(s->model, page(to), left) || is_half(s->late, s->n_late, page(was), left) ||
 	    is_half(s->dontunmap, s->forgotten, page(was), left))
 		return;
+	touch(s, THAW_CHANGE_REMAP, page(from), len);
+	touch(s, THAW_CHANGE_REMAP, page(was), left);
+	take(s, page(was + part), len);
+	if (!unmaps)
+		take(s, page(to), left);
 	if (unmaps)
 		pagemodel_remove(s->model, page(was), left);
 	else
@@ -154,12 +233,12 @@ static void overtake(struct space *s)
 	plenty = true; /* what meets others is not undone, and the model is two steps ahead */
 	check(apply(s, THAW_CHANGE_REMAP, page(from), len, page(was + part)) >= 0, "the one that overtakes");
 	check(thaw_events_has_displaced(s->ev), "nothing is displaced");
-	s->late[s->n_late++] = (struct half){ page(from), len };
+	s->late[s->n_late++] = (struct half){ page(from), len, false };
 	check(apply(s, unmaps ? THAW_CHANGE_UNMAP : THAW_CHANGE_REMAP, page(was), left, page(to)) >= 0, "the one that was overtaken");
 	check(!thaw_events_has_displaced(s->ev), "something is displaced still");
 	plenty = false;
 	if (!unmaps)
-		s->late[s->n_late++] = (struct half){ page(was), left };
+		s->late[s->n_late++] = (struct half){ page(was), left, true };
 }
 
 static void second_half(struct space *s)
@@ -169,17 +248,7 @@ static void second_half(struct space *s)
 	if (!s->n_late)
 		return;
 	i = next(s->n_late);
-	check(apply(s, THAW_CHANGE_UNMAP, s->late[i].start, s->late[i].len, 0) == 0,
-	      "a second half took something away");
-	s->late[i] = s->late[--s->n_late];
-}
-
-static void settle(struct space *s)
-{
-	if (s->n_late)
-		return; /* a fill would be answered with EAGAIN */
-	thaw_events_settled(s->ev);
-	s->forgotten = 0;
+	deliver(s, i);
 }
 
 static void mark(struct space *s)
@@ -211,7 +280,7 @@ static void nonsense(struct space *s)
 static void begin(struct space *s)
 {
 	s->ev = thaw_events_new();
-	s->n_late = s->forgotten = 0;
+	s->n_late = s->forgotten = s->moves = 0;
 }
 
 static unsigned fork_it(struct space *s, struct space *child, unsigned n)

@@ -127,11 +127,75 @@ Test(event, dontunmap_is_forgotten_when_settled)
 	cr_assert_eq(object_at(0), -1);
 }
 
+/* DONTUNMAP 0 -> 100, never settled. A part of what it left is replaced by a move, then all of it is unmapped. */
+Test(event, dontunmap_is_forgotten_when_a_part_is_replaced)
+{
+	content(0, 4, 1);
+	content(200, 2, 2);
+	remap(0, 100, 4);
+	cr_assert_eq(unmap(0, 2), 0);
+	remap(200, 0, 2);
+	unmap(200, 2);
+	cr_assert_eq(unmap(0, 4), 2);
+	cr_assert_eq(object_at(0), -1);
+}
+
+/* Twice from the same place: neither has an UNMAP. */
+Test(event, dontunmap_is_forgotten_when_its_range_moves_again)
+{
+	content(0, 4, 1);
+	content(200, 4, 2);
+	remap(0, 100, 4);
+	remap(0, 300, 4);
+	cr_assert_eq(unmap(0, 4), 0, "the destination of what follows");
+	remap(200, 0, 4);
+	unmap(200, 4);
+	cr_assert_eq(unmap(0, 4), 4);
+	cr_assert_eq(object_at(0), -1);
+}
+
+Test(event, dontunmap_is_forgotten_when_its_range_is_discarded)
+{
+	content(0, 4, 1);
+	remap(0, 100, 4);
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(1), LEN(1), 0), 0);
+	content(0, 4, 2);
+	cr_assert_eq(unmap(0, 4), 4);
+}
+
+/* A's second half is late. B has come to the place, discards, unmaps and moves parts of what it has: all of that is B's. */
+Test(event, a_pair_stays_open_for_what_others_do_to_its_range)
+{
+	content(0, 10, 1);
+	content(200, 10, 2);
+	remap(0, 100, 10);
+	remap(200, 0, 10);
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(1), LEN(1), 0), 1);
+	cr_assert_eq(unmap(8, 2), 2);
+	remap(6, 300, 2);
+	cr_assert_eq(unmap(0, 10), 0, "A's");
+	cr_assert_eq(object_at(0), 2);
+	cr_assert_eq(object_at(300), 2);
+}
+
+/* The same, and A's REMAP was overtaken by B's. */
+Test(event, the_pair_of_a_late_remap_stays_open_for_what_others_do)
+{
+	content(0, 10, 1);
+	content(200, 10, 2);
+	remap(200, 0, 10);
+	remap(0, 100, 10);
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(1), LEN(1), 0), 1);
+	cr_assert_eq(unmap(0, 10), 0, "A's");
+	cr_assert_eq(object_at(0), 2);
+}
+
 Test(event, unmap_of_another_length_is_no_second_half)
 {
 	content(0, 10, 1);
+	content(200, 20, 2);
 	remap(0, 100, 10);
-	content(0, 20, 2);
+	remap(200, 0, 20);
 	cr_assert_eq(unmap(0, 9), 9);
 	cr_assert_eq(unmap(0, 10), 0);
 	cr_assert_eq(object_at(9), 2);
@@ -316,6 +380,27 @@ Test(event, endless_dontunmap_takes_no_memory)
 	cr_assert_eq(unmap(0, 1), 1, "the oldest are forgotten");
 }
 
+struct late {
+	unsigned from, n;
+	bool taken; /* something has come there */
+};
+
+/* Nobody changes what is a hole: whoever does comes behind the second half. */
+static unsigned touch(struct late *late, unsigned waiting, unsigned from, unsigned n)
+{
+	for (unsigned i = waiting; i-- > 0;) {
+		if (late[i].from >= from + n || from >= late[i].from + late[i].n)
+			continue;
+		if (!late[i].taken) {
+			cr_assert_eq(unmap(late[i].from, late[i].n), 0);
+			late[i] = late[--waiting];
+		} else {
+			late[i].taken = false;
+		}
+	}
+	return waiting;
+}
+
 /* Threads in mremap() at the same time: each REMAP is read in its order, the UNMAPs come at any time after. The map is
  * that of the model all the while. */
 Test(event, any_order_of_second_halves)
@@ -324,7 +409,7 @@ Test(event, any_order_of_second_halves)
 
 	for (unsigned seed = 1; seed <= 20; seed++) {
 		struct pagemodel *m = pagemodel_new(BASE, PAGES);
-		struct { unsigned from, n; } late[LATE];
+		struct late late[LATE];
 		unsigned waiting = 0;
 
 		tear_down();
@@ -351,6 +436,7 @@ Test(event, any_order_of_second_halves)
 			} else if (waiting < LATE && gap) {
 				n = n < gap ? n : gap;
 				n = n < PAGES - top ? n : PAGES - top;
+				waiting = touch(late, waiting, from, n);
 				if (pagemodel_has(m, AT(to), LEN(n))) {
 					bool half = false;
 
@@ -358,10 +444,14 @@ Test(event, any_order_of_second_halves)
 						half |= late[i].from == to && late[i].n == n;
 					if (half) /* cannot be told from it */
 						continue;
+					waiting = touch(late, waiting, to, n);
 					cr_assert_eq(unmap(to, n), pagemodel_remove(m, AT(to), LEN(n)));
 				}
 				cr_assert_eq(remap(from, to, n), pagemodel_move(m, AT(from), AT(to), LEN(n)));
+				for (unsigned i = 0; i < waiting; i++)
+					late[i].taken |= late[i].from < to + n && to < late[i].from + late[i].n;
 				late[waiting].from = from;
+				late[waiting].taken = false;
 				late[waiting++].n = n;
 			}
 			pagemodel_verify(m, pm);

@@ -140,7 +140,7 @@ run check-race make -j"$jobs" -k check-race SUBBUILD_CONFIGURE_FLAGS="${flags[*]
 totals check-race "$build/build-race" $?
 
 stage "make check-asan (AddressSanitizer, UndefinedBehaviorSanitizer)"
-run check-asan make -j"$jobs" -k check-asan SUBBUILD_CONFIGURE_FLAGS="${flags[*]}"
+run check-asan make -j"$jobs" -k check-asan ASAN_FORM="${ASAN_FORM:-short}" SUBBUILD_CONFIGURE_FLAGS="${flags[*]}"
 totals check-asan "$build/build-asan" $?
 
 stage "make check-guest (QEMU: the live tests on Debian's kernels 6.1 and 6.12, CRIU beside thaw)"

@@ -32,7 +32,8 @@ void die(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 uint64_t now_ns(void);
 uint64_t cpu_ns(void);        /* of this process */
-uint64_t thread_cpu_ns(void); /* of this thread */
+void others_find(void);       /* the other threads that there are now, */
+uint64_t others_cpu_ns(void); /* and what they have used, to the moment */
 uint64_t page_word(uint64_t page);
 
 /* ---- figures: one value a round, best and median of all -------------------------------------------------- */

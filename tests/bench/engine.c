@@ -155,22 +155,20 @@ static void idle_faults(struct bench *b, const char *name, enum place where)
 {
 	static unsigned seed = 2000;
 	struct timespec nap = { .tv_nsec = 50000000 };
-	int64_t cpu, own;
+	uint64_t cpu;
 	struct run r;
 
 	prepare(&r, b, 1, THAW_BACKGROUND_STAY_LAZY, 0);
 	place(where);
 	start(&r);
 	place(ANYWHERE);
+	others_find();
 	subject_fault(&r.subject, b->faults, ++seed, 0);
 	subject_wait(&r.subject);
-	cpu = cpu_ns();
-	own = thread_cpu_ns();
+	cpu = others_cpu_ns();
 	nanosleep(&nap, NULL);
-	cpu = cpu_ns() - cpu;
-	own = thread_cpu_ns() - own; /* we slept; what that costs is not the monitor's */
 	if (where != CPU_0)
-		figure("thaw.reader.after_silence", "us", LOWER, cpu > own ? (cpu - own) / 1e3 : 0);
+		figure("thaw.reader.after_silence", "us", LOWER, (others_cpu_ns() - cpu) / 1e3);
 	idle_figure(&r, name, "p50", 0.5);
 	idle_figure(&r, name, "p99", 0.99);
 	idle_figure(&r, name, "max", 1);

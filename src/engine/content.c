@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* engine/content.c - the files of a source, and what is in memory of them read without waiting */
+/* engine/content.c - the files of a source, and what is in memory of them: read, or seen through a window of a mapping, without waiting */
 #include "config.h"
 #include "engine/content.h"
 
@@ -7,6 +7,7 @@
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
@@ -17,6 +18,7 @@
 #include "util/sabotage.h"
 
 #define MAX_OBJECTS 65536
+#define MAPPED_BYTES (2UL << 20)
 
 struct numbers {
 	uint32_t *v;
@@ -56,6 +58,7 @@ static int open_object(struct thaw_object *o, struct thaw_source *src)
 	char byte;
 	struct iovec iov = { &byte, 1 };
 
+	o->map = NULL;
 	o->fd = src->ops->object_fd ? src->ops->object_fd(src, o->number) : -1;
 	if (o->fd < 0)
 		return 0;
@@ -64,6 +67,14 @@ static int open_object(struct thaw_object *o, struct thaw_source *src)
 	o->size = st.st_size;
 	o->resident = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
 	o->nowait = !o->resident && (preadv2(o->fd, &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN);
+	if (o->size) {
+		o->map = THAW_INJECT("content.map") ? MAP_FAILED :
+			 mmap(NULL, o->size, PROT_READ, MAP_SHARED | MAP_NORESERVE, o->fd, 0);
+		if (o->map == MAP_FAILED)
+			o->map = NULL; /* it is read then */
+		else
+			madvise(o->map, o->size, MADV_RANDOM); /* no read-ahead behind a window's end: advice only */
+	}
 	return 0;
 }
 
@@ -110,6 +121,9 @@ void thaw_content_put(struct thaw_content *c)
 {
 	if (!c || __atomic_sub_fetch(&c->refs, 1, __ATOMIC_ACQ_REL))
 		return;
+	for (unsigned i = 0; i < c->n_objects; i++)
+		if (c->objects[i].map)
+			munmap(c->objects[i].map, c->objects[i].size);
 	thaw_source_put(c->source);
 	free(c);
 }
@@ -169,14 +183,13 @@ int thaw_object_read(const struct thaw_object *o, uint64_t off, size_t len, void
 	return read_all(o, off, len, buf, 0);
 }
 
-bool thaw_window_move(struct thaw_window *w, const struct thaw_content *c, const struct thaw_object *o, uint64_t off,
-		      uint64_t least, unsigned char *buf)
+static bool read_window(struct thaw_window *w, const struct thaw_content *c, const struct thaw_object *o, uint64_t off,
+			uint64_t least, unsigned char *buf)
 {
 	struct iovec iov = { buf, THAW_INJECT_SHORT("content.ahead", THAW_WINDOW_BYTES, 1) };
 	uint64_t got;
 	ssize_t n;
 
-	w->content = NULL;
 	if (!o->resident && !o->nowait)
 		return false;
 	do
@@ -185,6 +198,55 @@ bool thaw_window_move(struct thaw_window *w, const struct thaw_content *c, const
 	got = n < 0 ? 0 : (uint64_t)n & ~(THAW_PAGE_SIZE - 1);
 	if (got < least) /* the rest is on the disk, or cannot be read: the read that waits will tell */
 		return false;
-	*w = (struct thaw_window){ c, o->number, off, off + got, buf };
+	*w = (struct thaw_window){ c, o->number, off, off + got, buf, false };
 	return true;
+}
+
+/* Bytes of [off, off + len) that are in memory, from off on. */
+static uint64_t in_memory(const struct thaw_object *o, uint64_t off, uint64_t len)
+{
+	unsigned char in[MAPPED_BYTES >> THAW_PAGE_SHIFT];
+	uint64_t pages = 0;
+
+	if (o->resident)
+		return len;
+	if (THAW_INJECT("content.mincore") || mincore(o->map + off, len, in))
+		return 0;
+	while (pages < len >> THAW_PAGE_SHIFT && (in[pages] & 1))
+		pages++;
+	return pages << THAW_PAGE_SHIFT;
+}
+
+static bool map_window(struct thaw_window *w, const struct thaw_content *c, const struct thaw_object *o, uint64_t off, uint64_t least)
+{
+	uint64_t len = off < o->size ? o->size - off : 0;
+
+	len = (len < MAPPED_BYTES ? len : MAPPED_BYTES) & ~(THAW_PAGE_SIZE - 1);
+	if (len >= least)
+		len = in_memory(o, off, len);
+	if (!len || len < least)
+		return false;
+	/* Also where mincore() says "in memory" of everything (a file that is neither ours nor writable): this waits
+	 * for the disk then, here and not in S. A page that cannot be read makes it fail. */
+	if (THAW_INJECT("content.populate") || madvise(o->map + off, len, MADV_POPULATE_READ))
+		return false;
+	*w = (struct thaw_window){ c, o->number, off, off + len, o->map + off, true };
+	return true;
+}
+
+bool thaw_window_move(struct thaw_window *w, const struct thaw_content *c, const struct thaw_object *o, uint64_t off,
+		      uint64_t least, enum thaw_way way, unsigned char *buf)
+{
+	thaw_window_drop(w);
+	if (way == THAW_WAY_MAP && o->map && map_window(w, c, o, off, least))
+		return true;
+	return read_window(w, c, o, off, least, buf);
+}
+
+void thaw_window_drop(struct thaw_window *w)
+{
+	/* Gives back the page table and the resident size, not the page cache. */
+	if (w->content && w->mapped)
+		madvise((void *)w->data, w->end - w->start, MADV_DONTNEED);
+	w->content = NULL;
 }

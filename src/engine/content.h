@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* engine/content.h - a source made ready for the engine: its files, and what may be had of them without waiting.
  *
- * Content is fetched before S and lies in memory of ours then: in a thread's own buffer, or in one of the pool. Files are read
- * and not mapped: the mapping of an image saves a copy, and costs as much for finding, entering and flushing its pages
- * (and more than the copying of them where a hypervisor keeps shadow page tables); its pages may be gone again in S.
+ * Content is fetched before S and lies in memory then: read into a buffer of ours, in a thread's own or one of the pool, or in a
+ * populated window of the file's mapping. A mapping saves one of two copies, and pays for it with finding, entering and flushing
+ * its pages: which is cheaper depends on the processor and on what is below it (with shadow page tables each entered page
+ * costs more than copying it), so the copiers try both (copier.c). A window's page may be reclaimed again before it
+ * is copied: COPY waits for the disk in S then, which costs an X some milliseconds and no correctness.
  *
  * Rule      nothing here is called within S, but thaw_window_peek()
  * Threads   content: immutable after creation, counted; a window: owned by its thread
@@ -18,6 +20,7 @@ struct thaw_object {
 	uint32_t number; /* the source's */
 	int fd;          /* borrowed from the source; -1: content comes from read() */
 	uint64_t size;
+	unsigned char *map; /* all of the file, shared, read-only; NULL: it cannot be mapped */
 	bool resident;      /* a memory file: never on a disk */
 	bool nowait;        /* RWF_NOWAIT works */
 };
@@ -46,7 +49,10 @@ struct thaw_window {
 	uint32_t number;                    /* of the object */
 	uint64_t start, end;                /* bytes of it */
 	const unsigned char *data;          /* of `start` */
+	bool mapped;                        /* in the file's mapping, populated for this window */
 };
+
+enum thaw_way { THAW_WAY_READ, THAW_WAY_MAP, THAW_WAYS };
 
 /* The content of [off, off + len) if the window holds it. Safe within S: no system call. */
 static inline const void *thaw_window_peek(const struct thaw_window *w, const struct thaw_content *c, uint32_t number,
@@ -57,9 +63,19 @@ static inline const void *thaw_window_peek(const struct thaw_window *w, const st
 	return w->data + (off - w->start);
 }
 
-/* Fills buf, of THAW_WINDOW_BYTES, with the content in memory from off on, at least `least` bytes of it. False: not there. */
+/* Which way a copier goes: both are tried at first and now and then, and the one that costs it less time of its CPU is gone. */
+struct thaw_ways {
+	enum thaw_way way;       /* of the present window */
+	unsigned turn;           /* windows so far */
+	uint64_t began_ns, used; /* of the present window: CPU time when it was made, bytes placed from it */
+	uint64_t cost[THAW_WAYS]; /* picoseconds a byte; 0: not known */
+};
+
+/* Moves the window to the content in memory from off on, at least `least` bytes of it: THAW_WAY_READ, into buf, of THAW_WINDOW_BYTES, or
+ * THAW_WAY_MAP, where the file could be mapped. False: not there. */
 bool thaw_window_move(struct thaw_window *w, const struct thaw_content *c, const struct thaw_object *o, uint64_t off,
-		      uint64_t least, unsigned char *buf);
+		      uint64_t least, enum thaw_way way, unsigned char *buf);
+void thaw_window_drop(struct thaw_window *w); /* while its content is there */
 /* Stays in the second cache of a processor while it is copied, piece by piece. */
 #define THAW_WINDOW_BYTES (256UL << 10)
 

@@ -52,6 +52,49 @@ static void lengthen(struct thaw_worker *w, struct thaw_mm *mm, uint64_t to, str
 	thaw_gate_leave(&w->m->gate, w->number);
 }
 
+/* A window that was used up says what its way costs, filling included. The least of what was seen counts, and is slowly forgotten: what
+ * disturbs only adds. */
+static void leave_window(struct thaw_worker *w)
+{
+	struct thaw_window *win = &w->window;
+	struct thaw_ways *ways = &w->ways;
+	uint64_t *cost = &ways->cost[ways->way], seen;
+
+	if (win->content && ways->used >= (win->end - win->start) / 4 * 3 && win->mapped == (ways->way == THAW_WAY_MAP)) {
+		thaw_window_drop(win);
+		seen = (thaw_sys_thread_cpu_ns() - ways->began_ns) * 1000 / ways->used + 1;
+		*cost += *cost / 32;
+		if (!*cost || seen < *cost)
+			*cost = seen;
+	}
+	thaw_window_drop(win);
+}
+
+#define TRIAL 12  /* windows that try both ways in turn: the first are slow, since all is new to them */
+#define AGAIN 128 /* of so many one tries the other way */
+
+static enum thaw_way choose(struct thaw_ways *ways)
+{
+	const uint64_t *cost = ways->cost;
+	enum thaw_way better = cost[THAW_WAY_MAP] && cost[THAW_WAY_MAP] < cost[THAW_WAY_READ] ? THAW_WAY_MAP : THAW_WAY_READ;
+	unsigned turn = ways->turn++;
+
+	if (turn < TRIAL)
+		return turn % 2 ? THAW_WAY_MAP : THAW_WAY_READ;
+	return turn % AGAIN ? better : !better;
+}
+
+static bool move_window(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_object *o, const struct thaw_extent *e)
+{
+	struct thaw_ways *ways = &w->ways;
+
+	leave_window(w);
+	ways->way = choose(ways);
+	ways->began_ns = thaw_sys_thread_cpu_ns();
+	ways->used = 0;
+	return thaw_window_move(&w->window, mm->content, o, e->off, e->pages << THAW_PAGE_SHIFT, ways->way, w->ahead);
+}
+
 /* The content of e is not in the window: move the window there, or have it read. */
 static uint64_t elsewhere(struct thaw_worker *w, struct thaw_mm *mm, uint64_t to, struct thaw_extent e)
 {
@@ -62,7 +105,7 @@ static uint64_t elsewhere(struct thaw_worker *w, struct thaw_mm *mm, uint64_t to
 		return bad;
 	if (e.addr + (e.pages << THAW_PAGE_SHIFT) > limit)
 		e.pages = (limit - e.addr) >> THAW_PAGE_SHIFT;
-	if (o && o->fd >= 0 && thaw_window_move(&w->window, mm->content, o, e.off, e.pages << THAW_PAGE_SHIFT, w->ahead))
+	if (o && o->fd >= 0 && move_window(w, mm, o, &e))
 		return e.addr;
 	if (limit == UINT64_MAX)
 		lengthen(w, mm, to, &e);
@@ -85,6 +128,7 @@ static void run_span(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, u
 		switch (s.kind) {
 		case THAW_STEP_PLACED:
 			from = s.next;
+			w->ways.used += s.next - s.e.addr;
 			limit = tries = 0;
 			break;
 		case THAW_STEP_NOT_YET:
@@ -100,8 +144,8 @@ static void run_span(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, u
 		case THAW_STEP_NO_MEMORY:
 			thaw_fill_back_off(mm, seq, &tries);
 			break;
-		case THAW_STEP_BROKEN: /* the kernel cannot read our buffer: what comes out of a read will tell */
-			w->window.content = NULL;
+		case THAW_STEP_BROKEN: /* the window: its file was cut short, or the disk failed. The read will tell */
+			thaw_window_drop(&w->window);
 			from = read_ahead(w, mm, s.e);
 			break;
 		case THAW_STEP_NOTHING:
@@ -141,7 +185,7 @@ void thaw_copier_run(struct thaw_worker *w)
 			thaw_plan_done(w, mm);
 			if (atomic_load(&mm->dead) && thaw_mm_is_live(mm))
 				thaw_mm_kick(mm);
-			w->window.content = NULL; /* the space's content may be freed, and another be made at its address */
+			leave_window(w); /* the space's content may be freed, and another be made at its address */
 			thaw_mm_put(mm);
 			continue;
 		}

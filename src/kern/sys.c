@@ -230,6 +230,14 @@ int thaw_sys_cpu_of(pid_t tid)
 	return p ? atoi(p + 1) : -EPROTO;
 }
 
+uint64_t thaw_sys_thread_cpu_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
+
 uint64_t thaw_sys_now_ns(void)
 {
 	struct timespec t;

@@ -46,5 +46,6 @@ int thaw_sys_pin_thread(int cpu);                  /* cpu -1: all that the proce
 int thaw_sys_cpu_of(pid_t tid);                    /* the CPU another task ran on last, from /proc; -errno */
 
 uint64_t thaw_sys_now_ns(void);                    /* CLOCK_MONOTONIC */
+uint64_t thaw_sys_thread_cpu_ns(void);             /* what the calling thread has run */
 
 #endif

@@ -48,6 +48,9 @@
 	X("epoll.wait", "epoll_pwait2(): EINTR") \
 	X("eventfd.make", "eventfd()") \
 	X("content.stat", "fstat() of a content file") \
+	X("content.map", "mmap() of a content file") \
+	X("content.mincore", "mincore() of a window of its mapping") \
+	X("content.populate", "MADV_POPULATE_READ of such a window") \
 	X("content.ahead", "preadv2() of a copier's window; short: some bytes") \
 	X("content.read", "preadv2() of content: EAGAIN, EINTR, EIO; short: some bytes") \
 	X("ring.setup", "the probe for io_uring") \

@@ -17,7 +17,7 @@
 #ifdef THAW_DEBUG
 static const char *const cases[] = {
 	"eventfd.make:EMFILE", "epoll.create:EMFILE", "epoll.add:ENOMEM", "epoll.wait:EINTR", "uffd.register:ENOMEM",
-	"content.stat:EIO", "content.ahead:EIO", "content.read:EINTR",
+	"content.stat:EIO", "content.ahead:EIO", "content.read:EINTR", "content.map:ENOMEM", "content.populate:EFAULT",
 	"ring.setup:ENOMEM", "ring.make:ENOMEM", "ring.submit:EBUSY", "ring.read:EINTR", "holder.start:ENOMEM",
 	"holder.memory:ENOMEM", "holder.clone:EAGAIN", "sandbox.load:ENOMEM", "sandbox.install:EINVAL", "thread.create:EAGAIN",
 	"memory.staging:ENOMEM", "memory.lock:ENOMEM", "memory.space:ENOMEM", "memory.core:ENOMEM", "pidfd.open:EMFILE",

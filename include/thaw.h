@@ -69,7 +69,7 @@ enum thaw_failure {
 
 /* All of these: 0, or -1 with EINVAL (outside the range named) or EBUSY (after thaw_start()). */
 
-/* Threads that copy ahead: 1..64; default 2, on one CPU 1. They run at nice 5. */
+/* Threads that copy ahead: 1..64; default 2, with one or two CPUs 1. They run at nice 5. */
 THAW_PUBLIC int thaw_set_copiers(struct thaw *h, unsigned copiers);
 /* Threads that read messages and serve faults: 1..16; default 1. More help when many processes fault at once. */
 THAW_PUBLIC int thaw_set_readers(struct thaw *h, unsigned readers);

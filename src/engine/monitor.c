@@ -38,7 +38,8 @@ struct thaw *thaw_monitor_new(void)
 	}
 	memset(m->past, 0, sizeof(*m->past));
 	m->set = (struct thaw_settings){
-		.copiers = cpus > 1 ? 2 : 1, .readers = 1, .around = 16, .spin_us = DEFAULT_SPIN_US,
+		.copiers = cpus > 2 ? 2 : 1, /* the process and a reader need one, too */
+		.readers = 1, .around = 16, .spin_us = DEFAULT_SPIN_US,
 		.chunk = THAW_MAX_CHUNK, .sandbox = true, .holder = true, .numbering = true, .holder_log_fd = -1,
 	};
 	thaw_lock_init(&m->lock, THAW_RANK_MONITOR);

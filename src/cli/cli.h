@@ -87,6 +87,9 @@ int thaw_options_refuse(const struct thaw_command *c, const char *fmt, ...) __at
 void thaw_options_version(void);
 
 /* ---- commands --------------------------------------------------------------------------------------------- */
+/* The exit status that a process which goes on in the background writes when it stands, or gives up; -1: it ended without a word. */
+int thaw_await_ready(int fd);
+
 int thaw_cmd_checkpoint(const struct thaw_command *c, int argc, char **argv);
 int thaw_cmd_restore(const struct thaw_command *c, int argc, char **argv);
 int thaw_cmd_show(const struct thaw_command *c, int argc, char **argv);

@@ -142,7 +142,7 @@ static int died(pid_t pid)
 	return THAW_EXIT_FAILURE;
 }
 
-static int wait_ready(int ready, pid_t pid)
+int thaw_await_ready(int ready)
 {
 	unsigned char status;
 	ssize_t n;
@@ -150,13 +150,13 @@ static int wait_ready(int ready, pid_t pid)
 	do
 		n = read(ready, &status, 1);
 	while (n < 0 && errno == EINTR);
-	return n == 1 ? status : died(pid);
+	return n == 1 ? status : -1;
 }
 
 int thaw_detach_run(const struct thaw_restore_command *cmd)
 {
 	sigset_t before;
-	int ready[2];
+	int ready[2], status;
 
 	if (pipe2(ready, O_CLOEXEC) < 0) {
 		thaw_say_error("pipe: %s", strerror(errno));
@@ -175,5 +175,6 @@ int thaw_detach_run(const struct thaw_restore_command *cmd)
 	}
 	close(ready[1]);
 	sigprocmask(SIG_SETMASK, &before, NULL);
-	return wait_ready(ready[0], pid);
+	status = thaw_await_ready(ready[0]);
+	return status < 0 ? died(pid) : status;
 }

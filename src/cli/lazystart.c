@@ -147,13 +147,9 @@ static int write_pidfile(const struct thaw_lazy_command *c, pid_t pid)
 /* The daemon's word: its exit status, 0 when it serves. */
 static int await_daemon(int ready, pid_t pid)
 {
-	unsigned char status;
-	ssize_t n;
+	int status = thaw_await_ready(ready);
 
-	do
-		n = read(ready, &status, 1);
-	while (n < 0 && errno == EINTR);
-	if (n == 1)
+	if (status >= 0)
 		return status;
 	thaw_say_error("the daemon (pid %d) died before it served", (int)pid);
 	return THAW_EXIT_FAILURE;

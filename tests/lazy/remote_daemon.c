@@ -53,27 +53,36 @@ static void restored(bool wide, const char *option, const char *value, const cha
 	fake_stop(&f);
 }
 
+/* A daemon for so many tasks of a page server, which is there or was; the first task arrives. */
+static void first_arrives(struct fake *f, struct rest *r, const struct rest_task *task, unsigned n, bool server)
+{
+	struct fake_options o = has(32);
+	char port[16];
+	int uffd = thaw_uffd_open();
+
+	fake_start(f, &o);
+	snprintf(port, sizeof(port), "%d", f->port);
+	if (!server)
+		fake_stop(f);
+	rest_begin(r, task, n, true);
+	LIVE_CHECK(rest_daemon(r, "--page-server", "--address", "127.0.0.1", "--port", port, NULL));
+	rest_connect(r);
+	rest_send_pid(r, PID);
+	rest_send_fds(r, &uffd, 1, 1);
+	close(uffd);
+}
+
 /* The restorer fails when its task is there: the server must not take it for the end of a migration. */
 static void failed(void)
 {
 	const struct rest_task task[] = {
 		{ .pid = PID, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4 }, { .pid = 4712, .zombie = true },
 	};
-	struct fake_options o = has(32);
 	struct fake f;
 	struct rest r;
-	char port[16];
-	int uffd = thaw_uffd_open();
 
-	fake_start(&f, &o);
-	snprintf(port, sizeof(port), "%d", f.port);
-	rest_begin(&r, task, 2, true);
-	LIVE_CHECK(rest_daemon(&r, "--page-server", "--address", "127.0.0.1", "--port", port, NULL));
-	rest_connect(&r);
-	rest_send_pid(&r, PID);
-	rest_send_fds(&r, &uffd, 1, 1);
+	first_arrives(&f, &r, task, 2, true);
 	rest_hang_up(&r);
-	close(uffd);
 	rest_ended(&r, 1, "when 1 of 2 tasks were here");
 	LIVE_CHECK(f.stats->connections == 1 && !f.stats->closes);
 	rest_end(&r);
@@ -83,22 +92,11 @@ static void failed(void)
 static void nobody_there(void)
 {
 	const struct rest_task task = { .pid = PID, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4 };
-	struct fake_options o = has(32);
 	struct fake f;
 	struct rest r;
-	char port[16];
-	int uffd = thaw_uffd_open();
 
-	fake_start(&f, &o);
-	snprintf(port, sizeof(port), "%d", f.port);
-	fake_stop(&f);
-	rest_begin(&r, &task, 1, true);
-	LIVE_CHECK(rest_daemon(&r, "--page-server", "--address", "127.0.0.1", "--port", port, NULL));
-	rest_connect(&r);
-	rest_send_pid(&r, PID);
-	rest_send_fds(&r, &uffd, 1, 1);
+	first_arrives(&f, &r, &task, 1, false);
 	rest_ended(&r, 1, "onnect");
-	close(uffd);
 	rest_end(&r);
 }
 

@@ -128,10 +128,11 @@ status 2 "$kernel/test" 6.1 --seconds none
 status 2 "$kernel/matrix" --seconds none
 [ ! -e "$TMP/home" ] || fail "something was made in HOME by a wrong call"
 
-# the tables of what nobody has run, and what is between the markers of the document
-status 0 "$kernel/matrix" --tables --results "$TMP/results"
-said 'not run'
-grep -q '^<!-- matrix: begin' "$THAW_SRCDIR/doc/kernel.md" || fail "doc/kernel.md has lost its markers"
+# without results the tables are those of the document
+"$kernel/matrix" --tables --results "$TMP/results" >"$TMP/tables" || fail "matrix --tables"
+sed -n '/^<!-- matrix: begin/,/^<!-- matrix: end/p' "$THAW_SRCDIR/doc/kernel.md" | grep '^|' >"$TMP/written"
+[ -s "$TMP/written" ] || fail "doc/kernel.md has lost its markers"
+grep '^|' "$TMP/tables" | diff "$TMP/written" - || fail "the tables of the document do not come out as they went in"
 
 # with the source at hand: only the files that the patches touch are unpacked
 for series in 6.1 6.12; do

@@ -35,6 +35,7 @@
 	X(GROW, "remap-grow", 4, "mremap that grows in place") \
 	X(GROW_MOVE, "remap-grow-move", 4, "mremap that grows and moves") \
 	X(SHRINK, "remap-shrink", 4, "mremap that shrinks") \
+	X(SHRINK_MOVE, "remap-shrink-move", 4, "mremap that shrinks and moves, to where nothing is or onto restored memory") \
 	X(ROTATE, "remap-rotate", 4, "three mremaps that exchange two ranges") \
 	X(TAKEOVER, "remap-takeover", 4, "one thread moves a range away, another moves one to its place before the first is through") \
 	X(MOVE_READ, "remap-read", 4, "mremap while another thread reads the range") \

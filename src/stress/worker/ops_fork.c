@@ -95,7 +95,9 @@ static pid_t make_child(struct stress_task *t, const struct stress_op *op)
 	thaw_stress_reap(t, STRESS_KIDS - 1);
 	thaw_stress_note(t, 0, 0, op->child);
 	atomic_fetch_add(&t->s->forks, 1);
+	thaw_stress_share_begin();
 	pid = fork();
+	thaw_stress_share_end(!pid);
 	if (pid < 0)
 		return errno == EAGAIN || errno == ENOMEM ? -1 : (thaw_stress_failed(t, 0, "fork", errno), -1);
 	if (!pid)

@@ -4,6 +4,7 @@
 #include "stress/worker/worker.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -88,14 +89,56 @@ enum stress_done thaw_stress_op_DONTNEED_LOCKED(struct stress_task *t, const str
 	return STRESS_DONE;
 }
 
+static pthread_rwlock_t sharing = PTHREAD_RWLOCK_INITIALIZER; /* write: a fork */
+static bool shares;                                           /* this process has forked, or is a child */
+
+void thaw_stress_share_begin(void)
+{
+	pthread_rwlock_wrlock(&sharing);
+	shares = true;
+}
+
+void thaw_stress_share_end(bool child)
+{
+	/* The C library knows its writer by the thread's number, and a child's thread has another. */
+	if (child)
+		pthread_rwlock_init(&sharing, NULL);
+	else
+		pthread_rwlock_unlock(&sharing);
+}
+
+/* MADV_FREE of a page that another process shares can take it from that one as well: the kernel takes the page itself for
+ * freed, and where the other's entry is clean (it got the page by an unsharing read, of process_vm_readv() or vmsplice()) nothing
+ * tells that it is not. Seen on 6.18, without userfaultfd (doc/design/kernel.md). So the page is made this process's own
+ * first, by a write that changes nothing. */
+static bool make_own(struct part *p)
+{
+	for (uint32_t i = 0; i < p->n; i++) {
+		volatile uint64_t *w = (volatile uint64_t *)((char *)p->at + i * STRESS_PAGE);
+
+		if (p->r->page[p->page + i].attr & (STRESS_READONLY | STRESS_NO_ACCESS))
+			return false;
+		*w = *w;
+	}
+	return true;
+}
+
 enum stress_done thaw_stress_op_FREE(struct stress_task *t, const struct stress_op *op)
 {
 	struct part p;
+	bool own;
+	int err;
 
 	if (!choose(t, op, STRESS_LOCKED, 64, &p))
 		return STRESS_REFUSED;
-	if (madvise(p.at, p.n * STRESS_PAGE, MADV_FREE))
-		thaw_stress_failed(t, (uintptr_t)p.at, "MADV_FREE", errno);
+	pthread_rwlock_rdlock(&sharing);
+	own = !shares || make_own(&p);
+	err = own && madvise(p.at, p.n * STRESS_PAGE, MADV_FREE) ? errno : 0;
+	pthread_rwlock_unlock(&sharing);
+	if (!own)
+		return STRESS_REFUSED;
+	if (err)
+		thaw_stress_failed(t, (uintptr_t)p.at, "MADV_FREE", err);
 	for (uint32_t i = 0; i < p.n; i++)
 		if (p.r->page[p.page + i].holds == STRESS_CONTENT)
 			p.r->page[p.page + i].holds = STRESS_EITHER;

@@ -183,6 +183,57 @@ enum stress_done thaw_stress_op_SHRINK(struct stress_task *t, const struct stres
 	return STRESS_DONE;
 }
 
+static uint32_t room(const struct stress_arena *r, const struct stress_op *op, uint32_t page, uint32_t n, uint32_t *keep)
+{
+	uint32_t to = op->c % 2 ? thaw_stress_find_free(r, op->a ^ op->c, *keep) : thaw_stress_pick(r, op->a ^ op->c, 0), m;
+
+	if (to == STRESS_NOWHERE)
+		return to;
+	m = op->c % 2 ? *keep : thaw_stress_extent(r, to, *keep);
+	*keep = m < *keep ? m : *keep;
+	return (to < page ? page - to : to - page) < n ? STRESS_NOWHERE : to;
+}
+
+/* Older kernels tell of it with the length from before: what lies behind the new place is not to be touched by that. */
+enum stress_done thaw_stress_op_SHRINK_MOVE(struct stress_task *t, const struct stress_op *op)
+{
+	struct stress_arena *r = t->arena;
+	uint32_t page = thaw_stress_pick(r, op->a, 0), n, keep, to;
+	char *at;
+
+	if (page == STRESS_NOWHERE || r->mapped <= r->least)
+		return STRESS_REFUSED;
+	page = thaw_stress_first_of(r, page);
+	n = thaw_stress_extent(r, page, (r->mapped - r->least) / 2);
+	if (n < 2 || thaw_stress_is_split(r, page))
+		return STRESS_REFUSED;
+	keep = n - 1 - op->b % (n > 65 ? 64 : n - 1);
+	to = room(r, op, page, n, &keep);
+	if (to == STRESS_NOWHERE)
+		return STRESS_REFUSED;
+	at = thaw_stress_at(r, page);
+	thaw_stress_settle_marks(t, r, page, n);
+	thaw_stress_settle_marks(t, r, to, keep);
+	thaw_stress_note(t, (uintptr_t)at, n * STRESS_PAGE, (uintptr_t)thaw_stress_at(r, to));
+	if (mremap(at, n * STRESS_PAGE, keep * STRESS_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, thaw_stress_at(r, to)) == MAP_FAILED) {
+		if (!may_fail(r, page, errno))
+			thaw_stress_failed(t, (uintptr_t)at, "mremap", errno);
+		/* Kernels differ in how far they have come by then. */
+		munmap(at + keep * STRESS_PAGE, (n - keep) * STRESS_PAGE);
+		munmap(thaw_stress_at(r, to), keep * STRESS_PAGE);
+		thaw_stress_unmap(r, page + keep, n - keep);
+		thaw_stress_unmap(r, to, keep);
+		return STRESS_REFUSED;
+	}
+	thaw_stress_model_move(r, page, to, keep, false);
+	thaw_stress_unmap(r, page + keep, n - keep);
+	look(t, r, to, keep, op->c);
+	for (uint32_t i = to + keep; i < to + n && i < r->pages; i += 3) /* not moved: theirs as before */
+		if (r->page[i].holds != STRESS_UNMAPPED && !(r->page[i].attr & STRESS_NO_ACCESS))
+			thaw_stress_check(t, r, i);
+	return STRESS_DONE;
+}
+
 /* Two ranges of the same length, away from each other. */
 static uint32_t two(const struct stress_arena *r, const struct stress_op *op, uint32_t *a, uint32_t *b, uint32_t most)
 {

@@ -84,6 +84,10 @@ struct stress_task {
 enum stress_done { STRESS_DONE, STRESS_REFUSED };
 typedef enum stress_done stress_op_fn(struct stress_task *t, const struct stress_op *op);
 
+/* ---- ops_memory.c: around a fork, behind which pages are shared with another process */
+void thaw_stress_share_begin(void);
+void thaw_stress_share_end(bool child); /* in both */
+
 /* ---- model.c: which pages there are --------------------------------------------------------------------------- */
 #define STRESS_NOWHERE UINT32_MAX
 /* A page that is mapped and has none of the attributes, drawn by `a`; STRESS_NOWHERE: none. */

@@ -14,8 +14,9 @@
 enum { PAIRS = 128, ARRIVALS = 256 };
 
 struct pair {
-	uint64_t start, len;
+	uint64_t start, len, to;
 	uint64_t turn; /* when its REMAP happened, as far as is known */
+	uint64_t told; /* when it was read */
 };
 
 /* Where a REMAP went to in this stretch, in the order in which they were read. */
@@ -29,6 +30,7 @@ struct thaw_events {
 	bool settled; /* atomic: set in the shared section, consumed by the next change */
 	bool changed;
 	bool exact;
+	bool long_remaps;
 	unsigned pairs, arrivals;
 	uint64_t turn; /* counts changes */
 	struct pair pair[PAIRS];
@@ -47,7 +49,7 @@ struct thaw_events *thaw_events_new(void)
 		free(ev);
 		return NULL;
 	}
-	ev->settled = ev->changed = ev->exact = false;
+	ev->settled = ev->changed = ev->exact = ev->long_remaps = false;
 	ev->pairs = ev->arrivals = 0;
 	ev->turn = 0;
 	return ev;
@@ -64,6 +66,11 @@ void thaw_events_free(struct thaw_events *ev)
 void thaw_events_set_exact(struct thaw_events *ev)
 {
 	ev->exact = true;
+}
+
+void thaw_events_set_long_remaps(struct thaw_events *ev)
+{
+	ev->long_remaps = true;
 }
 
 size_t thaw_events_memory(const struct thaw_events *ev)
@@ -95,13 +102,14 @@ uint64_t thaw_events_absent(const struct thaw_events *ev)
 
 /* The gate orders this against thaw_events_settled(): whoever set the flag has left the shared section. Returns the absent pages
  * whose message never came (its thread was killed before it was read). */
-static int64_t begin(struct thaw_events *ev)
+static int64_t begin(struct thaw_events *ev, bool goes_on)
 {
 	int64_t gone = 0;
 
 	ev->changed = true;
 	ev->turn++;
-	if (!__atomic_load_n(&ev->settled, __ATOMIC_RELAXED))
+	/* In the exact order what belongs to a REMAP follows it at once. */
+	if (!__atomic_load_n(&ev->settled, __ATOMIC_RELAXED) && (!ev->exact || goes_on))
 		return 0;
 	__atomic_store_n(&ev->settled, false, __ATOMIC_RELAXED);
 	ev->pairs = ev->arrivals = 0;
@@ -111,16 +119,24 @@ static int64_t begin(struct thaw_events *ev)
 }
 
 /* ---- pairs ------------------------------------------------------------------------------------------------- */
-static void open_pair(struct thaw_events *ev, uint64_t start, uint64_t len, uint64_t turn)
+static void open_pair(struct thaw_events *ev, const struct thaw_change *c, uint64_t turn)
 {
-	if (ev->exact)
+	if (ev->exact && !ev->long_remaps)
 		return;
 	if (ev->pairs == PAIRS) {
 		/* The oldest is most likely a MREMAP_DONTUNMAP, whose UNMAP never comes. */
 		memmove(&ev->pair[0], &ev->pair[1], (PAIRS - 1) * sizeof(ev->pair[0]));
 		ev->pairs--;
 	}
-	ev->pair[ev->pairs++] = (struct pair){ start, len, turn };
+	ev->pair[ev->pairs++] = (struct pair){ c->start, c->len, c->to, turn, ev->turn };
+}
+
+static bool is_open(const struct thaw_events *ev, uint64_t start, uint64_t len)
+{
+	for (unsigned i = 0; i < ev->pairs; i++)
+		if (ev->pair[i].start == start && ev->pair[i].len == len)
+			return true;
+	return false;
 }
 
 static bool close_pair(struct thaw_events *ev, uint64_t start, uint64_t len)
@@ -147,22 +163,62 @@ static bool has_come(const struct thaw_events *ev, const struct pair *p)
 	return false;
 }
 
-/* Something is done to a range that a REMAP has left, and nothing has come there since: so it is mapped still, and the REMAP was a
- * MREMAP_DONTUNMAP, whose UNMAP never comes. Else an UNMAP of just that range, much later, would pass for it and be passed over. An
- * UNMAP of all of the range and more says nothing: it may go over the hole. */
+/* A range that a REMAP has left is discarded, and nothing has come there since: so it is mapped still, and the REMAP was a
+ * MREMAP_DONTUNMAP, whose UNMAP never comes. Else an UNMAP of just that range, much later, would pass for it and be passed
+ * over. (That it is moved from or unmapped in part does not say as much: another mapping may have grown into the hole, which
+ * no message tells.) */
 static void doubt_pairs(struct thaw_events *ev, const struct thaw_change *c)
 {
 	unsigned kept = 0;
 
 	for (unsigned i = 0; i < ev->pairs; i++) {
 		const struct pair *p = &ev->pair[i];
-		bool over = c->kind == THAW_CHANGE_UNMAP && c->start <= p->start &&
-			    p->start + (p->len - 1) <= c->start + (c->len - 1);
 
-		if (over || !meet(p->start, p->len, c->start, c->len) || has_come(ev, p))
+		if (!meet(p->start, p->len, c->start, c->len) || has_come(ev, p))
 			ev->pair[kept++] = *p;
 	}
 	ev->pairs = kept;
+}
+
+/* The pair whose end the range is; it may be an UNMAP of what a mremap() that moved did not take with it. */
+static struct pair *ends(struct thaw_events *ev, const struct thaw_change *c)
+{
+	if (!ev->long_remaps || c->kind != THAW_CHANGE_UNMAP)
+		return NULL;
+	for (unsigned i = ev->pairs; i-- > 0;) {
+		struct pair *p = &ev->pair[i];
+
+		if (p->start < c->start && c->start + c->len == p->start + p->len && !has_come(ev, p))
+			return p;
+	}
+	return NULL;
+}
+
+/* A mremap() that shrinks while it moves was told with the old length (6.1 and 6.12 do so, 6.18 does not): only now it is known
+ * how much has moved. The rest of what it was said to have brought is gone, and what lies at those addresses has never left. */
+static int64_t cut_short(struct thaw_events *ev, struct thaw_pagemap *pm, struct pair *p, const struct thaw_change *c)
+{
+	uint64_t moved = c->start - p->start, tail = p->to + moved;
+	int64_t gone = thaw_pagemap_remove(pm, tail, c->len), ret;
+	struct thaw_extent e;
+
+	if (gone < 0)
+		return gone;
+	while (thaw_pagemap_next(ev->displaced, tail, c->len, &e)) {
+		ret = thaw_pagemap_transfer(ev->displaced, e.addr, pm, e.addr, e.pages << THAW_PAGE_SHIFT);
+		if (ret < 0)
+			return ret;
+	}
+	p->len = moved;
+	for (unsigned i = 0; i < ev->arrivals; i++) {
+		struct arrival *a = &ev->arrival[i];
+
+		if (a->turn != p->told || a->start != p->to)
+			continue;
+		a->len = moved;
+		a->displaced = thaw_pagemap_next(ev->displaced, a->start, a->len, &e);
+	}
+	return gone;
 }
 
 /* ---- changes ----------------------------------------------------------------------------------------------- */
@@ -196,10 +252,15 @@ static void leave_behind(struct left *l, const struct thaw_pagemap *pm, const st
  * message which takes that content away was overtaken: the thread was preempted between its call and the queue. */
 static void arrive(struct thaw_events *ev, uint64_t start, uint64_t len, bool displaced)
 {
-	if (ev->exact)
+	unsigned i = 0;
+
+	if (ev->exact && !ev->long_remaps)
 		return;
-	if (ev->arrivals == ARRIVALS)
-		memmove(&ev->arrival[0], &ev->arrival[1], --ev->arrivals * sizeof(ev->arrival[0]));
+	if (ev->arrivals == ARRIVALS) { /* the oldest that nobody has to be found by */
+		while (i + 1 < ARRIVALS && ev->arrival[i].displaced)
+			i++;
+		memmove(&ev->arrival[i], &ev->arrival[i + 1], (--ev->arrivals - i) * sizeof(ev->arrival[0]));
+	}
 	ev->arrival[ev->arrivals++] = (struct arrival){ start, len, ev->turn, displaced };
 }
 
@@ -215,6 +276,29 @@ static void depart(struct thaw_events *ev, uint64_t start, uint64_t len)
 			ev->arrival[kept++] = *a;
 	}
 	ev->arrivals = kept;
+}
+
+/* Is a message about this range one that was overtaken? It takes away the whole of a mapping, so all that any arrival has
+ * displaced in it; who came since and gives up a part of what it has does not. (Who gives up all of it looks the same.) */
+static bool is_late(const struct thaw_events *ev, uint64_t start, uint64_t len)
+{
+	uint64_t last = start + (len - 1);
+	struct thaw_extent e;
+
+	if (!thaw_pagemap_next(ev->displaced, start, len, &e))
+		return false;
+	for (unsigned i = 0; i < ev->arrivals; i++) {
+		const struct arrival *a = &ev->arrival[i];
+
+		if (!a->displaced || !meet(a->start, a->len, start, len))
+			continue;
+		if (a->start < start && thaw_pagemap_next(ev->displaced, a->start, start - a->start, &e))
+			return false;
+		if (a->start + (a->len - 1) > last &&
+		    thaw_pagemap_next(ev->displaced, last + 1, a->start + (a->len - 1) - last, &e))
+			return false;
+	}
+	return true;
 }
 
 /* The next stretch from *at on, within [start, start + len), of what a late message about that range means in the map: not the
@@ -266,20 +350,22 @@ static int64_t late_remap(struct thaw_events *ev, struct thaw_pagemap *pm, const
 {
 	uint64_t at, n;
 	struct thaw_extent e;
-	int64_t ret;
+	int64_t gone = 0, ret;
 
 	for (at = c->start; next_old(ev, c->start, c->len, &at, &n); at += n) {
 		ret = thaw_pagemap_transfer(pm, at, pm, at - c->start + c->to, n);
 		if (ret < 0)
 			return ret;
+		gone += ret;
 	}
 	while (thaw_pagemap_next(ev->displaced, c->start, c->len, &e)) {
 		ret = thaw_pagemap_transfer(ev->displaced, e.addr, pm, e.addr - c->start + c->to, e.pages << THAW_PAGE_SHIFT);
 		if (ret < 0)
 			return ret;
+		gone += ret;
 	}
 	found(ev, c->start, c->len);
-	return 0;
+	return gone;
 }
 
 static int64_t late_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c)
@@ -307,14 +393,13 @@ static int64_t apply_remap(struct thaw_events *ev, struct thaw_pagemap *pm, cons
 	int64_t gone, lost = 0; /* lost: displaced for a second time; of the first nobody knows any more */
 	bool displaces, late;
 
-	doubt_pairs(ev, c);
-	displaces = !ev->exact && !THAW_SABOTAGE(UNMAP_NOT_PAIRED) && thaw_pagemap_next(pm, c->to, c->len, &e);
+	displaces = (!ev->exact || ev->long_remaps) && !THAW_SABOTAGE(UNMAP_NOT_PAIRED) && thaw_pagemap_next(pm, c->to, c->len, &e);
 	if (displaces)
 		lost = thaw_pagemap_transfer(pm, c->to, ev->displaced, c->to, c->len);
 	if (lost < 0)
 		return lost;
 	leave_behind(&left, pm, c);
-	late = thaw_pagemap_next(ev->displaced, c->start, c->len, &e);
+	late = is_late(ev, c->start, c->len);
 	gone = late ? late_remap(ev, pm, c) : thaw_pagemap_move(pm, c->start, c->to, c->len);
 	if (gone < 0)
 		return gone;
@@ -322,14 +407,14 @@ static int64_t apply_remap(struct thaw_events *ev, struct thaw_pagemap *pm, cons
 		depart(ev, c->start, c->len);
 	for (unsigned i = 0; i < left.n; i++)
 		(void)thaw_pagemap_add(pm, &left.e[i]);
-	open_pair(ev, c->start, c->len, late ? 0 : ev->turn); /* late: before whatever has come there */
+	open_pair(ev, c, late ? 0 : ev->turn); /* late: before whatever has come there */
 	arrive(ev, c->to, c->len, displaces);
 	return gone + lost;
 }
 
 static int64_t apply_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c)
 {
-	struct thaw_extent e;
+	struct pair *p;
 	int64_t gone;
 
 	/* A discard is told before it happens, by a thread that waits for that: it is never late. */
@@ -341,8 +426,10 @@ static int64_t apply_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const
 	 * call. */
 	if (!THAW_SABOTAGE(UNMAP_NOT_PAIRED) && close_pair(ev, c->start, c->len))
 		return 0;
-	doubt_pairs(ev, c);
-	if (thaw_pagemap_next(ev->displaced, c->start, c->len, &e))
+	p = ends(ev, c);
+	if (p)
+		return cut_short(ev, pm, p, c);
+	if (is_late(ev, c->start, c->len))
 		return late_drop(ev, pm, c);
 	gone = thaw_pagemap_remove(pm, c->start, c->len);
 	if (gone >= 0)
@@ -356,7 +443,7 @@ int64_t thaw_events_apply(struct thaw_events *ev, struct thaw_pagemap *pm, const
 
 	if (!is_range(c->start, c->len) || (c->kind == THAW_CHANGE_REMAP && (!is_range(c->to, c->len) || overlap(c))))
 		return -EINVAL;
-	lost = begin(ev);
+	lost = begin(ev, c->kind == THAW_CHANGE_UNMAP && ev->pairs && (ends(ev, c) || is_open(ev, c->start, c->len)));
 	if (lost < 0)
 		return lost;
 	gone = c->kind == THAW_CHANGE_REMAP ? apply_remap(ev, pm, c) : apply_drop(ev, pm, c);

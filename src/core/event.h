@@ -6,7 +6,7 @@
  * and another thread's mremap may have moved something there meanwhile). So a REMAP(from, len) is kept as
  * half of a pair until the UNMAP(from, from + len) that ends the same call arrives; that UNMAP then removes nothing.
  * A pair that is still open when the space has settled (a fill got an answer other than EAGAIN), or whose range is
- * discarded or changed in part although nothing has come there, was a MREMAP_DONTUNMAP and is forgotten.
+ * discarded although nothing has come there, was a MREMAP_DONTUNMAP and is forgotten.
  *
  * A whole message may be overtaken, too: its thread is preempted before it has queued it, while another mremap() goes to the place that
  * it has left. That is seen, because nothing can be moved to where something is: content that a REMAP meets is put aside as
@@ -45,7 +45,8 @@ bool thaw_events_unsettled(const struct thaw_events *ev);
 /* Is there content that waits for the message which says where it is? Then the space is not complete. */
 bool thaw_events_has_displaced(const struct thaw_events *ev);
 
-/* The absent pages of it, which the map does not count; any thread. */
+/* The absent pages of it, which the map does not count; any thread. Some may be left behind when nothing waits any more,
+ * until the next change. */
 uint64_t thaw_events_absent(const struct thaw_events *ev);
 
 /* A fill (or a probe) was answered with something else than EAGAIN: no event is outstanding. Cheap; any thread in S or
@@ -55,6 +56,10 @@ void thaw_events_settled(struct thaw_events *ev);
 
 /* The changes come in the order in which they happened: no pairs are looked for, and nothing is displaced. Before the first. */
 void thaw_events_set_exact(struct thaw_events *ev);
+
+/* The kernel tells of a mremap() that shrinks while it moves with the old length, and of the end that did not move with
+ * an UNMAP behind. Before the first. */
+void thaw_events_set_long_remaps(struct thaw_events *ev);
 
 size_t thaw_events_memory(const struct thaw_events *ev);
 

@@ -126,6 +126,8 @@ static int build_map(struct thaw_mm *mm, const struct thaw_space *d, const struc
 	mm->ev = thaw_events_new();
 	if (!mm->pm || !mm->ev)
 		return thaw_err_set(-ENOMEM, "no memory for the page map");
+	if (thaw_uffd_tells_old_length())
+		thaw_events_set_long_remaps(mm->ev);
 	if (d->source->ops->extents)
 		return d->source->ops->extents(d->source, add_extent, &b);
 	for (size_t i = 0; i < d->n_ranges && !err; i++)

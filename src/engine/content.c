@@ -4,6 +4,7 @@
 #include "engine/content.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,27 @@ static int by_number(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* Only where mincore() tells the truth: of a file that is neither ours nor writable for us it says that all is in memory. Made without
+ * access and unlocked first, so that a caller's mlockall(MCL_FUTURE) does not read and lock all of the image. */
+static void map_object(struct thaw_object *o, const struct stat *st)
+{
+	void *map;
+
+	if (!o->size || (st->st_uid != geteuid() && faccessat(o->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS)))
+		return;
+	map = THAW_INJECT("content.map") ? MAP_FAILED : mmap(NULL, o->size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, o->fd, 0);
+	if (map == MAP_FAILED)
+		return; /* it is read then */
+	if (munlock(map, o->size) || mprotect(map, o->size, PROT_READ)) {
+		munmap(map, o->size);
+		return;
+	}
+	madvise(map, o->size, MADV_RANDOM); /* no read-ahead behind a window's end: advice only, like these */
+	madvise(map, o->size, MADV_DONTFORK);
+	madvise(map, o->size, MADV_DONTDUMP);
+	o->map = map;
+}
+
 static int open_object(struct thaw_object *o, struct thaw_source *src)
 {
 	struct stat st;
@@ -67,14 +89,7 @@ static int open_object(struct thaw_object *o, struct thaw_source *src)
 	o->size = st.st_size;
 	o->resident = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
 	o->nowait = !o->resident && (preadv2(o->fd, &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN);
-	if (o->size) {
-		o->map = THAW_INJECT("content.map") ? MAP_FAILED :
-			 mmap(NULL, o->size, PROT_READ, MAP_SHARED | MAP_NORESERVE, o->fd, 0);
-		if (o->map == MAP_FAILED)
-			o->map = NULL; /* it is read then */
-		else
-			madvise(o->map, o->size, MADV_RANDOM); /* no read-ahead behind a window's end: advice only */
-	}
+	map_object(o, &st);
 	return 0;
 }
 
@@ -202,14 +217,12 @@ static bool read_window(struct thaw_window *w, const struct thaw_content *c, con
 	return true;
 }
 
-/* Bytes of [off, off + len) that are in memory, from off on. */
+/* Bytes of [off, off + len) that are in memory, from off on. A memory file is asked, too: to populate a hole of it makes pages there. */
 static uint64_t in_memory(const struct thaw_object *o, uint64_t off, uint64_t len)
 {
 	unsigned char in[MAPPED_BYTES >> THAW_PAGE_SHIFT];
 	uint64_t pages = 0;
 
-	if (o->resident)
-		return len;
 	if (THAW_INJECT("content.mincore") || mincore(o->map + off, len, in))
 		return 0;
 	while (pages < len >> THAW_PAGE_SHIFT && (in[pages] & 1))
@@ -226,8 +239,7 @@ static bool map_window(struct thaw_window *w, const struct thaw_content *c, cons
 		len = in_memory(o, off, len);
 	if (!len || len < least)
 		return false;
-	/* Also where mincore() says "in memory" of everything (a file that is neither ours nor writable): this waits
-	 * for the disk then, here and not in S. A page that cannot be read makes it fail. */
+	/* What has gone again meanwhile is waited for here, and not in S. A page that cannot be read makes it fail. */
 	if (THAW_INJECT("content.populate") || madvise(o->map + off, len, MADV_POPULATE_READ))
 		return false;
 	*w = (struct thaw_window){ c, o->number, off, off + len, o->map + off, true };

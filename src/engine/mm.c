@@ -14,6 +14,7 @@
 #include "engine/holder.h"
 #include "engine/monitor.h"
 #include "kern/sys.h"
+#include "kern/uffd.h"
 #include "util/inject.h"
 #include "util/sabotage.h"
 
@@ -138,6 +139,8 @@ struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
 		thaw_mm_put(mm);
 		return NULL;
 	}
+	if (thaw_uffd_tells_old_length()) /* known since the first space */
+		thaw_events_set_long_remaps(mm->ev);
 	mm->child = true;
 	mm->numbered = parent->numbered; /* its count begins at 0 */
 	if (mm->numbered)

@@ -190,10 +190,17 @@ void thaw_monitor_stop(struct thaw *m)
 	}
 }
 
+static uint64_t absent(const struct thaw_mm *mm)
+{
+	if (mm->uffd < 0 || !mm->pm)
+		return 0;
+	return thaw_pagemap_absent(mm->pm) + (thaw_events_has_displaced(mm->ev) ? thaw_events_absent(mm->ev) : 0);
+}
+
 /* Is the process still there to read what is absent? One that was just killed is given a moment to be gone. */
 static bool still_waits(struct thaw_mm *mm)
 {
-	if (mm->uffd < 0 || !mm->pm || !thaw_pagemap_absent(mm->pm))
+	if (!absent(mm))
 		return false;
 	for (unsigned i = 0; i < 100; i++) {
 		if (thaw_uffd_probe(mm->uffd) == THAW_DEAD)
@@ -211,7 +218,7 @@ static bool close_space(struct thaw *m, struct thaw_mm *mm)
 	if (keep)
 		thaw_log_error(&m->set.log, "space %lld: the monitor is closed while %llu pages of its process (pid %d) are absent:"
 			       " it waits at the next of them for ever; end it", (long long)mm->id,
-			       (unsigned long long)thaw_pagemap_absent(mm->pm), (int)mm->pid);
+			       (unsigned long long)absent(mm), (int)mm->pid);
 	else if (mm->uffd >= 0)
 		close(mm->uffd);
 	thaw_mm_put(mm->raise_from);

@@ -7,10 +7,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -379,4 +382,59 @@ bool thaw_uffd_has_numbers(void)
 
 	pthread_once(&once, try_numbers);
 	return has_numbers;
+}
+
+/* ---- the length of a move that shrinks -------------------------------------------------------------------------- */
+static bool tells_old_length;
+
+struct shrinker {
+	char *from, *to;
+	_Atomic bool over;
+};
+
+static void *shrink(void *arg)
+{
+	struct shrinker *s = arg;
+
+	(void)!mremap(s->from, 2 * 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, s->to);
+	atomic_store(&s->over, true);
+	return NULL;
+}
+
+/* The call waits for its messages to be read, so it is another thread's. */
+static void watch_shrinking(int fd, char *at)
+{
+	struct shrinker s = { .from = at, .to = at + 3 * 4096 };
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct uffd_msg msg;
+	pthread_t thread;
+
+	if (thaw_uffd_register(fd, (uintptr_t)at, 2 * 4096) || pthread_create(&thread, NULL, shrink, &s))
+		return;
+	while (!atomic_load(&s.over)) {
+		if (poll(&p, 1, 1) > 0 && read(fd, &msg, sizeof(msg)) == (ssize_t)sizeof(msg) && msg.event == UFFD_EVENT_REMAP)
+			tells_old_length = msg.arg.remap.len == 2 * 4096;
+	}
+	pthread_join(thread, NULL);
+}
+
+static void try_length(void)
+{
+	int fd = thaw_uffd_open_features(UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP, NULL);
+	char *at = mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (fd >= 0 && at != MAP_FAILED)
+		watch_shrinking(fd, at);
+	if (fd >= 0)
+		close(fd);
+	if (at != MAP_FAILED)
+		munmap(at, 4 * 4096);
+}
+
+bool thaw_uffd_tells_old_length(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, try_length);
+	return tells_old_length;
 }

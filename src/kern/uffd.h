@@ -68,6 +68,10 @@ int thaw_uffd_check_release(void);
 
 /* Does this kernel number its messages? Found by trying, once; false also when no userfaultfd can be had. */
 bool thaw_uffd_has_numbers(void);
+
+/* Does the kernel tell of a mremap() that shrinks while it moves with the length from before (6.1 and 6.12 do, 6.18 does not)?
+ * Found out once, by trying, which makes a thread: not below a filter. False where it cannot be tried. */
+bool thaw_uffd_tells_old_length(void);
 uint32_t thaw_uffd_number(const struct uffd_msg *msg);
 /* The demand that `number` is the last one given: for the calls with `match`, whose 0 is no demand. */
 static inline uint64_t thaw_uffd_match(uint32_t number)

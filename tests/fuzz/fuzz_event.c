@@ -29,6 +29,7 @@ struct space {
 	struct half late[LATE];
 	unsigned n_late, forgotten; /* forgotten: DONTUNMAP since it was settled */
 	unsigned moves;             /* since then */
+	bool long_remaps;
 	struct half dontunmap[LATE];
 };
 
@@ -106,23 +107,24 @@ static void settle(struct space *s)
 	s->moves = 0;
 }
 
-/* A range is about to be changed. What a mremap has left is nobody's, but for what has come there since; what a MREMAP_DONTUNMAP has left
- * shows by that what it is. */
+/* A range is about to be changed, or discarded. What a mremap has left is nobody's, but for what has come there since; what
+ * a MREMAP_DONTUNMAP has left shows by that what it is. */
 static void touch(struct space *s, enum thaw_change_kind kind, uint64_t start, uint64_t len)
 {
 	for (unsigned i = s->n_late; i-- > 0;) {
 		if (!meets(&s->late[i], start, len))
 			continue;
-		if (s->late[i].taken)
-			s->late[i].taken = false;
-		else
+		if (kind == THAW_CHANGE_REMOVE && !s->late[i].taken)
 			deliver(s, i);
+		else
+			s->late[i].taken = false; /* it may have left again */
 	}
+	if (kind != THAW_CHANGE_REMOVE)
+		return;
 	for (unsigned i = s->forgotten; i-- > 0;) {
 		struct half *h = &s->dontunmap[i];
 
-		if (!meets(h, start, len) || h->taken ||
-		    (kind == THAW_CHANGE_UNMAP && start <= h->start && h->start + (h->len - 1) <= start + (len - 1)))
+		if (!meets(h, start, len) || h->taken)
 			continue;
 		*h = s->dontunmap[--s->forgotten];
 	}
@@ -166,6 +168,14 @@ static bool is_half(const struct half *h, unsigned n, uint64_t start, uint64_t l
 	return false;
 }
 
+static bool is_end(const struct half *h, unsigned n, uint64_t start, uint64_t len)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (h[i].start < start && start + len == h[i].start + h[i].len)
+			return true;
+	return false;
+}
+
 static void take_away(struct space *s, enum thaw_change_kind kind)
 {
 	unsigned first = next(PAGES), n = 1 + next(PAGES - first);
@@ -174,6 +184,10 @@ static void take_away(struct space *s, enum thaw_change_kind kind)
 	/* munmap() of exactly what a mremap has left cannot be told from that mremap's own message */
 	if (kind == THAW_CHANGE_UNMAP && (is_half(s->late, s->n_late, start, len) ||
 					  is_half(s->dontunmap, s->forgotten, start, len)))
+		return;
+	/* nor, on some kernels, what looks like the end that a move has left behind */
+	if (kind == THAW_CHANGE_UNMAP && s->long_remaps && (is_end(s->late, s->n_late, start, len) ||
+							    is_end(s->dontunmap, s->forgotten, start, len)))
 		return;
 	touch(s, kind, start, len);
 	check(apply(s, kind, start, len, 0) == pagemodel_remove(s->model, start, len), "discarded pages");
@@ -191,7 +205,8 @@ static void remap(struct space *s)
 		return;
 	len = (uint64_t)n << THAW_PAGE_SHIFT;
 	if (kind == 1 || pagemodel_has(s->model, page(to), len)) { /* onto something: its UNMAP comes first */
-		if (is_half(s->late, s->n_late, page(to), len) || is_half(s->dontunmap, s->forgotten, page(to), len))
+		if (is_half(s->late, s->n_late, page(to), len) || is_half(s->dontunmap, s->forgotten, page(to), len) ||
+		    is_end(s->late, s->n_late, page(to), len) || is_end(s->dontunmap, s->forgotten, page(to), len))
 			return;
 		touch(s, THAW_CHANGE_UNMAP, page(to), len);
 		check(apply(s, THAW_CHANGE_UNMAP, page(to), len, 0) ==
@@ -207,6 +222,31 @@ static void remap(struct space *s)
 		s->dontunmap[s->forgotten++] = (struct half){ page(from), len, false };
 	else
 		s->late[s->n_late++] = (struct half){ page(from), len, false };
+}
+
+/* A mremap() that shrinks while it moves, as older kernels tell it: with the old length, then the end that did not move. */
+static void shrink(struct space *s)
+{
+	unsigned from = next(PAGES), to = next(PAGES), n = 2 + next(PAGES / 4), k = 1 + next(n - 1);
+	unsigned gap = from < to ? to - from : from - to;
+	uint64_t len = (uint64_t)n << THAW_PAGE_SHIFT, moved = (uint64_t)k << THAW_PAGE_SHIFT;
+
+	if (!s->long_remaps || n > gap || from + n > PAGES || to + n > PAGES || s->n_late == LATE ||
+	    any_meets(s->late, s->n_late, page(from), len) || any_meets(s->dontunmap, s->forgotten, page(from), len) ||
+	    any_meets(s->late, s->n_late, page(to), len) || any_meets(s->dontunmap, s->forgotten, page(to), len))
+		return;
+	if (pagemodel_has(s->model, page(to), moved))
+		check(apply(s, THAW_CHANGE_UNMAP, page(to), moved, 0) == pagemodel_remove(s->model, page(to), moved),
+		      "discarded at the new place");
+	take(s, page(to), moved);
+	pagemodel_move(s->model, page(from), page(to), moved);
+	pagemodel_remove(s->model, page(from + k), len - moved);
+	plenty = true;
+	check(apply(s, THAW_CHANGE_REMAP, page(from), len, page(to)) >= 0, "a move that shrinks");
+	check(apply(s, THAW_CHANGE_UNMAP, page(from + k), len - moved, 0) >= 0, "its end");
+	check(!thaw_events_has_displaced(s->ev), "what lies behind is displaced still");
+	plenty = false;
+	s->late[s->n_late++] = (struct half){ page(from), moved, false };
 }
 
 /* Something leaves a place, another comes to it (or to a part of it), and the message of the second is read first. */
@@ -281,6 +321,9 @@ static void begin(struct space *s)
 {
 	s->ev = thaw_events_new();
 	s->n_late = s->forgotten = s->moves = 0;
+	s->long_remaps = next(2);
+	if (s->long_remaps)
+		thaw_events_set_long_remaps(s->ev);
 }
 
 static unsigned fork_it(struct space *s, struct space *child, unsigned n)
@@ -317,7 +360,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (at < end) {
 		struct space *s = &space[next(n)];
 
-		switch (next(11)) {
+		switch (next(12)) {
 		case 0: add(s); break;
 		case 1: take_away(s, THAW_CHANGE_REMOVE); break;
 		case 2: take_away(s, THAW_CHANGE_UNMAP); break;
@@ -328,6 +371,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 8: n = fork_it(s, &space[n < SPACES ? n : 0], n); break;
 		case 9: nonsense(s); break;
 		case 10: overtake(s); break;
+		case 11: shrink(s); break;
 		}
 		check(thaw_pagemap_is_sound(s->pm), "not sound");
 		if (++step % every == 0)

@@ -127,33 +127,6 @@ Test(event, dontunmap_is_forgotten_when_settled)
 	cr_assert_eq(object_at(0), -1);
 }
 
-/* DONTUNMAP 0 -> 100, never settled. A part of what it left is replaced by a move, then all of it is unmapped. */
-Test(event, dontunmap_is_forgotten_when_a_part_is_replaced)
-{
-	content(0, 4, 1);
-	content(200, 2, 2);
-	remap(0, 100, 4);
-	cr_assert_eq(unmap(0, 2), 0);
-	remap(200, 0, 2);
-	unmap(200, 2);
-	cr_assert_eq(unmap(0, 4), 2);
-	cr_assert_eq(object_at(0), -1);
-}
-
-/* Twice from the same place: neither has an UNMAP. */
-Test(event, dontunmap_is_forgotten_when_its_range_moves_again)
-{
-	content(0, 4, 1);
-	content(200, 4, 2);
-	remap(0, 100, 4);
-	remap(0, 300, 4);
-	cr_assert_eq(unmap(0, 4), 0, "the destination of what follows");
-	remap(200, 0, 4);
-	unmap(200, 4);
-	cr_assert_eq(unmap(0, 4), 4);
-	cr_assert_eq(object_at(0), -1);
-}
-
 Test(event, dontunmap_is_forgotten_when_its_range_is_discarded)
 {
 	content(0, 4, 1);
@@ -309,6 +282,93 @@ Test(event, who_came_and_left_is_not_mistaken_for_late)
 	cr_assert_eq(object_at(400), 2);
 	cr_assert_eq(object_at(100), 1);
 	cr_assert_eq(object_at(0), -1);
+}
+
+/* B has come over A's place and gives up a part, then the other: A's message, of all of it, is still to come. */
+Test(event, who_came_gives_up_a_part)
+{
+	content(0, 10, 1);
+	content(200, 10, 2);
+	remap(200, 0, 10);
+	cr_assert_eq(unmap(8, 2), 2);
+	cr_assert_eq(remap(0, 300, 3), 0);
+	cr_assert_eq(object_at(300), 2);
+	cr_assert_eq(thaw_events_absent(ev), 10);
+	cr_assert_eq(remap(0, 100, 10), 0);
+	for (unsigned i = 0; i < 10; i++)
+		cr_assert_eq(object_at(100 + i), 1, "page %u", i);
+	cr_assert_eq(object_at(5), 2);
+	cr_assert_eq(object_at(8), -1);
+}
+
+/* B grows into the hole that A's second half is still to tell of, and shrinks again: no message tells the one, and the other is no half. */
+Test(event, what_grows_into_a_hole_and_shrinks_leaves_the_pair_open)
+{
+	content(10, 2, 1);
+	content(200, 2, 3);
+	remap(10, 100, 2);
+	cr_assert_eq(unmap(10, 1), 0);
+	remap(200, 10, 2);
+	cr_assert_eq(unmap(10, 2), 0, "A's");
+	cr_assert_eq(object_at(10), 3);
+}
+
+/* mremap(0, 10 pages, 4, FIXED, 100) on a kernel that tells it with 10 pages; what is at 104 is another mapping's. */
+static void shrinking_move(bool exact)
+{
+	content(0, 10, 1);
+	content(100, 20, 2);
+	thaw_events_set_long_remaps(ev);
+	if (exact)
+		thaw_events_set_exact(ev);
+	thaw_pagemap_mark_done(pm, AT(105), 1);
+	cr_assert_eq(unmap(100, 4), 4);
+	cr_assert_eq(remap(0, 100, 10), 0);
+	cr_assert_eq(unmap(4, 6), 6);
+	cr_assert_eq(unmap(0, 4), 0);
+	for (unsigned i = 100; i < 120; i++)
+		cr_assert_eq(object_at(i), i < 104 ? 1 : 2, "page %u", i);
+	cr_assert(thaw_pagemap_is_done(pm, AT(105)));
+	cr_assert_eq(thaw_pagemap_absent(pm), 19);
+	cr_assert_not(thaw_events_has_displaced(ev));
+}
+
+Test(event, a_move_that_shrinks_is_told_with_its_old_length)
+{
+	shrinking_move(false);
+}
+
+Test(event, the_same_in_the_exact_order)
+{
+	shrinking_move(true);
+}
+
+/* The same, onto nothing, and a move of its own behind it: the pair has the new length. */
+Test(event, a_move_that_shrinks_keeps_its_second_half)
+{
+	content(0, 10, 1);
+	content(200, 4, 3);
+	thaw_events_set_long_remaps(ev);
+	remap(0, 100, 10);
+	cr_assert_eq(unmap(4, 6), 6);
+	remap(200, 0, 4);
+	cr_assert_eq(unmap(0, 4), 0, "the second half");
+	cr_assert_eq(object_at(0), 3);
+	cr_assert_eq(object_at(104), -1);
+	cr_assert_eq(thaw_pagemap_absent(pm), 8);
+}
+
+/* More arrivals than are remembered: those that have displaced something stay. */
+Test(event, the_arrival_that_displaced_is_not_forgotten)
+{
+	content(0, 10, 1);
+	content(200, 10, 2);
+	remap(200, 0, 10);
+	for (unsigned i = 0; i < 1000; i++)
+		remap(1000 + i * 2, 5000 + i * 2, 1);
+	cr_assert_eq(remap(0, 100, 10), 0);
+	cr_assert_eq(object_at(0), 2);
+	cr_assert_eq(object_at(100), 1);
 }
 
 /* A's thread is killed before its message is read: it is gone with it. */

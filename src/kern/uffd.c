@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,12 +47,18 @@ int thaw_uffd_open_call(void)
 	return fd < 0 ? -errno : fd;
 }
 
-int thaw_uffd_check_release(void)
+static bool release(unsigned *major, unsigned *minor)
 {
 	struct utsname u;
+
+	return !uname(&u) && sscanf(u.release, "%u.%u", major, minor) == 2;
+}
+
+int thaw_uffd_check_release(void)
+{
 	unsigned major, minor;
 
-	if (uname(&u) || sscanf(u.release, "%u.%u", &major, &minor) != 2)
+	if (!release(&major, &minor))
 		return 0; /* a name that we cannot read is no reason to refuse: the calls themselves will tell */
 	if (major > 6 || (major == 6 && minor >= 1))
 		return 0;
@@ -407,9 +414,17 @@ static void watch_shrinking(int fd, char *at)
 	struct shrinker s = { .from = at, .to = at + 3 * 4096 };
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	struct uffd_msg msg;
+	sigset_t all, old;
 	pthread_t thread;
+	int err;
 
-	if (thaw_uffd_register(fd, (uintptr_t)at, 2 * 4096) || pthread_create(&thread, NULL, shrink, &s))
+	if (thaw_uffd_register(fd, (uintptr_t)at, 2 * 4096))
+		return;
+	sigfillset(&all); /* the caller's signals are not for it */
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	err = pthread_create(&thread, NULL, shrink, &s);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (err)
 		return;
 	while (!atomic_load(&s.over)) {
 		if (poll(&p, 1, 1) > 0 && read(fd, &msg, sizeof(msg)) == (ssize_t)sizeof(msg) && msg.event == UFFD_EVENT_REMAP)
@@ -422,7 +437,10 @@ static void try_length(void)
 {
 	int fd = thaw_uffd_open_features(UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP, NULL);
 	char *at = mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned major, minor;
 
+	/* Who may not open a userfaultfd, and serves one that it was given, cannot try it. */
+	tells_old_length = release(&major, &minor) && major == 6 && minor < 15;
 	if (fd >= 0 && at != MAP_FAILED)
 		watch_shrinking(fd, at);
 	if (fd >= 0)

@@ -396,6 +396,7 @@ static bool tells_old_length;
 
 struct shrinker {
 	char *from, *to;
+	bool moved;
 	_Atomic bool over;
 };
 
@@ -403,13 +404,15 @@ static void *shrink(void *arg)
 {
 	struct shrinker *s = arg;
 
-	(void)!mremap(s->from, 2 * 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, s->to);
+	s->moved = mremap(s->from, 2 * 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, s->to) != MAP_FAILED;
 	atomic_store(&s->over, true);
 	return NULL;
 }
 
-/* The call waits for its messages to be read, so it is another thread's. */
-static void watch_shrinking(int fd, char *at)
+/* The call waits for its messages to be read, so it is another thread's. Returns how many of the four pages at the front are
+ * not ours any more: the two that have been moved away from, where another thread may have something by then; all, where
+ * nobody knows. */
+static unsigned watch_shrinking(int fd, char *at)
 {
 	struct shrinker s = { .from = at, .to = at + 3 * 4096 };
 	struct pollfd p = { .fd = fd, .events = POLLIN };
@@ -419,34 +422,35 @@ static void watch_shrinking(int fd, char *at)
 	int err;
 
 	if (thaw_uffd_register(fd, (uintptr_t)at, 2 * 4096))
-		return;
+		return 0;
 	sigfillset(&all); /* the caller's signals are not for it */
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	err = pthread_create(&thread, NULL, shrink, &s);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (err)
-		return;
+		return 0;
 	while (!atomic_load(&s.over)) {
 		if (poll(&p, 1, 1) > 0 && read(fd, &msg, sizeof(msg)) == (ssize_t)sizeof(msg) && msg.event == UFFD_EVENT_REMAP)
 			tells_old_length = msg.arg.remap.len == 2 * 4096;
 	}
 	pthread_join(thread, NULL);
+	return s.moved ? 2 : 4;
 }
 
 static void try_length(void)
 {
 	int fd = thaw_uffd_open_features(UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP, NULL);
 	char *at = mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	unsigned major, minor;
+	unsigned major, minor, gone = 0;
 
 	/* Who may not open a userfaultfd, and serves one that it was given, cannot try it. */
 	tells_old_length = release(&major, &minor) && major == 6 && minor < 15;
 	if (fd >= 0 && at != MAP_FAILED)
-		watch_shrinking(fd, at);
-	if (fd >= 0)
+		gone = watch_shrinking(fd, at);
+	if (fd >= 0) /* before what is registered with it: nobody would read of that */
 		close(fd);
-	if (at != MAP_FAILED)
-		munmap(at, 4 * 4096);
+	if (at != MAP_FAILED && gone < 4)
+		munmap(at + gone * 4096, (4 - gone) * 4096);
 }
 
 bool thaw_uffd_tells_old_length(void)

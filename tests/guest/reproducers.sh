@@ -24,6 +24,10 @@ for p in $programs facts; do
 	status 2 "$dir/$p" --seconds 0
 	status 2 "$dir/$p" word
 done
+status 0 "$dir/lost_free"
+grep -q 'of 320 pages' "$TMP/out" || fail "lost_free does not say what it has counted"
+say "$(cat "$TMP/out")"
+status 2 "$dir/lost_free" --seconds 1
 status 2 "$dir/stale_discard" --source lukewarm
 status 2 "$dir/stale_discard" --pages 1.5
 status 2 "$dir/stale_discard" --rule gate --source slow

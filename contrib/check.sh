@@ -145,7 +145,14 @@ totals check-asan "$build/build-asan" $?
 
 stage "make check-guest (QEMU: the live tests on Debian's kernels 6.1 and 6.12, CRIU beside thaw)"
 run check-guest make -k check-guest
-totals check-guest "$build/build-guest" $?
+status=$?
+# An emulated processor now and then runs into an instruction that another one is just patching. Such a guest is booted once more.
+if grep -qs 'Oops: int3' "$build"/build-guest/*/console.log; then
+	echo "AGAIN: check-guest: a guest's kernel ended in the emulation (int3 of its own patching)"
+	run check-guest make -k check-guest
+	status=$?
+fi
+totals check-guest "$build/build-guest" $status
 
 stage "make check-model (the protocol, under spin)"
 MODEL_FORM=${MODEL_FORM:-short} run check-model make check-model JOBS="$jobs"

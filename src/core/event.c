@@ -28,7 +28,6 @@ struct arrival {
 
 struct thaw_events {
 	bool settled; /* atomic: set in the shared section, consumed by the next change */
-	bool changed;
 	bool exact;
 	bool long_remaps;
 	unsigned pairs, arrivals;
@@ -49,7 +48,7 @@ struct thaw_events *thaw_events_new(void)
 		free(ev);
 		return NULL;
 	}
-	ev->settled = ev->changed = ev->exact = ev->long_remaps = false;
+	ev->settled = ev->exact = ev->long_remaps = false;
 	ev->pairs = ev->arrivals = 0;
 	ev->turn = 0;
 	return ev;
@@ -87,7 +86,7 @@ void thaw_events_settled(struct thaw_events *ev)
 
 bool thaw_events_unsettled(const struct thaw_events *ev)
 {
-	return !__atomic_load_n(&ev->settled, __ATOMIC_RELAXED) && ev->changed;
+	return !__atomic_load_n(&ev->settled, __ATOMIC_RELAXED) && ev->turn;
 }
 
 bool thaw_events_has_displaced(const struct thaw_events *ev)
@@ -100,13 +99,17 @@ uint64_t thaw_events_absent(const struct thaw_events *ev)
 	return thaw_pagemap_absent(ev->displaced);
 }
 
+uint64_t thaw_events_waiting(const struct thaw_events *ev)
+{
+	return thaw_events_has_displaced(ev) ? thaw_events_absent(ev) : 0;
+}
+
 /* The gate orders this against thaw_events_settled(): whoever set the flag has left the shared section. Returns the absent pages
  * whose message never came (its thread was killed before it was read). */
 static int64_t begin(struct thaw_events *ev, bool goes_on)
 {
 	int64_t gone = 0;
 
-	ev->changed = true;
 	ev->turn++;
 	/* In the exact order what belongs to a REMAP follows it at once. */
 	if (!__atomic_load_n(&ev->settled, __ATOMIC_RELAXED) && (!ev->exact || goes_on))
@@ -131,23 +134,21 @@ static void open_pair(struct thaw_events *ev, const struct thaw_change *c, uint6
 	ev->pair[ev->pairs++] = (struct pair){ c->start, c->len, c->to, turn, ev->turn };
 }
 
-static bool is_open(const struct thaw_events *ev, uint64_t start, uint64_t len)
+static struct pair *find_pair(struct thaw_events *ev, uint64_t start, uint64_t len)
 {
 	for (unsigned i = 0; i < ev->pairs; i++)
 		if (ev->pair[i].start == start && ev->pair[i].len == len)
-			return true;
-	return false;
+			return &ev->pair[i];
+	return NULL;
 }
 
 static bool close_pair(struct thaw_events *ev, uint64_t start, uint64_t len)
 {
-	for (unsigned i = 0; i < ev->pairs; i++) {
-		if (ev->pair[i].start == start && ev->pair[i].len == len) {
-			ev->pair[i] = ev->pair[--ev->pairs];
-			return true;
-		}
-	}
-	return false;
+	struct pair *p = find_pair(ev, start, len);
+
+	if (p)
+		*p = ev->pair[--ev->pairs];
+	return p;
 }
 
 static bool meet(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
@@ -180,6 +181,21 @@ static void doubt_pairs(struct thaw_events *ev, const struct thaw_change *c)
 	ev->pairs = kept;
 }
 
+/* What is displaced in the range is in the map again, at `to`. Returns what had to go there, or an error. */
+static int64_t put_back(struct thaw_events *ev, struct thaw_pagemap *pm, uint64_t start, uint64_t len, uint64_t to)
+{
+	struct thaw_extent e;
+	int64_t gone = 0, ret;
+
+	while (thaw_pagemap_next(ev->displaced, start, len, &e)) {
+		ret = thaw_pagemap_transfer(ev->displaced, e.addr, pm, e.addr - start + to, e.pages << THAW_PAGE_SHIFT);
+		if (ret < 0)
+			return ret;
+		gone += ret;
+	}
+	return gone;
+}
+
 /* The pair whose end the range is; it may be an UNMAP of what a mremap() that moved did not take with it. */
 static struct pair *ends(struct thaw_events *ev, const struct thaw_change *c)
 {
@@ -204,11 +220,9 @@ static int64_t cut_short(struct thaw_events *ev, struct thaw_pagemap *pm, struct
 
 	if (gone < 0)
 		return gone;
-	while (thaw_pagemap_next(ev->displaced, tail, c->len, &e)) {
-		ret = thaw_pagemap_transfer(ev->displaced, e.addr, pm, e.addr, e.pages << THAW_PAGE_SHIFT);
-		if (ret < 0)
-			return ret;
-	}
+	ret = put_back(ev, pm, tail, c->len, tail);
+	if (ret < 0)
+		return ret;
 	p->len = moved;
 	for (unsigned i = 0; i < ev->arrivals; i++) {
 		struct arrival *a = &ev->arrival[i];
@@ -349,7 +363,6 @@ static void found(struct thaw_events *ev, uint64_t start, uint64_t len)
 static int64_t late_remap(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c)
 {
 	uint64_t at, n;
-	struct thaw_extent e;
 	int64_t gone = 0, ret;
 
 	for (at = c->start; next_old(ev, c->start, c->len, &at, &n); at += n) {
@@ -358,14 +371,11 @@ static int64_t late_remap(struct thaw_events *ev, struct thaw_pagemap *pm, const
 			return ret;
 		gone += ret;
 	}
-	while (thaw_pagemap_next(ev->displaced, c->start, c->len, &e)) {
-		ret = thaw_pagemap_transfer(ev->displaced, e.addr, pm, e.addr - c->start + c->to, e.pages << THAW_PAGE_SHIFT);
-		if (ret < 0)
-			return ret;
-		gone += ret;
-	}
+	ret = put_back(ev, pm, c->start, c->len, c->to);
+	if (ret < 0)
+		return ret;
 	found(ev, c->start, c->len);
-	return gone;
+	return gone + ret;
 }
 
 static int64_t late_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c)
@@ -443,7 +453,7 @@ int64_t thaw_events_apply(struct thaw_events *ev, struct thaw_pagemap *pm, const
 
 	if (!is_range(c->start, c->len) || (c->kind == THAW_CHANGE_REMAP && (!is_range(c->to, c->len) || overlap(c))))
 		return -EINVAL;
-	lost = begin(ev, c->kind == THAW_CHANGE_UNMAP && ev->pairs && (ends(ev, c) || is_open(ev, c->start, c->len)));
+	lost = begin(ev, ev->exact && c->kind == THAW_CHANGE_UNMAP && (ends(ev, c) || find_pair(ev, c->start, c->len)));
 	if (lost < 0)
 		return lost;
 	gone = c->kind == THAW_CHANGE_REMAP ? apply_remap(ev, pm, c) : apply_drop(ev, pm, c);

@@ -48,6 +48,7 @@ bool thaw_events_has_displaced(const struct thaw_events *ev);
 /* The absent pages of it, which the map does not count; any thread. Some may be left behind when nothing waits any more,
  * until the next change. */
 uint64_t thaw_events_absent(const struct thaw_events *ev);
+uint64_t thaw_events_waiting(const struct thaw_events *ev); /* without those: the absent pages that will be back */
 
 /* A fill (or a probe) was answered with something else than EAGAIN: no event is outstanding. Cheap; any thread in S or
  * X. A process that makes many changes without a fault should be probed after each batch, else unrelated changes that

@@ -194,7 +194,7 @@ static uint64_t absent(const struct thaw_mm *mm)
 {
 	if (mm->uffd < 0 || !mm->pm)
 		return 0;
-	return thaw_pagemap_absent(mm->pm) + (thaw_events_has_displaced(mm->ev) ? thaw_events_absent(mm->ev) : 0);
+	return thaw_pagemap_absent(mm->pm) + thaw_events_waiting(mm->ev);
 }
 
 /* Is the process still there to read what is absent? One that was just killed is given a moment to be gone. */

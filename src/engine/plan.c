@@ -18,7 +18,7 @@ static uint64_t look(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, b
 	thaw_gate_enter(&w->m->gate, w->number, &mm->gate);
 	if (thaw_mm_is_live(mm)) {
 		/* What is displaced comes back: a pass that has nothing else to do is not the last. */
-		absent = thaw_pagemap_absent(mm->pm) + (thaw_events_has_displaced(mm->ev) ? thaw_events_absent(mm->ev) : 0);
+		absent = thaw_pagemap_absent(mm->pm) + thaw_events_waiting(mm->ev);
 		if (found && thaw_pagemap_next_absent(mm->pm, from, 1, &e)) {
 			*found = true;
 			*first = e.addr;

@@ -286,6 +286,9 @@ static void let_loose(struct round *r, bool hasty, const volatile int *stop)
 		snprintf(found, sizeof(found), "no answer within %llu ms",
 			 (unsigned long long)thaw_stress_watch_patience_ms(w));
 		blame(r, STRESS_LOST_FAULT, track, "the page", found, "a thread waits, and nobody comes");
+		r->o->asleep[0] = '\0';
+		thaw_stress_threads_of(atomic_load(&r->s->tracks[track].pid), "process", r->o->asleep, sizeof(r->o->asleep));
+		thaw_stress_threads_of(getpid(), "monitor", r->o->asleep, sizeof(r->o->asleep));
 		break;
 	}
 	thaw_stress_content_release(r->content);

@@ -91,6 +91,7 @@ struct stress_outcome {
 	struct stress_track track;        /* that it was found in */
 	struct stress_message *messages;  /* a ring of STRESS_MESSAGES; the caller's, or NULL */
 	uint64_t n_messages;              /* all there ever were */
+	char asleep[8192];                /* a lost fault: where each thread of the process and of the monitor is, a line each */
 	char trouble[320];                /* why the round could not be made, or not go on; "": it could */
 	bool ran;                         /* the processes were let loose */
 	struct thaw_stats stats;
@@ -135,6 +136,8 @@ struct stress_watch *thaw_stress_watch_new(const struct stress_setup *u, const s
 int thaw_stress_watch_tick(struct stress_watch *w); /* every 100 ms at most; a track that hangs, or -1 */
 uint64_t thaw_stress_watch_patience_ms(const struct stress_watch *w);
 void thaw_stress_watch_free(struct stress_watch *w);
+/* A line for each thread of a process: its name, state, where in the kernel, and with what call. Appends what there is room for. */
+void thaw_stress_threads_of(int pid, const char *whose, char *text, size_t size);
 
 /* ---- verdict.c, replay.c, shrink.c, summary.c --------------------------------------------------------------------------- */
 extern const char *const thaw_stress_classes[];

@@ -42,27 +42,36 @@ static void tell_operations(FILE *f, const struct stress_schedule *c, const stru
 		fprintf(f, "    none: it only read and wrote\n");
 }
 
-/* Changes and what else there is to tell; of the faults only those of the page. */
-static bool matters(const struct stress_message *m, uint64_t page)
+/* Changes and what else there is to tell; of the faults only those of the page. Of one space, or (0) of those behind the first `spaces`:
+ * the children. */
+static bool matters(const struct stress_message *m, const struct stress_outcome *o, long long space, unsigned spaces)
 {
-	unsigned long long addr;
 	const char *fault = strstr(m->text, ": fault at ");
+	unsigned long long addr;
+	long long of = 0;
 
-	return !fault || (sscanf(fault, ": fault at 0x%llx", &addr) == 1 && addr / STRESS_PAGE == page / STRESS_PAGE);
+	if (sscanf(m->text, "space %lld:", &of) != 1 || (space ? of != space : of <= spaces))
+		return false;
+	return !fault || (sscanf(fault, ": fault at 0x%llx", &addr) == 1 && addr / STRESS_PAGE == o->violation.address / STRESS_PAGE);
 }
 
-static void tell_messages(FILE *f, const struct stress_outcome *o)
+static void tell_messages(FILE *f, const struct stress_outcome *o, long long space, unsigned spaces)
 {
 	uint64_t n = o->n_messages < STRESS_MESSAGES ? o->n_messages : STRESS_MESSAGES, shown = 0, first = o->n_messages - n;
 	uint64_t at[SHOWN];
 
 	if (!o->messages)
 		return;
-	fprintf(f, "  last messages of the monitor (milliseconds before):\n");
 	for (uint64_t i = o->n_messages; i > first && shown < SHOWN; i--)
 		if (o->messages[(i - 1) % STRESS_MESSAGES].ns <= o->violation.ns + 1000000 &&
-		    matters(&o->messages[(i - 1) % STRESS_MESSAGES], o->violation.address))
+		    matters(&o->messages[(i - 1) % STRESS_MESSAGES], o, space, spaces))
 			at[shown++] = i - 1;
+	if (!shown)
+		return;
+	if (space)
+		fprintf(f, "  last messages of space %lld (milliseconds before):\n", space);
+	else
+		fprintf(f, "  last messages of the spaces of children (milliseconds before):\n");
 	while (shown--) {
 		const struct stress_message *m = &o->messages[at[shown] % STRESS_MESSAGES];
 
@@ -97,5 +106,14 @@ void thaw_stress_verdict(FILE *f, const struct stress_setup *u, const struct str
 		(unsigned long long)u->chunk, thaw_stress_sources[u->source], thaw_stress_backgrounds[u->background]);
 	if (v->track >= 0)
 		tell_operations(f, c, o);
-	tell_messages(f, o);
+	if (v->track < 0) {
+		for (unsigned i = 0; i < u->processes; i++)
+			tell_messages(f, o, o->space[i], u->processes);
+	} else {
+		tell_messages(f, o, o->space[k->process], u->processes);
+	}
+	if (v->track < 0 || k->depth)
+		tell_messages(f, o, 0, u->processes);
+	if (o->asleep[0])
+		fprintf(f, "  where the threads are (state, in the kernel, call and arguments):\n%s", o->asleep);
 }

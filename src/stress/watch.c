@@ -5,8 +5,12 @@
 #include "config.h"
 #include "stress/stress.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define PATIENCE_MS 10000
 #define HASTY_MS 3000
@@ -95,4 +99,47 @@ void thaw_stress_watch_free(struct stress_watch *w)
 	if (w)
 		free(w->track);
 	free(w);
+}
+
+/* The first line of a file of the thread; "?" where there is none (or no right to it). */
+static void look_into(int pid, const char *tid, const char *name, char *text, size_t size)
+{
+	char path[64];
+	ssize_t n = -1;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%.16s/%.16s", pid, tid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, text, size - 1);
+		close(fd);
+	}
+	text[n > 0 ? n : 0] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	if (!text[0])
+		snprintf(text, size, "?");
+}
+
+void thaw_stress_threads_of(int pid, const char *whose, char *text, size_t size)
+{
+	char path[32], stat[512], wchan[64], call[192];
+	struct dirent *e;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	d = opendir(path);
+	while (d && (e = readdir(d))) {
+		size_t used = strlen(text);
+		const char *state;
+
+		if (e->d_name[0] == '.')
+			continue;
+		look_into(pid, e->d_name, "stat", stat, sizeof(stat));
+		look_into(pid, e->d_name, "wchan", wchan, sizeof(wchan));
+		look_into(pid, e->d_name, "syscall", call, sizeof(call));
+		state = strrchr(stat, ')');
+		snprintf(text + used, size - used, "    %-8s %6s %c %-24s %s\n", whose, e->d_name, state && state[1] ? state[2] : '?', wchan, call);
+	}
+	if (d)
+		closedir(d);
 }

@@ -174,12 +174,12 @@ static void count_pages(const struct thaw_tree *t, uint64_t *pages, uint64_t *ab
 	}
 }
 
-void thaw_pagemap_unmark(struct thaw_pagemap *pm)
+void thaw_pagemap_inherit(struct thaw_pagemap *pm)
 {
 	struct thaw_path p;
 
 	for (bool more = thaw_tree_seek(&pm->tree, 0, &p); more; more = thaw_tree_step(&p))
-		thaw_path_slot(&p)->head &= ~3ULL;
+		thaw_slot_set_flags(thaw_path_slot(&p), THAW_EXTENT_INHERITED);
 }
 
 struct thaw_pagemap *thaw_pagemap_clone(const struct thaw_pagemap *pm, uint32_t drop_flags)

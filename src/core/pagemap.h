@@ -25,6 +25,8 @@
 
 #define THAW_EXTENT_WIPEONFORK (1u << 0)
 #define THAW_EXTENT_DONTFORK (1u << 1)
+/* A child's, since its fork, and at the place where it was then. (Both marks at once would mean no more than DONTFORK.) */
+#define THAW_EXTENT_INHERITED (THAW_EXTENT_WIPEONFORK | THAW_EXTENT_DONTFORK)
 
 struct thaw_pagemap;
 
@@ -39,7 +41,7 @@ struct thaw_extent {
 struct thaw_pagemap *thaw_pagemap_new(void);
 void thaw_pagemap_free(struct thaw_pagemap *pm);
 
-/* (X) Adds an extent, joining it to neighbours that continue it. */
+/* (X) Adds an extent, joining it to neighbours that continue it. With both marks it is DONTFORK. */
 int thaw_pagemap_add(struct thaw_pagemap *pm, const struct thaw_extent *e);
 
 /* The content at addr: the rest of its extent from the page of addr on, cut to max_pages. False: no content (zero). */
@@ -62,18 +64,18 @@ uint64_t thaw_pagemap_mark_done(struct thaw_pagemap *pm, uint64_t addr, uint64_t
  * what reaches beyond the end of the address space is cut there. */
 int64_t thaw_pagemap_remove(struct thaw_pagemap *pm, uint64_t addr, uint64_t len);
 
-/* (X) The range was moved: what the destination held goes, extents and done bits move. Returns the absent pages
- * dropped at the destination, or an error. Source and destination may not overlap (mremap forbids it). */
+/* (X) The range was moved: what the destination held goes, extents and done bits move; nothing of it is INHERITED any more. Returns the
+ * absent pages dropped at the destination, or an error. Source and destination may not overlap (mremap forbids it). */
 int64_t thaw_pagemap_move(struct thaw_pagemap *pm, uint64_t from, uint64_t to, uint64_t len);
 
 /* (X) The same between two maps (or within one), both the caller's. */
 int64_t thaw_pagemap_transfer(struct thaw_pagemap *src, uint64_t from, struct thaw_pagemap *dst, uint64_t to, uint64_t len);
 
-/* (X) A fork child's map: a copy, without the extents that carry one of drop_flags. NULL: no memory. */
+/* (X) A fork child's map: a copy, without the extents that are marked with one of drop_flags. NULL: no memory. */
 struct thaw_pagemap *thaw_pagemap_clone(const struct thaw_pagemap *pm, uint32_t drop_flags);
 
-/* (X) No extent carries a flag any more. */
-void thaw_pagemap_unmark(struct thaw_pagemap *pm);
+/* (X) All extents are INHERITED, whatever they were. */
+void thaw_pagemap_inherit(struct thaw_pagemap *pm);
 
 uint64_t thaw_pagemap_absent(const struct thaw_pagemap *pm); /* pages with content that are not done; atomic read */
 uint64_t thaw_pagemap_pages(const struct thaw_pagemap *pm);  /* pages with content, done or not */

@@ -108,6 +108,7 @@ static int check_extent(const struct thaw_extent *e)
 static int add_pieces(struct thaw_pagemap *pm, const struct thaw_extent *e)
 {
 	uint64_t first = e->addr >> THAW_PAGE_SHIFT, where = (e->off >> THAW_PAGE_SHIFT) << 16 | e->object;
+	uint32_t flags = e->flags & THAW_EXTENT_DONTFORK ? THAW_EXTENT_DONTFORK : e->flags;
 
 	if (thaw_tree_reserve(&pm->tree, (e->pages + THAW_SLOT_PAGES - 1) / THAW_SLOT_PAGES))
 		return -ENOMEM;
@@ -115,7 +116,7 @@ static int add_pieces(struct thaw_pagemap *pm, const struct thaw_extent *e)
 		unsigned n = e->pages - at < THAW_SLOT_PAGES ? e->pages - at : THAW_SLOT_PAGES;
 		struct thaw_slot s;
 
-		if (thaw_slot_init(&s, first + at, n, where + (at << 16), e->flags, &pm->tree.memory))
+		if (thaw_slot_init(&s, first + at, n, where + (at << 16), flags, &pm->tree.memory))
 			return -ENOMEM;
 		thaw_tree_insert(&pm->tree, &s);
 	}
@@ -208,6 +209,8 @@ int64_t thaw_pagemap_transfer(struct thaw_pagemap *src, uint64_t from, struct th
 			dst->tree.memory += thaw_core_alloc_cost(block);
 		}
 		thaw_slot_shift(&kept[i], thaw_slot_start(&kept[i]) - first + at);
+		if (thaw_slot_flags(&kept[i]) == THAW_EXTENT_INHERITED)
+			thaw_slot_set_flags(&kept[i], 0);
 		thaw_tree_insert(&dst->tree, &kept[i]);
 	}
 	free(kept);

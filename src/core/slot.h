@@ -46,6 +46,11 @@ static inline unsigned thaw_slot_flags(const struct thaw_slot *s)
 	return s->head & 3;
 }
 
+static inline void thaw_slot_set_flags(struct thaw_slot *s, unsigned flags)
+{
+	s->head = (s->head & ~3ULL) | flags;
+}
+
 static inline uint64_t *thaw_slot_words(struct thaw_slot *s)
 {
 	return thaw_slot_pages(s) <= 64 ? &s->done.bits : s->done.words;

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "core/alloc.h"
+#include "core/pagemap.h"
 
 /* ---- copy -------------------------------------------------------------------------------------------------- */
 static void undo(struct thaw_tree *to, struct thaw_node *n)
@@ -41,7 +42,7 @@ static int copy_child(struct thaw_tree *to, struct thaw_node *n, const struct th
 static int copy_slot(struct thaw_tree *to, struct thaw_node *n, const struct thaw_slot *from, unsigned drop_flags,
 		     uint64_t *absent)
 {
-	if (thaw_slot_flags(from) & drop_flags)
+	if (thaw_slot_flags(from) != THAW_EXTENT_INHERITED && thaw_slot_flags(from) & drop_flags)
 		return 0;
 	if (thaw_slot_copy(&n->slot[n->n], from, &to->memory))
 		return -ENOMEM;

@@ -131,6 +131,16 @@ static void keep_waiting(struct thaw_mm *mm, uint64_t start, uint64_t end)
 	mm->stuck_end = end > mm->stuck_end ? end : mm->stuck_end;
 }
 
+void thaw_bad_wait(struct thaw_mm *mm, uint64_t addr)
+{
+	if (!mm->asked_told)
+		thaw_log_error(&mm->m->set.log, "space %lld: the page at %#llx was in and is not there any more, which no message of the kernel"
+			       " explains: its readers wait, since what it held is not known; end the process", (long long)mm->id,
+			       (unsigned long long)addr);
+	mm->asked_told = true;
+	keep_waiting(mm, addr, addr + THAW_PAGE_SIZE);
+}
+
 void thaw_bad_report(struct thaw_worker *w, struct thaw_mm *mm, bool owner, const struct thaw_extent *e, int error,
 		     bool reader)
 {

@@ -14,6 +14,9 @@
 void thaw_bad_report(struct thaw_worker *w, struct thaw_mm *mm, bool owner, const struct thaw_extent *e, int error,
 		     bool reader);
 
+/* The owner's: the page is not there although it was placed, and nobody knows what it holds now. Told once a space. */
+void thaw_bad_wait(struct thaw_mm *mm, uint64_t addr);
+
 /* Where the bad run that holds addr ends; 0: it is in none, or due to be tried again. */
 uint64_t thaw_bad_skip(struct thaw_mm *mm, uint64_t addr);
 /* The first bad run at or behind addr begins here (UINT64_MAX: none). */

@@ -70,8 +70,7 @@ static void raise_child(struct thaw_worker *w, struct thaw_mm *child)
 		atomic_store(&child->kicked, true);
 		return;
 	}
-	if (!err)
-		thaw_pagemap_unmark(child->pm); /* what is left has none, whatever it had once */
+	thaw_pagemap_inherit(child->pm); /* what is left has no marks, whatever it had once */
 	child->raise_from = NULL;
 	thaw_mm_put(parent);
 	thaw_mm_release(child);

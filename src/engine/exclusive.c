@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/gone.h"
 #include "kern/sys.h"
 #include "kern/uffd.h"
 #include "util/inject.h"
@@ -39,6 +40,7 @@ static void change(struct thaw_mm *mm, struct thaw_change *c, const char *what)
 
 	if (!sabotage(mm, c))
 		return;
+	thaw_gone_forget(mm);
 	if (!gone)
 		gone = thaw_events_apply(mm->ev, mm->pm, c);
 

@@ -125,20 +125,14 @@ static enum served serve_content(struct thaw_worker *w, struct thaw_mm *mm, unsi
 	return SERVED;
 }
 
-/* No content: discarded, grown, moved away from, or never the checkpoint's. Private anonymous memory reads as zero. */
-static enum served serve_zero(struct thaw_worker *w, struct thaw_mm *mm, unsigned index)
+static enum served zero_page(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_fault *f, bool *was_absent)
 {
-	const struct thaw_fault *f = &mm->parked[index];
-	struct thaw_extent e;
-	uint64_t from = f->addr + THAW_PAGE_SIZE;
-	unsigned around;
-
-	if (THAW_SABOTAGE(REMAP_TAIL_UNKNOWN))
-		return SERVED;
+	*was_absent = false;
 	switch (thaw_fill_zero(w, mm, f->addr, 1, f->write).outcome) {
 	case THAW_PLACED:
 		placed(mm, f);
-		break;
+		*was_absent = true;
+		return SERVED;
 	case THAW_CHANGING:
 		return CHANGING;
 	case THAW_NO_MEMORY:
@@ -149,6 +143,23 @@ static enum served serve_zero(struct thaw_worker *w, struct thaw_mm *mm, unsigne
 		thaw_fill_wake(w, mm, true, f->addr, THAW_PAGE_SIZE);
 		return SERVED;
 	}
+}
+
+/* No content: discarded, grown, moved away from, or never the checkpoint's. Private anonymous memory reads as zero. */
+static enum served serve_zero(struct thaw_worker *w, struct thaw_mm *mm, unsigned index)
+{
+	const struct thaw_fault *f = &mm->parked[index];
+	struct thaw_extent e;
+	uint64_t from = f->addr + THAW_PAGE_SIZE;
+	enum served got;
+	unsigned around;
+	bool was_absent;
+
+	if (THAW_SABOTAGE(REMAP_TAIL_UNKNOWN))
+		return SERVED;
+	got = zero_page(w, mm, f, &was_absent);
+	if (!was_absent)
+		return got;
 	around = grow_around(w->m->set.around, f->addr, &mm->zero_next, &mm->zero_around);
 	if (!around || somebody_waits(w, mm, index, around))
 		return SERVED;
@@ -161,6 +172,46 @@ static enum served serve_zero(struct thaw_worker *w, struct thaw_mm *mm, unsigne
 	return SERVED;
 }
 
+/* Nobody asks for one page more often than this, each time soon after he was woken, unless the page is not there. */
+#define ASKED_MOST 64
+#define SOON_NS 10000000ULL
+
+static bool is_asked_for_again(struct thaw_mm *mm, uint64_t addr)
+{
+	struct thaw_asked *a = &mm->asked[(addr >> THAW_PAGE_SHIFT) % (sizeof(mm->asked) / sizeof(mm->asked[0]))];
+	uint64_t now = thaw_sys_now_ns();
+
+	if (a->addr != addr || now - a->last_ns > SOON_NS)
+		a->times = 0;
+	a->addr = addr;
+	a->last_ns = now;
+	return ++a->times > ASKED_MOST;
+}
+
+/* In already: the message is old, or a copier has placed the page since, whose fill woke only whom it found. In a child it may be a page that
+ * MADV_WIPEONFORK has emptied, where the mark was not seen: zero, which the kernel refuses where there is a page. (Only as ZEROPAGE: COPY
+ * would go over a guard or a poisoned page.) Anywhere else a page that is in and not there says that the map is wrong, or that the kernel has
+ * lost it: its reader waits, as for content that cannot be had. */
+static enum served serve_done(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_fault *f, const struct thaw_extent *e)
+{
+	struct thaw_fault read = *f;
+	bool was_absent;
+	enum served got;
+
+	if (e->flags == THAW_EXTENT_INHERITED) {
+		read.write = false;
+		got = zero_page(w, mm, &read, &was_absent);
+		if (was_absent)
+			thaw_fill_tell(mm, f->addr, "was in at the fork, and is not here: zero");
+		return got;
+	}
+	if (is_asked_for_again(mm, f->addr))
+		thaw_bad_wait(mm, f->addr);
+	else
+		thaw_fill_wake(w, mm, true, f->addr, THAW_PAGE_SIZE);
+	return SERVED;
+}
+
 static enum served serve_fault(struct thaw_worker *w, struct thaw_mm *mm, unsigned index)
 {
 	uint64_t addr = mm->parked[index].addr;
@@ -170,9 +221,7 @@ static enum served serve_fault(struct thaw_worker *w, struct thaw_mm *mm, unsign
 		return serve_zero(w, mm, index);
 	if (!thaw_pagemap_is_done(mm->pm, addr))
 		return serve_content(w, mm, index, &e);
-	/* In already: the message is old, or a copier placed it since. Fills wake only whom they find. */
-	thaw_fill_wake(w, mm, true, addr, THAW_PAGE_SIZE);
-	return SERVED;
+	return serve_done(w, mm, &mm->parked[index], &e);
 }
 
 bool thaw_serve_faults(struct thaw_worker *w, struct thaw_mm *mm)

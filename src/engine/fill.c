@@ -5,6 +5,7 @@
 
 #include <errno.h>
 
+#include "engine/gone.h"
 #include "kern/sys.h"
 #include "kern/uffd.h"
 #include "util/sabotage.h"
@@ -47,8 +48,7 @@ void thaw_fill_first(struct thaw *m)
 		atomic_compare_exchange_strong(&m->first_ns, &none, thaw_sys_now_ns());
 }
 
-/* A page is taken for done though nothing was placed: the one kind of record that a log of messages does not explain. */
-static void tell(struct thaw_mm *mm, uint64_t addr, const char *what)
+void thaw_fill_tell(struct thaw_mm *mm, uint64_t addr, const char *what)
 {
 	const struct thaw_log *log = &mm->m->set.log;
 
@@ -67,11 +67,9 @@ static void gone(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_step *s)
 
 	switch (thaw_uffd_probe_match(mm->uffd, match(mm))) {
 	case THAW_NO_VMA:
-		tell(mm, s->e.addr, "is not mapped any more");
+		thaw_fill_tell(mm, s->e.addr, "is not mapped any more");
 		thaw_events_settled(mm->ev);
-		atomic_fetch_add_explicit(&mm->tally.gone, thaw_pagemap_mark_done(mm->pm, s->e.addr, pages),
-					  memory_order_relaxed);
-		thaw_count(&mm->counters, w->number, THAW_COUNT_PAGES_GONE, pages);
+		thaw_gone_mark(w, mm, s->e.addr, pages);
 		wake(mm, s->e.addr, pages << THAW_PAGE_SHIFT);
 		s->next = s->e.addr + (pages << THAW_PAGE_SHIFT);
 		break;
@@ -107,7 +105,7 @@ static void record(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_fill f
 		break;
 	case THAW_PRESENT:
 		thaw_count(c, w->number, THAW_COUNT_EEXIST, 1);
-		tell(mm, s->e.addr, "is there already");
+		thaw_fill_tell(mm, s->e.addr, "is there already");
 		atomic_fetch_add_explicit(&mm->tally.found, thaw_pagemap_mark_done(mm->pm, s->e.addr, 1),
 					  memory_order_relaxed);
 		wake(mm, s->e.addr, THAW_PAGE_SIZE);

@@ -33,7 +33,8 @@ struct thaw_step {
 struct thaw_step thaw_fill_step(struct thaw_worker *w, struct thaw_mm *mm, bool owner, uint64_t from, uint64_t to,
 				uint64_t max_pages, const struct thaw_window *win, enum thaw_count cause);
 
-/* Places zeros over [addr, addr + pages), which holds no content that is absent. Owner only. */
+/* Places zeros over [addr, addr + pages), which holds no content that is absent. Owner only. The kernel refuses it (EEXIST)
+ * where there is a page. */
 struct thaw_fill thaw_fill_zero(struct thaw_worker *w, struct thaw_mm *mm, uint64_t addr, uint64_t pages, bool write);
 
 /* Wakes who sleeps in the range: they fault again if their page is still missing. */
@@ -48,6 +49,9 @@ uint64_t thaw_fill_chunk(const struct thaw_mm *mm);
 
 /* Waits after an outcome that only an X or time can mend. *tries counts in a row. */
 void thaw_fill_back_off(struct thaw_mm *mm, uint32_t seq, unsigned *tries);
+
+/* For the log of one who debugs: the map and the kernel differ about a page, which a log of messages does not explain. */
+void thaw_fill_tell(struct thaw_mm *mm, uint64_t addr, const char *what);
 
 /* The first content page was placed now. */
 void thaw_fill_first(struct thaw *m);

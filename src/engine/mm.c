@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "engine/fetch.h"
+#include "engine/gone.h"
 #include "engine/holder.h"
 #include "engine/monitor.h"
 #include "kern/sys.h"
@@ -132,8 +133,11 @@ struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
 
 	if (!mm)
 		return NULL;
+	thaw_gone_forget(parent);
 	/* Where the parent's smaps can be asked for the marks, they have the say: it may have taken some back. */
 	mm->pm = thaw_pagemap_clone(parent->pm, parent->smaps_fd >= 0 ? 0 : drop);
+	if (mm->pm && parent->smaps_fd < 0)
+		thaw_pagemap_inherit(mm->pm);
 	mm->ev = thaw_events_new();
 	if (!mm->pm || !mm->ev) {
 		thaw_mm_put(mm);

@@ -66,6 +66,14 @@ struct thaw_bad {
 };
 #define THAW_MAX_BAD 256
 
+#define THAW_MAX_GONE 64
+
+/* A page that was in when it was asked for. */
+struct thaw_asked {
+	uint64_t addr, last_ns;
+	unsigned times; /* in a row */
+};
+
 struct thaw_mm {
 	struct thaw *m;
 	int64_t id, parent;
@@ -113,6 +121,8 @@ struct thaw_mm {
 	_Atomic uint64_t late_due_ns; /* when the reader that has it on its late list looks again */
 	uint64_t around_next, zero_next; /* where a sequential user of memory would fault next */
 	unsigned around, zero_around;    /* pages brought in beside a fault, grown and shrunk by success */
+	struct thaw_asked asked[8];      /* by page */
+	bool asked_told;
 
 	/* the copiers' */
 	struct thaw_lock plan_lock; /* THAW_RANK_PLAN */
@@ -133,6 +143,11 @@ struct thaw_mm {
 	_Atomic bool has_bad;
 	uint64_t stuck_start, stuck_end;         /* bad_lock: sleepers in here are woken at the next retry */
 	uint64_t stuck_due_ns, stuck_backoff_ns; /* bad_lock */
+
+	/* what is in no mapping (engine/gone.h) */
+	struct thaw_span gone[THAW_MAX_GONE];
+	_Atomic unsigned n_gone; /* S adds, X empties */
+	uint32_t gone_epoch;     /* X; S loads it */
 
 	struct thaw_tally tally;
 	struct thaw_counters counters;

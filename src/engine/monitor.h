@@ -49,6 +49,12 @@ struct thaw_spin {
 	unsigned skip, again; /* turns to come without a spin; the next such number */
 };
 
+/* The entry of a space's list of gone pages that a thread has made last. */
+struct thaw_last_gone {
+	int64_t space;
+	uint32_t epoch, entry;
+};
+
 struct thaw_worker {
 	struct thaw *m;
 	unsigned number; /* and slot in the gate */
@@ -64,6 +70,7 @@ struct thaw_worker {
 	struct thaw_mm *late[64]; /* spaces with faults to be tried again by time (references) */
 	unsigned n_late;
 	struct thaw_spin spin; /* readers */
+	struct thaw_last_gone gone;
 	struct thaw_invalidations inv; /* of the space in hand, between its X and what follows */
 };
 

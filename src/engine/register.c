@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "core/stats.h"
+#include "engine/gone.h"
 #include "engine/monitor.h"
 #include "kern/sys.h"
 #include "kern/uffd.h"
@@ -66,11 +67,8 @@ static enum registered ask(struct thaw_worker *w, struct thaw_mm *mm, uint64_t f
 		if (out == THAW_NO_VMA)
 			out = thaw_uffd_probe(mm->uffd);
 		answer = out == THAW_PRESENT ? YES : out == THAW_NO_VMA ? NO : out == THAW_CHANGING ? CHANGING : NOTHING;
-		if (answer == NO) { /* nobody will ever fault here */
-			atomic_fetch_add_explicit(&mm->tally.gone, thaw_pagemap_mark_done(mm->pm, e.addr, 1),
-						  memory_order_relaxed);
-			thaw_count(&mm->counters, w->number, THAW_COUNT_PAGES_GONE, 1);
-		}
+		if (answer == NO)
+			thaw_gone_mark(w, mm, e.addr, 1);
 		if (out == THAW_DEAD)
 			atomic_store(&mm->dead, true);
 	}

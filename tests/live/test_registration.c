@@ -233,6 +233,58 @@ static void nothing_absent(void)
 	close(fd);
 }
 
+/* Where a mapping was that is not the library's, something of its own comes, and moves on at once: it keeps what it holds, though
+ * the map knew of content there. */
+#define STEP_PAGES 20
+static int passer(void *arg, int sock)
+{
+	const uint64_t len = STEP_PAGES * LIVE_PAGE, fresh = ranges[3].address + (1ULL << 32);
+
+	step(sock); /* it is said */
+	for (uint64_t at = 0; at + len <= ranges[0].length; at += len) {
+		void *from = (void *)(uintptr_t)(ranges[0].address + at), *over = (void *)(uintptr_t)(ranges[3].address + at);
+
+		if (mremap(from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, over) != over ||
+		    mremap(over, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)(uintptr_t)(fresh + at)) == MAP_FAILED)
+			return 1;
+		if (!live_moved_is(fresh + at, ranges[0].address + at, STEP_PAGES, SEED, 0))
+			return 2;
+	}
+	return 0;
+}
+
+static void moved_over_what_is_not_ours(void)
+{
+	const struct thaw_range two[] = { ranges[0], ranges[3] };
+	struct thaw_memfile_range at[2];
+	int fd = live_file(false, SEED, two, 2, at);
+	struct thaw_source *s = thaw_source_memfile(fd, at, 2);
+	struct thaw *h = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_STAY_LAZY);
+	struct thaw_space d = { .size = sizeof(d), .source = s, .ranges = two, .n_ranges = 2, .registers_later = 1 };
+	struct live l;
+	int64_t id;
+
+	memset(&seen, 0, sizeof(seen));
+	LIVE_OK(thaw_set_event(h, event, NULL));
+	LIVE_OK(thaw_start(h));
+	live_start_unregistered(&l, two, 2, passer, NULL);
+	d.uffd = l.uffd;
+	d.pidfd = l.pidfd;
+	LIVE_OK(id = thaw_add_space(h, &d));
+	enroll(&l, 0);
+	live_go(&l);
+	await(&l);
+	LIVE_OK(thaw_space_registered(h, id));
+	while (!seen.unregistered)
+		usleep(1000);
+	answer(&l);
+	LIVE_CHECK(live_end(&l) == 0);
+	LIVE_OK(thaw_wait(h, 0, 60000));
+	thaw_close(h);
+	thaw_source_close(s);
+	close(fd);
+}
+
 int main(void)
 {
 	if (thaw_probe() < 0) {
@@ -242,5 +294,6 @@ int main(void)
 	one_by_one();
 	all_in_before();
 	nothing_absent();
+	moved_over_what_is_not_ours();
 	return 0;
 }

@@ -73,7 +73,8 @@ int pagemodel_add(struct pagemodel *m, const struct thaw_extent *e)
 		if (m->page[i].content)
 			return -EEXIST;
 	for (uint64_t i = 0; i < n; i++)
-		m->page[first + i] = (struct page){ e->off + (i << THAW_PAGE_SHIFT), e->object, e->flags, true, false };
+		m->page[first + i] = (struct page){ e->off + (i << THAW_PAGE_SHIFT), e->object,
+						    e->flags & THAW_EXTENT_DONTFORK ? THAW_EXTENT_DONTFORK : e->flags, true, false };
 	return 0;
 }
 
@@ -107,6 +108,9 @@ int64_t pagemodel_move(struct pagemodel *m, uint64_t from, uint64_t to, uint64_t
 
 	memcpy(&m->page[dst], &m->page[src], n * sizeof(m->page[0]));
 	memset(&m->page[src], 0, n * sizeof(m->page[0]));
+	for (uint64_t i = dst; i < dst + n; i++)
+		if (m->page[i].flags == THAW_EXTENT_INHERITED)
+			m->page[i].flags = 0;
 	return absent;
 }
 
@@ -123,14 +127,14 @@ bool pagemodel_has(const struct pagemodel *m, uint64_t addr, uint64_t len)
 void pagemodel_drop(struct pagemodel *m, unsigned flags)
 {
 	for (uint64_t i = 0; i < m->pages; i++)
-		if (m->page[i].flags & flags)
+		if (m->page[i].flags != THAW_EXTENT_INHERITED && m->page[i].flags & flags)
 			m->page[i] = (struct page){ 0 };
 }
 
-void pagemodel_unmark(struct pagemodel *m)
+void pagemodel_inherit(struct pagemodel *m)
 {
 	for (uint64_t i = 0; i < m->pages; i++)
-		m->page[i].flags = 0;
+		m->page[i].flags = m->page[i].content ? THAW_EXTENT_INHERITED : 0;
 }
 
 /* ---- comparison -------------------------------------------------------------------------------------------- */

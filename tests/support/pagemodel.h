@@ -19,7 +19,7 @@ uint64_t pagemodel_mark(struct pagemodel *m, uint64_t addr, uint64_t pages);
 int64_t pagemodel_remove(struct pagemodel *m, uint64_t addr, uint64_t len);
 int64_t pagemodel_move(struct pagemodel *m, uint64_t from, uint64_t to, uint64_t len);
 void pagemodel_drop(struct pagemodel *m, unsigned flags);
-void pagemodel_unmark(struct pagemodel *m);
+void pagemodel_inherit(struct pagemodel *m);
 
 bool pagemodel_has(const struct pagemodel *m, uint64_t addr, uint64_t len); /* any content */
 

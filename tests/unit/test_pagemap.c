@@ -63,8 +63,8 @@ static void play(uint64_t base, unsigned pages, unsigned longest, unsigned steps
 			pm = copy;
 			pagemodel_drop(m, drop);
 			if (lrand48() % 4 == 0) {
-				thaw_pagemap_unmark(pm);
-				pagemodel_unmark(m);
+				thaw_pagemap_inherit(pm);
+				pagemodel_inherit(m);
 			}
 			either(m, pm, 0, 0);
 		}

@@ -188,10 +188,10 @@ static bool is_asked_for_again(struct thaw_mm *mm, uint64_t addr)
 	return ++a->times > ASKED_MOST;
 }
 
-/* In already: the message is old, or a copier has placed the page since, whose fill woke only whom it found. In a child it may be a page that
- * MADV_WIPEONFORK has emptied, where the mark was not seen: zero, which the kernel refuses where there is a page. (Only as ZEROPAGE: COPY
- * would go over a guard or a poisoned page.) Anywhere else a page that is in and not there says that the map is wrong, or that the kernel has
- * lost it: its reader waits, as for content that cannot be had. */
+/* In already: the message is old, or a copier has placed the page since, whose fill woke only whom it found. In a child it may be a
+ * page that MADV_WIPEONFORK has emptied, where the mark was not seen: zero, which the kernel refuses where there is a page. (Only
+ * as ZEROPAGE: COPY would go over a guard or a poisoned page.) Anywhere else a page that is in and not there says that the map is
+ * wrong, or that the kernel has lost it: its reader waits, as for content that cannot be had. */
 static enum served serve_done(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_fault *f, const struct thaw_extent *e)
 {
 	struct thaw_fault read = *f;

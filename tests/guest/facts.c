@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/sysinfo.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -398,6 +399,39 @@ static void answers(void)
 	messages("mprotect");
 }
 
+static char *late; /* a page that its own userfaultfd has not filled in yet */
+
+static void *late_thread(void *to)
+{
+	static int ret;
+
+	ret = hole_copy(uffd, to, late, hole.page, 0, NULL);
+	return &ret;
+}
+
+/* A COPY has dropped its locks to read its source, and then its destination goes. */
+static void gap(void)
+{
+	int fd = hole_uffd(0);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	char *to = fresh(0, 4);
+	pthread_t t;
+	void *ret;
+
+	late = hole_map(hole.page, false);
+	hole_register(fd, late, hole.page);
+	t = in_thread(late_thread, to);
+	if (poll(&p, 1, 60000) != 1)
+		HOLE_DIE("COPY does not ask for its source");
+	munmap(to, 4 * hole.page);
+	hole_copy(fd, late, content, hole.page, 0, NULL);
+	pthread_join(t, &ret);
+	fact("COPY, unmapped while it waits for its source", "%s", name(*(int *)ret));
+	munmap(late, hole.page);
+	close(fd);
+	clear();
+}
+
 static void *move(char *from, long old, long new, int flags, char *to)
 {
 	void *p = mremap(from, (size_t)old * hole.page, (size_t)new * hole.page, flags, to);
@@ -439,6 +473,9 @@ static void moves(void)
 	messages("mremap, moved and grown");
 	touch(at(206));
 	messages("mremap, touch the grown end");
+	clear();
+	move(fresh(0, 10), 10, 4, fixed, at(200));
+	messages("mremap, moved and shrunk to 4 of 10");
 	clear();
 	p = fresh(0, 4);
 	move(p, 4, 4, fixed | MREMAP_DONTUNMAP, at(300));
@@ -650,6 +687,46 @@ static void forks(void)
 	clear();
 }
 
+/* A fork that fails when the registered page has been looked at already: two mappings, each of which may be had, are one that may not. */
+static void failed_fork(void)
+{
+	struct sysinfo s;
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	size_t part, len;
+	char *p;
+	pid_t pid;
+	int fd;
+
+	sysinfo(&s);
+	part = ((size_t)s.totalram + s.totalswap) * s.mem_unit / 10 * 6 / hole.page * hole.page;
+	len = hole.page + 2 * part;
+	p = mmap(NULL, len, PROT_NONE, flags | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED || mmap(p, hole.page, PROT_READ | PROT_WRITE, flags | MAP_FIXED, -1, 0) == MAP_FAILED ||
+	    mmap(p + hole.page, part, PROT_READ | PROT_WRITE, flags | MAP_FIXED, -1, 0) == MAP_FAILED ||
+	    mmap(p + hole.page + part, part, PROT_READ | PROT_WRITE, flags | MAP_FIXED, -1, 0) == MAP_FAILED) {
+		fact("fork that fails", "not to be had: %s", strerrorname_np(errno));
+	} else {
+		hole_register(uffd, p, hole.page);
+		pid = fork();
+		if (!pid)
+			_exit(0);
+		fact("fork that fails", "%s", pid < 0 ? strerrorname_np(errno) : "it does not");
+		if (pid > 0)
+			waitpid(pid, NULL, 0);
+		messages("fork that fails, messages");
+		fact("fork that fails, then COPY", "%s", name(hole_copy(uffd, p, content, hole.page, 0, NULL)));
+	}
+	if (p != MAP_FAILED)
+		munmap(p, len);
+	pthread_mutex_lock(&lock);
+	fd = child_uffd;
+	child_uffd = -1;
+	pthread_mutex_unlock(&lock);
+	if (fd >= 0)
+		close(fd);
+	clear();
+}
+
 int main(int argc, char **argv)
 {
 	pthread_t reader;
@@ -673,6 +750,7 @@ int main(int argc, char **argv)
 	reader = in_thread(reader_thread, NULL);
 	pending();
 	answers();
+	gap();
 	moves();
 	unmaps();
 	advices();
@@ -680,6 +758,7 @@ int main(int argc, char **argv)
 	kernel_reads();
 	signals();
 	forks();
+	failed_fork();
 	atomic_store(&ends, true);
 	pthread_join(reader, NULL);
 	if (hole.json)

@@ -3,13 +3,12 @@
  *
  * MADV_FREE in the child marks the page, which the two share, as freed. That the parent has not given it up shows in the dirty bit of the
  * parent's entry alone; and that is clear where the parent got its own copy of the page by a read that had to unshare it first.
- * Such a page is dropped when it is reclaimed, here by MADV_PAGEOUT. Prints how many pages were lost; 0 whatever the count is. */
+ * Such a page is dropped when it is reclaimed, here by MADV_PAGEOUT. */
 #include "config.h"
+#include "guest/hole.h"
 
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
@@ -17,65 +16,62 @@
 #include <unistd.h>
 
 #define PAGES 16
-#define ROUNDS 20
-#define BYTES (PAGES * 4096UL)
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "lost_free: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 static pid_t child(char *p)
 {
 	pid_t pid = fork();
 
 	if (pid < 0)
-		fail("fork");
+		HOLE_DIE("fork: %s", strerror(errno));
 	if (pid)
 		return pid;
 	if (p)
-		madvise(p, BYTES, MADV_FREE);
+		madvise(p, PAGES * hole.page, MADV_FREE);
 	else
 		pause();
 	_exit(0);
 }
 
-static unsigned lost(void)
+/* How many of PAGES pages that only a child has given up are lost. `into` is room for them. */
+static unsigned long lost(char *into)
 {
-	static char into[BYTES];
-	char *p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct iovec to = { into, BYTES }, from = { p, BYTES };
-	unsigned n = 0;
+	size_t len = PAGES * hole.page;
+	char *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct iovec to = { into, len }, from = { p, len };
+	unsigned long n = 0;
 	pid_t pid;
 
 	if (p == MAP_FAILED)
-		fail("mmap");
-	memset(p, 7, BYTES);
+		HOLE_DIE("mmap: %s", strerror(errno));
+	memset(p, 7, len);
 	pid = child(NULL); /* shares the pages, so that the read has to unshare them */
-	if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != (ssize_t)BYTES)
-		fail("process_vm_readv");
+	if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != (ssize_t)len)
+		HOLE_DIE("process_vm_readv: %s", strerror(errno));
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	waitpid(child(p), NULL, 0);
-	madvise(p, BYTES, MADV_PAGEOUT);
+	madvise(p, len, MADV_PAGEOUT);
 	for (unsigned i = 0; i < PAGES; i++)
-		n += p[i * 4096UL] != 7;
-	munmap(p, BYTES);
+		n += p[i * hole.page] != 7;
+	munmap(p, len);
 	return n;
 }
 
 int main(int argc, char **argv)
 {
-	unsigned n = 0;
+	unsigned long rounds = 0, bad_rounds = 0, all = 0;
+	char *into;
 
-	if (argc > 1) {
-		fprintf(strcmp(argv[1], "--help") ? stderr : stdout,
-			"usage: lost_free\nCounts pages that a process loses because a child has freed them.\n");
-		return strcmp(argv[1], "--help") ? 2 : 0;
+	hole_options(argc, argv, "Counts the pages that a process loses because a child has freed them. No userfaultfd is in it.", "r");
+	if (!hole.rounds && !(hole.seconds > 0))
+		hole.rounds = 20;
+	into = hole_map(PAGES * hole.page, false);
+	for (; !hole_over(rounds); rounds++) {
+		unsigned long n = lost(into);
+
+		all += n;
+		bad_rounds += n != 0;
 	}
-	for (unsigned i = 0; i < ROUNDS; i++)
-		n += lost();
-	printf("lost_free: %u of %u pages that only a child had given up were lost\n", n, ROUNDS * PAGES);
-	return 0;
+	hole_count("pages", rounds * PAGES);
+	return hole_report(rounds, bad_rounds, "lost_pages", all);
 }

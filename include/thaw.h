@@ -337,9 +337,10 @@ THAW_PUBLIC int thaw_get_stats(struct thaw *h, int64_t space, struct thaw_stats 
  *
  * When begin is called the process may have gone on by some microseconds already: the kernel lets it go on when the message is read, and
  * for a fork, a move and an unmap the memory has changed even before that. But each of them is in progress, for sample and retry,
- * from before the message is read; and for a discard, which the process carries out after its message has been read, until it was
- * seen to be carried out (where the process is known; else a few milliseconds; and at most a fifth of a second, which
- * MADV_FREE takes, since its pages stay). So what is kept is dropped by begin or was looked up after the change. */
+ * from before the message is read; and for a discard, which the process carries out after its message has been read, until all of
+ * it was seen to be carried out (at most a fifth of a second, which MADV_FREE takes, since its pages stay; longer while a large one is
+ * seen to get on; where the process is not known some milliseconds, more for a large one, up to a fifth of a second). So what is kept
+ * is dropped by begin or was looked up after the change. */
 enum thaw_changed {
 	THAW_CHANGED_DISCARDED, /* madvise(2): reads as zero from then on */
 	THAW_CHANGED_UNMAPPED,

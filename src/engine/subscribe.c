@@ -15,9 +15,13 @@
 #include "util/sabotage.h"
 
 #define USER_BYTES (1ULL << 47)
-#define SETTLE_NS 200000000ULL /* a discard that is not seen to be carried out by then was a MADV_FREE */
-#define SETTLE_BLIND_NS 5000000ULL
-#define LOOK_PAGES (1UL << 20)
+#define SETTLE_NS 200000000ULL /* a discard that is not seen to begin by then was a MADV_FREE */
+#define STUCK_NS 2000000000ULL /* one that was is waited for as long as it gets on */
+#define SETTLE_PAGE_NS 10000ULL /* more than a page takes: the longest in all */
+#define BLIND_NS 5000000ULL
+#define BLIND_PAGE_NS 1000ULL
+#define AWAKE_NS 1000000ULL
+#define LOOK_PAGES 512UL /* what a page table's last level holds */
 
 struct thaw_subscriber {
 	struct thaw *m;
@@ -138,30 +142,82 @@ void thaw_subscribers_child(struct thaw_worker *w, const struct uffd_msg *fork, 
 	}
 }
 
-/* The pages of a discarded range have left the process's page table: seen, or not to be known. */
-static bool is_empty(const struct thaw_mm *mm, const struct thaw_change_info *c)
+static uint64_t end_of(const struct thaw_change_info *c)
 {
-	uint64_t at = c->address >> THAW_PAGE_SHIFT, end = at + (c->length >> THAW_PAGE_SHIFT);
-	int got;
+	return (c->address + c->length) >> THAW_PAGE_SHIFT;
+}
 
-	if (end - at > LOOK_PAGES)
-		end = at + LOOK_PAGES;
-	got = thaw_procfs_any_page(mm->pagemap_fd, at, end - at);
-	return got <= 0; /* also: the process is gone */
+/* The pages from *at on have left the process's page table: seen, or not to be known. Upwards, as the kernel takes them away; and what
+ * was seen empty is not looked at again, so that all of a range is seen once, whatever its length. False: no more than before. */
+static bool look_on(const struct thaw_mm *mm, const struct thaw_change_info *c, uint64_t *at)
+{
+	uint64_t from = *at, end = end_of(c);
+
+	while (*at < end && !atomic_load(&mm->m->stopping)) {
+		uint64_t n = end - *at < LOOK_PAGES ? end - *at : LOOK_PAGES;
+		int got = thaw_procfs_any_page(mm->pagemap_fd, *at, n);
+
+		if (got > 0)
+			break;
+		*at = got < 0 ? end : *at + n; /* the former: the process is gone */
+	}
+	return *at != from;
+}
+
+static void rest(uint64_t waited_ns)
+{
+	struct timespec nap = { .tv_nsec = 100000 };
+
+	if (waited_ns < AWAKE_NS)
+		sched_yield();
+	else
+		nanosleep(&nap, NULL);
+}
+
+/* Children: nothing of them can be looked at. */
+static void settle_blind(const struct thaw_mm *mm, uint64_t pages)
+{
+	uint64_t most = BLIND_NS + pages * BLIND_PAGE_NS, began = thaw_sys_now_ns(), waited;
+
+	if (most > SETTLE_NS)
+		most = SETTLE_NS;
+	while ((waited = thaw_sys_now_ns() - began) < most && !atomic_load(&mm->m->stopping))
+		rest(waited);
 }
 
 /* A thread that discards memory goes on when its message has been read, and takes the pages away only then. Somebody who
  * looks a page up in the process in between finds the old one. Until the pages are gone nothing is over: nobody else can
  * bring one in meanwhile, since in a discarded range only the owner places pages, and the owner is here. */
-static void settle(struct thaw_mm *mm, const struct thaw_invalidations *v)
+static void settle(const struct thaw_mm *mm, const struct thaw_invalidations *v)
 {
-	uint64_t end = thaw_sys_now_ns() + (mm->pagemap_fd >= 0 ? SETTLE_NS : SETTLE_BLIND_NS);
+	uint64_t at[THAW_MAX_CHANGES], pages = 0, began = thaw_sys_now_ns(), moved = began, patience = SETTLE_NS, now;
+	bool more, again = false;
 
 	for (size_t i = 0; i < v->n; i++) {
-		while (v->change[i].change == THAW_CHANGED_DISCARDED && thaw_sys_now_ns() < end &&
-		       !atomic_load(&mm->m->stopping) && (mm->pagemap_fd < 0 || !is_empty(mm, &v->change[i])))
-			sched_yield();
+		const struct thaw_change_info *c = &v->change[i];
+
+		at[i] = c->change == THAW_CHANGED_DISCARDED ? c->address >> THAW_PAGE_SHIFT : end_of(c);
+		pages += end_of(c) - at[i];
 	}
+	if (pages && mm->pagemap_fd < 0) {
+		settle_blind(mm, pages);
+		return;
+	}
+	do {
+		more = false;
+		for (size_t i = 0; i < v->n; i++) {
+			if (look_on(mm, &v->change[i], &at[i])) {
+				moved = thaw_sys_now_ns();
+				patience = again ? STUCK_NS : SETTLE_NS;
+			}
+			more |= at[i] < end_of(&v->change[i]);
+		}
+		again = true;
+		now = thaw_sys_now_ns();
+		if (more)
+			rest(now - moved);
+	} while (more && !atomic_load(&mm->m->stopping) && now - moved < patience &&
+		 now - began < SETTLE_NS + pages * SETTLE_PAGE_NS);
 }
 
 void thaw_subscribers_end(struct thaw_worker *w, struct thaw_mm *mm)

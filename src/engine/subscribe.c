@@ -275,14 +275,13 @@ int thaw_subscribers_add(struct thaw *m, int64_t space, const struct thaw_subscr
 		return thaw_err_set(-ENOMEM, "no memory for a subscriber");
 	*s = (struct thaw_subscriber){ .m = m, .space = space, .ops = *ops, .opaque = opaque };
 	for (unsigned i = 0; i < THAW_MAX_SUBSCRIBERS; i++) {
-		struct thaw_subscriber *nobody = NULL;
+		struct thaw_subscription *p = &m->subscriptions[i];
 
-		/* An owner that has counted itself and not yet gone may still speak to who was here. */
-		if (atomic_load(&m->subscriptions[i].users))
+		if (p->taken)
 			continue;
-		s->place = &m->subscriptions[i];
-		if (!atomic_compare_exchange_strong(&s->place->who, &nobody, s))
-			continue;
+		p->taken = true;
+		s->place = p;
+		atomic_store(&p->who, s);
 		atomic_fetch_add(&m->n_subscribers, 1);
 		*out = s;
 		return 0;
@@ -298,8 +297,12 @@ void thaw_subscribers_remove(struct thaw_subscriber *s)
 
 	atomic_fetch_sub(&s->m->n_subscribers, 1);
 	atomic_store(&p->who, NULL);
-	while (atomic_load(&p->users))
+	while (atomic_load(&p->users)) /* they may still speak to us */
 		nanosleep(&pause, NULL);
+	{
+		THAW_SCOPED_LOCK(&s->m->lock);
+		p->taken = false; /* only now: the users of who comes next would be waited for, too */
+	}
 	free(s);
 }
 

@@ -30,6 +30,7 @@ struct thaw_worker;
 struct thaw_subscription {
 	_Atomic(struct thaw_subscriber *) who;
 	_Atomic uint32_t users; /* owners between open and end. Counted before `who` is looked at */
+	bool taken;             /* m->lock: from add until remove is done with it */
 };
 
 /* The owner's, in its worker. */

@@ -340,7 +340,9 @@ THAW_PUBLIC int thaw_get_stats(struct thaw *h, int64_t space, struct thaw_stats 
  * from before the message is read; and for a discard, which the process carries out after its message has been read, until all of
  * it was seen to be carried out (at most a fifth of a second, which MADV_FREE takes, since its pages stay; longer while a large one is
  * seen to get on; where the process is not known some milliseconds, more for a large one, up to a fifth of a second). So what is kept
- * is dropped by begin or was looked up after the change. */
+ * is dropped by begin or was looked up after the change.
+ * A change whose message was read before one subscribed is not told. It may be a discard that is still being carried out: so nothing
+ * that is sampled in the first milliseconds behind thaw_subscribe() holds, if the monitor runs. */
 enum thaw_changed {
 	THAW_CHANGED_DISCARDED, /* madvise(2): reads as zero from then on */
 	THAW_CHANGED_UNMAPPED,
@@ -357,8 +359,8 @@ struct thaw_change_info {
 	int64_t child;            /* FORK only: 0 at begin; at end the child's space, -1: it could not be made, 0: not made yet */
 };
 /* n changes of one space, in order. Called on a monitor thread, with no lock held and under its filter, on several at once for several
- * spaces. It may sleep: the space's copying and its faults wait as long, other spaces do not. It must not wait for a page of
- * the space, nor call thaw_unsubscribe(). */
+ * spaces. It may sleep: the space's copying and its faults wait as long; other spaces do not where there is another reader
+ * (thaw_set_readers()). It must not wait for a page of the space, nor call thaw_unsubscribe(). */
 typedef void thaw_change_fn(void *opaque, const struct thaw_change_info *changes, size_t n);
 struct thaw_subscriber_ops {
 	size_t size;

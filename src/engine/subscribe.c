@@ -21,6 +21,7 @@
 #define BLIND_NS 5000000ULL
 #define BLIND_PAGE_NS 1000ULL
 #define AWAKE_NS 1000000ULL
+#define NEVER UINT64_MAX /* no sequence */
 #define LOOK_PAGES 512UL /* what a page table's last level holds */
 
 struct thaw_subscriber {
@@ -31,6 +32,7 @@ struct thaw_subscriber {
 	void *opaque;
 	_Atomic uint32_t active; /* invalidations in progress */
 	_Atomic uint64_t seq;    /* those that are over */
+	uint64_t young_ns;       /* immutable: until then nothing that is sampled holds */
 };
 
 /* ---- the owner's side ---------------------------------------------------------------------------------------- */
@@ -248,7 +250,7 @@ void thaw_subscribers_end(struct thaw_worker *w, struct thaw_mm *mm)
 /* ---- the subscriber's side ------------------------------------------------------------------------------------- */
 uint64_t thaw_subscribers_sample(const struct thaw_subscriber *s)
 {
-	return atomic_load(&s->seq);
+	return s->young_ns && thaw_sys_now_ns() < s->young_ns ? NEVER : atomic_load(&s->seq);
 }
 
 bool thaw_subscribers_retry(const struct thaw_subscriber *s, uint64_t sample)
@@ -283,6 +285,10 @@ int thaw_subscribers_add(struct thaw *m, int64_t space, const struct thaw_subscr
 		s->place = p;
 		atomic_store(&p->who, s);
 		atomic_fetch_add(&m->n_subscribers, 1);
+		/* Who opens from here on counts. What others had read by now was counted for nobody, and if it is a discard
+		 * the process may be about to carry it out. */
+		if (atomic_load(&m->started_ns))
+			s->young_ns = thaw_sys_now_ns() + BLIND_NS;
 		*out = s;
 		return 0;
 	}

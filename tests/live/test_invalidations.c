@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* tests/live/test_invalidations.c - when a change begins and is over for a subscriber: a discard of more than 4 GiB. */
+/* tests/live/test_invalidations.c - when a change begins and is over for a subscriber: a discard of more than 4 GiB, a begin that sleeps,
+ * one who subscribes late, one who leaves in the middle, a process that ends in the middle. */
 #include "config.h"
 #include "support/live.h"
 #include "support/patience.h"
@@ -143,6 +144,13 @@ static void await(struct seen *s, const unsigned *what, unsigned n)
 			LIVE_DIE("a callback does not come");
 }
 
+static void hold(struct seen *s, int64_t space)
+{
+	pthread_mutex_lock(&s->lock);
+	s->hold = space;
+	pthread_mutex_unlock(&s->lock);
+}
+
 static void begin(void *opaque, const struct thaw_change_info *c, size_t n)
 {
 	struct seen *s = opaque;
@@ -233,9 +241,170 @@ static void large(void)
 	close(s.pagemap);
 }
 
+/* What begin holds up is its own space, where there is another reader. */
+static void sleeps(void)
+{
+	struct thaw *h = monitor(2);
+	struct process p[2];
+	struct thaw_subscriber *sub;
+	struct seen s;
+
+	for (unsigned i = 0; i < 2; i++)
+		add(h, &p[i], PAGES * LIVE_PAGE, PAGES);
+	sub = subscribe(h, 0, &s);
+	LIVE_OK(thaw_start(h));
+	for (unsigned i = 0; i < 2; i++)
+		live_go(&p[i].l);
+	hold(&s, p[0].id);
+	order(&p[0].l, 'd', LIVE_BASE, 1); /* goes on when its message is read */
+	await(&s, &s.sleeping, 1);
+	tell(&p[0].l, 't', LIVE_BASE + LIVE_PAGE, 1);
+	for (unsigned i = 0; i < 8; i++) {
+		order(&p[1].l, 't', LIVE_BASE + (i + 8) * LIVE_PAGE, 1);
+		order(&p[1].l, 'd', LIVE_BASE + (i + 8) * LIVE_PAGE, 1);
+		LIVE_CHECK(is_busy(sub));
+	}
+	await(&s, &s.over, 8);
+	LIVE_CHECK(is_busy(sub)); /* eight are over, one is not: a count */
+	LIVE_CHECK(!is_done(&p[0].l, 50));
+	hold(&s, 0);
+	LIVE_CHECK(is_done(&p[0].l, patience(30000)));
+	settle(sub);
+	LIVE_CHECK(s.begun == s.over && s.over == 9);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+	LIVE_OK(thaw_wait(h, 0, patience(30000)));
+	settle(sub);
+	LIVE_CHECK(s.ended == 2 && s.begun == s.over);
+	thaw_unsubscribe(sub);
+	thaw_close(h);
+}
+
+static _Atomic bool left;
+
+static void *leave(void *sub)
+{
+	thaw_unsubscribe(sub);
+	left = true;
+	return NULL;
+}
+
+/* Of two subscribers one leaves while its begin sleeps: it is waited for, and told the end. The other one stays. */
+static void leaves(void)
+{
+	struct thaw_subscriber *leaver, *stayer;
+	struct thaw *h = monitor(1);
+	struct seen gone, there;
+	struct process p;
+	pthread_t t;
+
+	add(h, &p, PAGES * LIVE_PAGE, PAGES);
+	leaver = subscribe(h, p.id, &gone);
+	stayer = subscribe(h, 0, &there);
+	LIVE_OK(thaw_start(h));
+	live_go(&p.l);
+	order(&p.l, 't', LIVE_BASE, 2);
+	hold(&gone, p.id);
+	order(&p.l, 'd', LIVE_BASE, 1);
+	await(&gone, &gone.sleeping, 1);
+	left = false;
+	pthread_create(&t, NULL, leave, leaver);
+	usleep(50000);
+	LIVE_CHECK(!left);
+	hold(&gone, 0);
+	pthread_join(t, NULL);
+	LIVE_CHECK(gone.begun == 1 && gone.over == 1);
+	settle(stayer);
+	order(&p.l, 'd', LIVE_BASE + LIVE_PAGE, 1);
+	await(&there, &there.over, 2);
+	settle(stayer);
+	LIVE_CHECK(gone.begun == 1 && there.begun == 2 && there.over == 2);
+	finish(&p);
+	LIVE_OK(thaw_wait(h, 0, patience(30000)));
+	thaw_unsubscribe(stayer);
+	LIVE_CHECK(there.ended == 1 && there.begun == there.over);
+	thaw_close(h);
+}
+
+/* The process is killed while begin sleeps: that change is over in its turn, and then the space. */
+static void killed(void)
+{
+	struct thaw_subscriber_ops ops = { sizeof(ops), begin, end };
+	struct thaw *h = monitor(2);
+	struct thaw_subscriber *sub;
+	struct process p[2];
+	struct seen s;
+
+	for (unsigned i = 0; i < 2; i++)
+		add(h, &p[i], PAGES * LIVE_PAGE, PAGES);
+	sub = subscribe(h, p[0].id, &s);
+	LIVE_OK(thaw_start(h));
+	for (unsigned i = 0; i < 2; i++)
+		live_go(&p[i].l);
+	hold(&s, p[0].id);
+	order(&p[0].l, 'd', LIVE_BASE, 4);
+	await(&s, &s.sleeping, 1);
+	live_kill(&p[0].l);
+	LIVE_CHECK(live_end(&p[0].l) == 128 + 9);
+	close(p[0].fd);
+	order(&p[1].l, 'd', LIVE_BASE, 4); /* not its space */
+	LIVE_CHECK(is_busy(sub) && get(&s, &s.begun) == 1);
+	hold(&s, 0);
+	LIVE_OK(thaw_wait(h, p[0].id, patience(30000)));
+	await(&s, &s.ended, 1);
+	settle(sub);
+	LIVE_CHECK(s.begun == s.over && s.ended == 1);
+	LIVE_CHECK(!thaw_subscribe(h, p[0].id, &ops, &s) && thaw_get_errno() == ENOENT);
+	finish(&p[1]);
+	LIVE_OK(thaw_wait(h, 0, patience(30000)));
+	LIVE_CHECK(s.ended == 1);
+	thaw_unsubscribe(sub);
+	thaw_close(h);
+}
+
+/* A discard whose message was read just before is told to nobody, and carried out just after: what is sampled at once never holds. */
+static void late(void)
+{
+	struct thaw *h = monitor(1);
+	struct thaw_subscriber *sub;
+	struct process p;
+	uint64_t early;
+	struct seen s;
+
+	add(h, &p, PAGES * LIVE_PAGE, PAGES);
+	sub = subscribe(h, p.id, &s);
+	LIVE_CHECK(!is_busy(sub)); /* nothing runs yet */
+	thaw_unsubscribe(sub);
+	LIVE_OK(thaw_start(h));
+	live_go(&p.l);
+	order(&p.l, 'd', LIVE_BASE, 1);
+	for (unsigned i = 0; i < 20; i++) {
+		uint64_t then = now_ms();
+		bool at_once;
+
+		sub = subscribe(h, i % 2 ? p.id : 0, &s);
+		early = thaw_subscriber_sample(sub);
+		at_once = now_ms() - then < 3;
+		LIVE_CHECK(!at_once || thaw_subscriber_retry(sub, early));
+		settle(sub);
+		LIVE_CHECK(now_ms() - then >= 4 && (!at_once || thaw_subscriber_retry(sub, early)));
+		order(&p.l, 'd', LIVE_BASE, 1);
+		await(&s, &s.over, 1);
+		thaw_unsubscribe(sub);
+		LIVE_CHECK(s.begun == 1 && s.over == 1);
+	}
+	finish(&p);
+	LIVE_OK(thaw_wait(h, 0, patience(30000)));
+	thaw_close(h);
+}
+
 int main(void)
 {
 	alarm(patience(200));
+	sleeps();
+	leaves();
+	killed();
+	late();
 	large();
 	return 0;
 }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* tests/live/test_subscribe.c - a table of translations beside the process's own, kept right by begin, end and the sequence.
+/* tests/live/test_subscribe.c - tables of translations beside those of processes, kept right by begin, end and the sequence.
  *
- * The subscriber keeps a copy of each page that it has looked up (process_vm_readv) and goes on looking up while the process
- * discards, moves, unmaps and forks, and is restored. Each round the process stops in a known state, and every copy that is
- * still kept must be what the process has there. The same without the retry rule, and without dropping, must be found wrong. */
+ * The subscriber keeps a copy of each page that it has looked up (process_vm_readv) and goes on looking up while two processes
+ * discard, move, unmap and fork, and are restored. Each round they stop, and have written down what each of their pages holds: a page of the
+ * image, which one, or zero. Every copy that is still kept must be that, and what the process has there. The same without the retry rule,
+ * and without dropping, must be found wrong. Changes must have come in batches, and, with two readers, in both spaces at once. */
 #include "config.h"
 #include "support/live.h"
+#include "support/patience.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -20,7 +22,8 @@
 #define SEED 77
 #define OPS 12
 #define FAR (LIVE_BASE + (1ULL << 30)) /* where parts are moved to */
-#define THREADS 2
+#define THREADS 4
+#define PROCESSES 2
 #define SPARE 4096 /* pages of other content, moved in one by one: else all would be zero soon */
 #define SPARES (LIVE_BASE + (2ULL << 30))
 
@@ -30,8 +33,13 @@ static void *at(uint64_t a)
 }
 
 /* ---- the process --------------------------------------------------------------------------------------------- */
-struct area { /* one thread's half */
+struct known { /* shared with the test: what the pages hold, from who changes them */
+	uint64_t from[PAGES]; /* the address of the content in the image; 0: zero */
+};
+
+struct area { /* one thread's part */
 	uint64_t first, pages, rnd, spare, last_spare;
+	struct known *known;
 };
 
 static void *change(void *arg)
@@ -46,6 +54,7 @@ static void *change(void *arg)
 		case 0: case 1:
 			if (madvise(here, n * LIVE_PAGE, MADV_DONTNEED) && errno != ENOMEM)
 				LIVE_DIE("madvise: %s", strerror(errno));
+			memset(&a->known->from[p], 0, n * sizeof(a->known->from[0]));
 			break;
 		case 2: /* there and back again, over what is there; a hole or a border in the range is refused */
 			if (mremap(here, n * LIVE_PAGE, n * LIVE_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, far) != MAP_FAILED &&
@@ -53,12 +62,23 @@ static void *change(void *arg)
 				LIVE_DIE("mremap: %s", strerror(errno));
 			break;
 		default: /* content that nobody has touched yet: a page of absent memory moves */
-			if (a->spare < a->last_spare && mremap(at(SPARES + a->spare++ * LIVE_PAGE), LIVE_PAGE, LIVE_PAGE,
-							       MREMAP_MAYMOVE | MREMAP_FIXED, here) == MAP_FAILED)
+			if (a->spare == a->last_spare)
+				break;
+			a->known->from[p] = SPARES + a->spare++ * LIVE_PAGE;
+			if (mremap(at(a->known->from[p]), LIVE_PAGE, LIVE_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, here) == MAP_FAILED)
 				LIVE_DIE("mremap: %s", strerror(errno));
 		}
 	}
 	return NULL;
+}
+
+/* The child's space changes beside its parent's. */
+static _Noreturn void be_child(void)
+{
+	for (unsigned i = 0; i < 4; i++)
+		if (madvise(at(LIVE_BASE + i * 8 * LIVE_PAGE), 8 * LIVE_PAGE, MADV_DONTNEED) && errno != ENOMEM)
+			_exit(1);
+	_exit(0);
 }
 
 static int work(void *arg, int sock)
@@ -68,19 +88,20 @@ static int work(void *arg, int sock)
 
 	for (unsigned i = 0; i < THREADS; i++)
 		a[i] = (struct area){ i * PAGES / THREADS, PAGES / THREADS, 100 + i, i * SPARE / THREADS,
-				      (i + 1) * SPARE / THREADS };
+				      (i + 1) * SPARE / THREADS, arg };
 	for (unsigned round = 0; read(sock, &c, 1) == 1 && c == 'r'; round++) {
 		pthread_t t[THREADS];
 		pid_t child = round % 8 ? -1 : fork(); /* a message like the others, but one that drops everything */
+		int status = 0;
 
 		if (!child)
-			_exit(0);
+			be_child();
 		for (unsigned i = 0; i < THREADS; i++)
 			pthread_create(&t[i], NULL, change, &a[i]);
 		for (unsigned i = 0; i < THREADS; i++)
 			pthread_join(t[i], NULL);
-		if (child > 0)
-			waitpid(child, NULL, 0);
+		if (child > 0 && (waitpid(child, &status, 0) != child || status))
+			return 3;
 		if (write(sock, "d", 1) != 1)
 			return 4;
 	}
@@ -90,29 +111,44 @@ static int work(void *arg, int sock)
 /* ---- the subscriber ------------------------------------------------------------------------------------------- */
 enum rule { RIGHT, NO_RETRY, NO_DROP };
 
+struct copies { /* of one process's pages */
+	struct live l;
+	int64_t space;
+	struct known *known;
+	bool kept[PAGES], ended;
+	unsigned char copy[PAGES][LIVE_PAGE];
+};
+
 static struct {
 	pthread_mutex_t lock;
 	struct thaw_subscriber *sub;
 	enum rule rule;
-	int64_t space;
-	pid_t pid;
-	bool kept[PAGES];
-	unsigned char copy[PAGES][LIVE_PAGE];
+	struct copies of[PROCESSES];
 	unsigned long looked, retried, dropped, kinds[5];
-	int depth, deepest;
-	bool ended, stop, pause, paused;
+	int depth, deepest; /* changes in progress */
+	size_t longest;     /* changes in one batch */
+	bool stop, pause, paused;
 } table;
 
-static void drop(uint64_t address, uint64_t length)
+static void drop(struct copies *p, uint64_t address, uint64_t length)
 {
 	for (uint64_t i = 0; i < PAGES; i++) {
 		uint64_t page = LIVE_BASE + i * LIVE_PAGE;
 
-		if (table.kept[i] && page >= address && page - address < length) {
-			table.kept[i] = table.rule == NO_DROP;
+		if (p->kept[i] && page >= address && page - address < length) {
+			p->kept[i] = table.rule == NO_DROP;
 			table.dropped++;
 		}
 	}
+}
+
+/* NULL: a child's, of which nothing is kept. */
+static struct copies *copies_of(int64_t space)
+{
+	for (unsigned i = 0; i < PROCESSES; i++)
+		if (table.of[i].space == space)
+			return &table.of[i];
+	return NULL;
 }
 
 static void begin(void *opaque, const struct thaw_change_info *c, size_t n)
@@ -124,15 +160,19 @@ static void begin(void *opaque, const struct thaw_change_info *c, size_t n)
 	pthread_mutex_lock(&table.lock);
 	table.depth++;
 	table.deepest = table.depth > table.deepest ? table.depth : table.deepest;
+	table.longest = n > table.longest ? n : table.longest;
 	for (size_t i = 0; i < n; i++) {
+		struct copies *p = copies_of(c[i].space);
+
 		LIVE_CHECK(c[i].size == sizeof(c[i]) && c[i].length && (c[i].change == THAW_CHANGED_FORK) >= (c[i].child != 0));
 		table.kinds[c[i].change]++;
-		if (c[i].space != table.space)
+		LIVE_CHECK(c[i].space == c->space);
+		if (!p)
 			continue;
-		table.ended |= c[i].change == THAW_CHANGED_ENDED;
-		drop(c[i].address, c[i].length);
+		p->ended |= c[i].change == THAW_CHANGED_ENDED;
+		drop(p, c[i].address, c[i].length);
 		if (c[i].change == THAW_CHANGED_MOVED)
-			drop(c[i].to, c[i].length);
+			drop(p, c[i].to, c[i].length);
 	}
 	sleeps = table.kinds[c->change] % 16 == 0;
 	pthread_mutex_unlock(&table.lock);
@@ -151,11 +191,11 @@ static void end(void *opaque, const struct thaw_change_info *c, size_t n)
 	pthread_mutex_unlock(&table.lock);
 }
 
-static bool fetch(uint64_t i, void *buf)
+static bool fetch(const struct copies *p, uint64_t i, void *buf)
 {
 	struct iovec local = { buf, LIVE_PAGE }, far = { at(LIVE_BASE + i * LIVE_PAGE), LIVE_PAGE };
 
-	return process_vm_readv(table.pid, &local, 1, &far, 1, 0) == LIVE_PAGE;
+	return process_vm_readv(p->l.pid, &local, 1, &far, 1, 0) == LIVE_PAGE;
 }
 
 static bool is_over(void)
@@ -174,18 +214,19 @@ static void *look_up(void *arg)
 	uint64_t rnd = 5;
 
 	for (;;) {
+		struct copies *p = &table.of[live_random(&rnd) % PROCESSES];
 		uint64_t i = live_random(&rnd) % PAGES, seq = thaw_subscriber_sample(table.sub);
 		bool have;
 
 		pthread_mutex_lock(&table.lock);
 		table.paused = table.pause;
-		have = table.kept[i] || table.pause;
+		have = p->kept[i] || p->ended || table.pause;
 		if (table.stop) {
 			pthread_mutex_unlock(&table.lock);
 			return NULL;
 		}
 		pthread_mutex_unlock(&table.lock);
-		if (have || !fetch(i, page)) {
+		if (have || !fetch(p, i, page)) {
 			if (have)
 				usleep(20);
 			continue;
@@ -196,31 +237,44 @@ static void *look_up(void *arg)
 		table.looked++;
 		if (table.rule != NO_RETRY && thaw_subscriber_retry(table.sub, seq)) {
 			table.retried++;
-		} else if (!table.ended) {
-			memcpy(table.copy[i], page, LIVE_PAGE);
-			table.kept[i] = true;
+		} else if (!p->ended) {
+			memcpy(p->copy[i], page, LIVE_PAGE);
+			p->kept[i] = true;
 		}
 		pthread_mutex_unlock(&table.lock);
 	}
 }
 
-/* Everything stands still: what is kept must be what is there. */
-static unsigned compare(void)
+static void complain(const struct copies *p, uint64_t i, const char *what)
 {
-	static unsigned char now[LIVE_PAGE];
+	if (table.rule == RIGHT)
+		fprintf(stderr, "space %lld, page %llu: %s\n", (long long)p->space, (unsigned long long)i, what);
+}
+
+/* Everything stands still: what is kept must be what belongs there, and what is there. */
+static unsigned compare(const struct copies *p)
+{
+	static unsigned char now[LIVE_PAGE], want[LIVE_PAGE];
 	unsigned wrong = 0;
 
 	for (uint64_t i = 0; i < PAGES; i++) {
 		bool kept;
 
 		pthread_mutex_lock(&table.lock);
-		kept = table.kept[i];
+		kept = p->kept[i];
 		pthread_mutex_unlock(&table.lock);
 		if (!kept)
 			continue;
-		if (!fetch(i, now) || memcmp(now, table.copy[i], LIVE_PAGE)) {
-			if (!wrong++ && table.rule == RIGHT)
-				fprintf(stderr, "page %llu is kept, and is not what the process has\n", (unsigned long long)i);
+		if (p->known->from[i])
+			live_fill(want, SEED + (p - table.of), p->known->from[i], 0);
+		else
+			memset(want, 0, sizeof(want));
+		if (memcmp(want, p->copy[i], LIVE_PAGE)) {
+			wrong++;
+			complain(p, i, "what is kept is not what the page holds since its last change");
+		} else if (!fetch(p, i, now) || memcmp(now, want, LIVE_PAGE)) {
+			wrong++;
+			complain(p, i, "what is kept is right, and the process has something else");
 		}
 	}
 	return wrong;
@@ -238,63 +292,131 @@ static void set_pause(bool on)
 	}
 }
 
-static unsigned run(enum rule rule, unsigned rounds, unsigned readers)
+static void begin_round(const struct copies *p)
+{
+	LIVE_CHECK(write(p->l.sock, "r", 1) == 1);
+}
+
+static void end_round(const struct copies *p)
+{
+	char c;
+
+	LIVE_CHECK(read(p->l.sock, &c, 1) == 1 && c == 'd');
+}
+
+/* The second process is killed while it changes: nothing of it is kept behind its end, and the first one's table is right still. */
+static unsigned kill_one(struct thaw *h)
+{
+	struct copies *p = table.of;
+	unsigned wrong;
+
+	begin_round(&p[0]);
+	begin_round(&p[1]);
+	usleep(500);
+	live_kill(&p[1].l);
+	LIVE_CHECK(live_end(&p[1].l) == 128 + 9);
+	end_round(&p[0]);
+	LIVE_OK(thaw_wait(h, p[1].space, patience(60000)));
+	set_pause(true);
+	while (thaw_subscriber_retry(table.sub, thaw_subscriber_sample(table.sub)))
+		usleep(100);
+	wrong = compare(&p[0]);
+	LIVE_CHECK(p[1].ended && !p[0].ended);
+	for (unsigned i = 0; i < PAGES; i++)
+		LIVE_CHECK(!p[1].kept[i]);
+	set_pause(false);
+	return wrong;
+}
+
+static int start_process(struct thaw *h, struct copies *p)
 {
 	/* One page more, which nobody touches: without it the space would be finished as soon as all others are in. */
 	struct thaw_range r[2] = { { LIVE_BASE, PAGES * LIVE_PAGE, THAW_KIND_ANON, 3, 0 },
 				   { SPARES, (SPARE + 1) * LIVE_PAGE, THAW_KIND_ANON, 3, 0 } };
-	struct thaw_subscriber_ops ops = { sizeof(ops), begin, end };
-	struct thaw *h = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_STAY_LAZY);
 	struct thaw_memfile_range file[2];
 	struct thaw_source *s;
+	int fd;
+
+	p->known = mmap(NULL, sizeof(*p->known), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	LIVE_CHECK(p->known != MAP_FAILED);
+	for (unsigned i = 0; i < PAGES; i++)
+		p->known->from[i] = LIVE_BASE + i * LIVE_PAGE;
+	live_start(&p->l, r, 2, work, p->known);
+	fd = live_file(false, SEED + (p - table.of), r, 2, file);
+	s = thaw_source_memfile(fd, file, 2);
+	p->space = live_add(h, &p->l, s, r, 2);
+	thaw_source_close(s);
+	return fd;
+}
+
+static bool has_seen_all(unsigned readers)
+{
+	bool all;
+
+	pthread_mutex_lock(&table.lock);
+	all = table.longest >= 2 && (readers < 2 || table.deepest >= 2);
+	pthread_mutex_unlock(&table.lock);
+	return all;
+}
+
+static unsigned run(enum rule rule, unsigned rounds, unsigned readers)
+{
+	struct thaw_subscriber_ops ops = { sizeof(ops), begin, end };
+	struct thaw *h = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_STAY_LAZY);
+	time_t until = time(NULL) + patience(30);
+	int fd[PROCESSES];
 	unsigned wrong = 0;
 	pthread_t t;
-	struct live l;
-	int fd;
 
 	memset(&table, 0, sizeof(table));
 	pthread_mutex_init(&table.lock, NULL);
 	table.rule = rule;
 	LIVE_OK(thaw_set_readers(h, readers));
-	live_start(&l, r, 2, work, NULL);
-	fd = live_file(false, SEED, r, 2, file);
-	s = thaw_source_memfile(fd, file, 2);
-	table.pid = l.pid;
-	table.space = live_add(h, &l, s, r, 2);
-	thaw_source_close(s);
+	for (unsigned i = 0; i < PROCESSES; i++)
+		fd[i] = start_process(h, &table.of[i]);
 	LIVE_CHECK(table.sub = thaw_subscribe(h, 0, &ops, &table));
 	LIVE_OK(thaw_start(h));
-	live_go(&l);
+	for (unsigned i = 0; i < PROCESSES; i++)
+		live_go(&table.of[i].l);
 	pthread_create(&t, NULL, look_up, NULL);
-	for (unsigned i = 0; i < rounds; i++) {
-		char c;
-
-		LIVE_CHECK(write(l.sock, "r", 1) == 1 && read(l.sock, &c, 1) == 1);
+	for (unsigned i = 0; i < rounds || (rule == RIGHT && !has_seen_all(readers) && time(NULL) < until); i++) {
+		for (unsigned k = 0; k < PROCESSES; k++)
+			begin_round(&table.of[k]);
+		for (unsigned k = 0; k < PROCESSES; k++)
+			end_round(&table.of[k]);
 		set_pause(true);
 		while (thaw_subscriber_retry(table.sub, thaw_subscriber_sample(table.sub)))
 			usleep(100);
-		wrong += compare();
+		for (unsigned k = 0; k < PROCESSES; k++)
+			wrong += compare(&table.of[k]);
 		set_pause(false);
 		if (rule != RIGHT && wrong)
 			break;
 	}
-	LIVE_CHECK(write(l.sock, "e", 1) == 1);
-	LIVE_CHECK(live_end(&l) == 0);
-	LIVE_OK(thaw_wait(h, 0, 60000));
+	if (rule == RIGHT)
+		wrong += kill_one(h);
+	for (unsigned i = 0; i < (rule == RIGHT ? 1 : PROCESSES); i++) {
+		LIVE_CHECK(write(table.of[i].l.sock, "e", 1) == 1);
+		LIVE_CHECK(live_end(&table.of[i].l) == 0);
+	}
+	LIVE_OK(thaw_wait(h, 0, patience(60000)));
 	pthread_mutex_lock(&table.lock);
 	table.stop = true;
 	pthread_mutex_unlock(&table.lock);
 	pthread_join(t, NULL);
-	LIVE_CHECK(table.depth == 0 && table.kinds[THAW_CHANGED_ENDED] >= 1);
+	LIVE_CHECK(table.depth == 0 && table.kinds[THAW_CHANGED_ENDED] >= PROCESSES);
 	thaw_unsubscribe(table.sub);
-	printf("rule %d, %u readers: %lu looked up, %lu looked up again, %lu dropped; %lu discards, %lu unmaps, %lu moves, %lu forks; nested %d;"
-	       " wrong: %u\n", rule, readers, table.looked, table.retried, table.dropped, table.kinds[THAW_CHANGED_DISCARDED],
-	       table.kinds[THAW_CHANGED_UNMAPPED], table.kinds[THAW_CHANGED_MOVED], table.kinds[THAW_CHANGED_FORK], table.deepest,
-	       wrong);
+	printf("rule %d, %u readers: %lu looked up, %lu looked up again, %lu dropped; %lu discards, %lu unmaps, %lu moves, %lu forks;"
+	       " up to %zu at once, nested %d; wrong: %u\n", rule, readers, table.looked, table.retried, table.dropped,
+	       table.kinds[THAW_CHANGED_DISCARDED], table.kinds[THAW_CHANGED_UNMAPPED], table.kinds[THAW_CHANGED_MOVED],
+	       table.kinds[THAW_CHANGED_FORK], table.longest, table.deepest, wrong);
 	LIVE_CHECK(rule != RIGHT || (table.dropped && table.kinds[THAW_CHANGED_DISCARDED] && table.kinds[THAW_CHANGED_UNMAPPED] &&
-				     table.kinds[THAW_CHANGED_MOVED] && table.kinds[THAW_CHANGED_FORK]));
+				     table.kinds[THAW_CHANGED_MOVED] && table.kinds[THAW_CHANGED_FORK] && has_seen_all(readers)));
 	thaw_close(h);
-	close(fd);
+	for (unsigned i = 0; i < PROCESSES; i++) {
+		munmap(table.of[i].known, sizeof(*table.of[i].known));
+		close(fd[i]);
+	}
 	return wrong;
 }
 
@@ -325,7 +447,7 @@ int main(int argc, char **argv)
 {
 	unsigned rounds = argc > 1 ? atoi(argv[1]) : 40;
 
-	alarm(250);
+	alarm(patience(250));
 	refusals();
 	LIVE_CHECK(run(RIGHT, rounds, 1) == 0);
 	LIVE_CHECK(run(RIGHT, rounds, 2) == 0);

@@ -261,7 +261,8 @@ struct thaw_space {
 /* A process whose memory is to be brought in. Content of the source that lies in no range is ignored; what lies in a range
  * without content reads as zero. Returns the space's id (>= 1; a forked child gets the next free one), before or
  * after thaw_start(). EBADF (uffd, pidfd), EINVAL (also: not a userfaultfd, blocking, without the events, a range that
- * cannot be registered), ENOTSUP (kind), EEXIST (the source describes a page twice), ESRCH (the process is gone),
+ * cannot be registered), ENOTSUP (kind), EEXIST (the source describes a page twice; the userfaultfd, or what it is a duplicate of, is that
+ * of a space that has not ended), ESRCH (the process is gone),
  * ECANCELED (after thaw_stop()), EMFILE, ENOMEM. After a failure uffd is the caller's as before. */
 THAW_PUBLIC int64_t thaw_add_space(struct thaw *h, const struct thaw_space *space);
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/monitor.h"
@@ -169,6 +170,17 @@ static int check_uffd(int uffd, bool *numbers)
 	return 0;
 }
 
+/* Each userfaultfd has an inode of its own, which tells duplicates of it. Most anonymous files, epoll among them, share one: a kernel
+ * that gives that to userfaultfds too leaves only the number to be compared. */
+static uint64_t inode_of(int uffd, int epoll)
+{
+	struct stat it, shared;
+
+	if (fstat(uffd, &it) || fstat(epoll, &shared) || it.st_ino == shared.st_ino)
+		return 0;
+	return it.st_ino;
+}
+
 static int take_process(struct thaw_mm *mm, const struct thaw_space *d)
 {
 	char path[64];
@@ -270,6 +282,7 @@ int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d)
 		return err;
 	}
 	mm->uffd = d->uffd;
+	mm->uffd_ino = inode_of(d->uffd, m->epoll);
 	/* UFFDIO_POISON cannot demand a number. */
 	mm->numbered = numbers && m->set.numbering && m->set.failure == THAW_FAILURE_WAIT;
 	if (mm->numbered) {
@@ -278,8 +291,10 @@ int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d)
 	}
 	mm->tally.total = thaw_pagemap_absent(mm->pm);
 	thaw_mm_get(mm); /* once published it may end at any moment */
-	thaw_mm_publish(mm);
-	id = mm->id;
+	err = thaw_mm_publish(mm);
+	id = err ? err : mm->id;
+	if (err)
+		thaw_mm_put(mm); /* the caller's reference, and the one that the list did not take */
 	thaw_mm_put(mm);
 	return id;
 }

@@ -16,6 +16,7 @@
 #include "engine/monitor.h"
 #include "kern/sys.h"
 #include "kern/uffd.h"
+#include "util/err.h"
 #include "util/inject.h"
 #include "util/sabotage.h"
 
@@ -76,21 +77,30 @@ void thaw_mm_rearm(struct thaw_mm *mm)
 	arm(mm, EPOLL_CTL_MOD);
 }
 
+/* Two spaces with one userfaultfd would share its messages out between them, and close it twice. */
+static bool is_same_uffd(const struct thaw_mm *a, const struct thaw_mm *b)
+{
+	return a->uffd >= 0 && (a->uffd == b->uffd || (a->uffd_ino && a->uffd_ino == b->uffd_ino));
+}
+
 /* Gives the space its id and a place on the list. */
-static void link_space(struct thaw_mm *mm)
+static int link_space(struct thaw_mm *mm)
 {
 	struct thaw *m = mm->m;
 	struct thaw_mm **p;
 	THAW_SCOPED_LOCK(&m->lock);
 
+	for (p = &m->spaces; *p; p = &(*p)->next)
+		if (!mm->child && is_same_uffd(*p, mm)) /* a child's has just been made by the kernel */
+			return thaw_err_set(-EEXIST, "userfaultfd %d is that of space %lld already", mm->uffd,
+					    (long long)(*p)->id);
 	mm->id = ++m->last_id;
 	mm->gate.key = (uint32_t)mm->id;
-	for (p = &m->spaces; *p; p = &(*p)->next)
-		;
 	*p = mm;
 	mm->linked = true;
 	m->n_live++;
 	m->n_all++;
+	return 0;
 }
 
 /* Until then nobody serves it or copies into it, so that it cannot end under the feet of who sets it up. */
@@ -108,12 +118,15 @@ static void let_go(struct thaw_mm *mm)
 	thaw_mm_put(mm);
 }
 
-void thaw_mm_publish(struct thaw_mm *mm)
+int thaw_mm_publish(struct thaw_mm *mm)
 {
 	struct thaw *m = mm->m;
+	int err;
 
 	mm->held = true;
-	link_space(mm);
+	err = link_space(mm);
+	if (err)
+		return err;
 	if (m->holder && mm->pid > 0)
 		mm->holder_slot = thaw_holder_add_pid(m->holder, mm->pid, mm->pidfd);
 	if (mm->pidfd >= 0) {
@@ -124,6 +137,7 @@ void thaw_mm_publish(struct thaw_mm *mm)
 		(void)epoll_ctl(m->epoll, EPOLL_CTL_ADD, mm->pidfd, &ev);
 	}
 	let_go(mm);
+	return 0;
 }
 
 struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
@@ -157,7 +171,7 @@ struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
 	mm->tally.total = thaw_pagemap_absent(mm->pm);
 	/* The kernel gives the child's descriptor the flags the parent's was made with, not those set since. */
 	fcntl(uffd, F_SETFL, O_NONBLOCK);
-	link_space(mm);
+	(void)link_space(mm); /* never refused */
 	/* What was said of the parent before the child was on the list was not said of the child. */
 	if (atomic_load(&parent->registration) != THAW_REGISTERING)
 		atomic_compare_exchange_strong(&mm->registration, &(int){ THAW_REGISTERING }, THAW_REGISTRATION_SAID);
@@ -202,14 +216,18 @@ void thaw_mm_end(struct thaw_mm *mm, enum thaw_mm_state how)
 	struct thaw *m = mm->m;
 	struct thaw_pagemap *pm = mm->pm;
 	struct thaw_events *ev = mm->ev;
+	int uffd = mm->uffd;
 
 	epoll_ctl(m->epoll, EPOLL_CTL_DEL, mm->uffd, NULL); /* others may hold the file: then close() would not do it */
 	if (mm->pidfd >= 0)
 		epoll_ctl(m->epoll, EPOLL_CTL_DEL, mm->pidfd, NULL);
 	while (atomic_load(&mm->flying)) /* counted in S, of which none is left: an ioctl at most */
 		sched_yield();
-	close(mm->uffd);
-	mm->uffd = -1;
+	{
+		THAW_SCOPED_LOCK(&m->lock); /* before it is closed: then another thread may be given the number, and add it */
+		mm->uffd = -1;
+	}
+	close(uffd);
 	atomic_fetch_add(&mm->tally.gone, thaw_pagemap_absent(pm) + thaw_events_absent(ev)); /* 0 when FINISHED */
 	atomic_store_explicit(&mm->state, how, memory_order_release);
 	{

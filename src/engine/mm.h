@@ -89,7 +89,8 @@ struct thaw_mm {
 
 	struct thaw_gate_space gate;
 	_Atomic int state;        /* enum thaw_mm_state: X */
-	int uffd;                 /* X */
+	int uffd;                 /* X; m->lock too to take it away (-1) */
+	uint64_t uffd_ino;        /* immutable: the inode of an added one; 0: not known, or a child's */
 	struct thaw_pagemap *pm;  /* X; the pointer also under m->lock */
 	struct thaw_events *ev;   /* X */
 	struct thaw_content *content;
@@ -178,8 +179,8 @@ static inline bool thaw_mm_is_registering(const struct thaw_mm *mm)
 /* From the caller's description: checks, builds the map, publishes. The id, or -errno with a sentence. */
 int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d);
 
-/* Gives it its id, puts it on the list and hands it to epoll. */
-void thaw_mm_publish(struct thaw_mm *mm);
+/* Gives it its id, puts it on the list and hands it to epoll. -EEXIST: another space that has not ended has its userfaultfd. */
+int thaw_mm_publish(struct thaw_mm *mm);
 
 /* A child's space from a FORK message: a copy of the map, on the list, held. Within the parent's X. NULL: no memory. */
 struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd);

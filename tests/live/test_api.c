@@ -132,6 +132,48 @@ static void test_add(void)
 	close(null);
 }
 
+/* Bug: a userfaultfd that was added twice was read by two spaces and closed by both, and thaw_wait() for all never ended. */
+static void test_twice(void)
+{
+	struct thaw *h = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_RUN);
+	struct thaw_source *s = thaw_source_callback(read_zero, NULL);
+	struct thaw_space d = { .size = sizeof(d), .source = s, .ranges = &good, .n_ranges = 1 };
+	struct thaw_progress p = { .size = sizeof(p) };
+	struct live l, m;
+	int number, again;
+
+	live_start(&l, &good, 1, nothing, NULL);
+	d.uffd = number = l.uffd;
+	d.pidfd = l.pidfd;
+	LIVE_OK(thaw_add_space(h, &d));
+	REFUSED(thaw_add_space(h, &d), EEXIST, "space 1 already");
+	d.uffd = again = fcntl(number, F_DUPFD_CLOEXEC, 0);
+	REFUSED(thaw_add_space(h, &d), EEXIST, "space 1 already");
+	LIVE_CHECK(fcntl(again, F_GETFD) == FD_CLOEXEC); /* still ours */
+	close(again);
+	d.uffd = number;
+	LIVE_OK(thaw_start(h));
+	live_go(&l);
+	LIVE_CHECK(live_end(&l) == 0);
+	LIVE_OK(thaw_wait(h, 0, patience(5000)));
+
+	/* The number is free now, and may be another's. */
+	live_start(&m, &good, 1, nothing, NULL);
+	if (m.uffd != number) {
+		LIVE_CHECK(fcntl(number, F_GETFD) < 0 && dup3(m.uffd, number, O_CLOEXEC) == number);
+		close(m.uffd);
+	}
+	d.pidfd = m.pidfd;
+	LIVE_CHECK(thaw_add_space(h, &d) == 2);
+	live_go(&m);
+	LIVE_CHECK(live_end(&m) == 0);
+	LIVE_OK(thaw_wait(h, 0, patience(5000)));
+	LIVE_OK(thaw_get_progress(h, 0, &p));
+	LIVE_CHECK(p.spaces == 2 && p.spaces_done == 2);
+	thaw_source_close(s);
+	thaw_close(h);
+}
+
 static void test_reports(void)
 {
 	struct thaw *h = thaw_create();
@@ -199,6 +241,7 @@ int main(void)
 	LIVE_CHECK(thaw_probe() == 0);
 	test_settings();
 	test_add();
+	test_twice();
 	test_reports();
 	test_close_with_absent();
 	return 0;

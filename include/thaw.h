@@ -290,7 +290,7 @@ THAW_PUBLIC int thaw_stop(struct thaw *h);
 struct thaw_progress {
 	size_t size;
 	uint64_t bytes_total;   /* content that was there to place, children's included */
-	uint64_t bytes_placed;  /* never runs backwards; placed + gone <= total, equal when all is done */
+	uint64_t bytes_placed;  /* of it, what is in. Never runs backwards; placed + gone <= total, equal when all is done */
 	uint64_t bytes_gone;    /* discarded by the process before it was needed */
 	uint64_t spaces, spaces_done; /* children included */
 	uint64_t faults;        /* messages read */
@@ -312,12 +312,14 @@ struct thaw_stats {
 	uint64_t pages_gone;
 	uint64_t eagain, eexist, enoent, partial, esrch;  /* outcomes of the establishing ioctls */
 	uint64_t events_fork, events_remap, events_remove, events_unmap;
-	uint64_t bytes_placed, bytes_read;                /* read: brought in from the source by I/O */
+	uint64_t bytes_placed;                            /* pages_fault, _around, _background and _found, as in progress */
+	uint64_t bytes_read;                              /* brought in from the source by I/O */
 	uint64_t io_errors;
 	uint64_t rate_drain;                              /* bytes per second of the background copy while it ran */
 	uint64_t first_ns, complete_ns;                   /* since thaw_start(): first page placed; last (0: not yet) */
 	uint64_t state_bytes;                             /* the monitor's own state: maps and spaces */
 	uint64_t staging_bytes;                           /* its bounded staging pool */
+	uint64_t pages_found;                             /* with content, there already when they were to be placed */
 };
 /* As thaw_get_progress(), same errnos. first_ns, rate_drain and staging_bytes are always the monitor's. */
 THAW_PUBLIC int thaw_get_stats(struct thaw *h, int64_t space, struct thaw_stats *s);

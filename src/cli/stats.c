@@ -64,6 +64,7 @@ void thaw_stats_put(struct json_object *o, const struct thaw_stats *s)
 		{ "pages_background", s->pages_background },
 		{ "pages_zero", s->pages_zero },
 		{ "pages_gone", s->pages_gone },
+		{ "pages_found", s->pages_found },
 		{ "eagain", s->eagain },
 		{ "eexist", s->eexist },
 		{ "enoent", s->enoent },

@@ -122,6 +122,12 @@ static uint64_t placed_pages(const struct thaw_counters *c)
 	       thaw_count_get(c, THAW_COUNT_PAGES_BACKGROUND);
 }
 
+/* Pages of content that are in, whoever has put them there. */
+static uint64_t present_pages(const struct sum *s)
+{
+	return placed_pages(s->counters) + s->found;
+}
+
 void thaw_report_sample(struct thaw *m, uint64_t now)
 {
 	uint64_t pages;
@@ -144,7 +150,7 @@ int thaw_report_progress(struct thaw *m, int64_t space, struct thaw_progress *p)
 	if (err)
 		return err;
 	out.bytes_total = s.total << THAW_PAGE_SHIFT;
-	out.bytes_placed = (placed_pages(s.counters) + s.found) << THAW_PAGE_SHIFT;
+	out.bytes_placed = present_pages(&s) << THAW_PAGE_SHIFT;
 	out.bytes_gone = s.gone << THAW_PAGE_SHIFT;
 	out.spaces = s.spaces;
 	out.spaces_done = s.done;
@@ -184,7 +190,6 @@ static void fill_counts(struct thaw_stats *out, const struct thaw_counters *c)
 	out->events_unmap = thaw_count_get(c, THAW_COUNT_UNMAP);
 	out->bytes_read = thaw_count_get(c, THAW_COUNT_BYTES_READ);
 	out->io_errors = thaw_count_get(c, THAW_COUNT_IO_ERRORS);
-	out->bytes_placed = placed_pages(c) << THAW_PAGE_SHIFT;
 }
 
 int thaw_report_stats(struct thaw *m, int64_t space, struct thaw_stats *st)
@@ -198,6 +203,8 @@ int thaw_report_stats(struct thaw *m, int64_t space, struct thaw_stats *st)
 		return err;
 	fill_counts(&out, s.counters);
 	out.pages_gone = s.gone;
+	out.pages_found = s.found;
+	out.bytes_placed = present_pages(&s) << THAW_PAGE_SHIFT;
 	out.first_ns = since_start(m, atomic_load(&m->first_ns));
 	out.complete_ns = s.complete_ns ? since_start(m, s.complete_ns) : 0;
 	drain_ns = atomic_load(&m->drain_last_ns) - atomic_load(&m->drain_first_ns);

@@ -49,6 +49,7 @@ static const struct number top_numbers[] = {
 	STAT(pages_background),
 	STAT(pages_zero),
 	STAT(pages_gone),
+	STAT(pages_found),
 	STAT(eagain),
 	STAT(eexist),
 	STAT(enoent),

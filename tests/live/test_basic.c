@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define SEED 7
@@ -146,6 +147,18 @@ static struct thaw_source *make_source(enum kind kind, int *fd)
 	return thaw_source_memfile(*fd, at, 2);
 }
 
+/* Bug: pages that were found in place counted as placed in the progress and not in the statistics. */
+static void check_sums(struct thaw *h, const struct thaw_stats *st, uint64_t content)
+{
+	struct thaw_progress p = { .size = sizeof(p) };
+
+	LIVE_OK(thaw_get_progress(h, 0, &p));
+	LIVE_CHECK(p.bytes_total == content * LIVE_PAGE && p.bytes_placed + p.bytes_gone == p.bytes_total);
+	LIVE_CHECK(st->bytes_placed == p.bytes_placed && st->pages_gone * LIVE_PAGE == p.bytes_gone);
+	LIVE_CHECK((st->pages_fault + st->pages_around + st->pages_background + st->pages_found) * LIVE_PAGE == st->bytes_placed);
+	LIVE_CHECK(st->pages_found <= st->eexist);
+}
+
 static void run(enum kind kind, enum thaw_io io, enum thaw_background policy)
 {
 	uint64_t content = PAGES + 500 + (kind >= CALLBACK_NOW ? 300 : 0);
@@ -175,8 +188,7 @@ static void run(enum kind kind, enum thaw_io io, enum thaw_background policy)
 	st = live_stats(h, 0);
 	if (policy == THAW_BACKGROUND_STAY_LAZY)
 		LIVE_CHECK(st.pages_background == 0 && st.faults > 0 && st.latency_count > 0);
-	LIVE_CHECK(st.pages_fault + st.pages_around + st.pages_background <= content);
-	LIVE_CHECK(st.pages_fault + st.pages_around + st.pages_background + st.pages_gone + st.eexist >= content);
+	check_sums(h, &st, content);
 	LIVE_CHECK(st.io_errors == 0);
 	LIVE_CHECK(st.bytes_read > 0 || kind == MEMORY || kind == DISK || (kind == DISK_COLD && !is_cold));
 	LIVE_CHECK(st.latency_p50 <= st.latency_p99 && st.latency_p99 <= st.latency_max);
@@ -194,11 +206,52 @@ static void run(enum kind kind, enum thaw_io io, enum thaw_background policy)
 		close(fd);
 }
 
+#define WRITTEN 3
+
+static int look(void *arg, int sock)
+{
+	return !live_is(ranges[0].address, PAGES, SEED, 0);
+}
+
+/* As a restore does that needs some pages of lazy memory before the process runs. */
+static void test_written_before(void)
+{
+	struct thaw *h = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_RUN);
+	struct thaw_space d = { .size = sizeof(d), .ranges = ranges, .n_ranges = 1, .register_ranges = 1 };
+	static unsigned char page[LIVE_PAGE];
+	struct thaw_stats st;
+	struct live l;
+
+	live_start_unregistered(&l, ranges, 1, look, NULL);
+	for (unsigned i = 0; i < WRITTEN; i++) {
+		uint64_t addr = ranges[0].address + i * 1000 * LIVE_PAGE;
+		struct iovec from = { page, sizeof(page) }, to = { (void *)(uintptr_t)addr, sizeof(page) };
+
+		live_fill(page, SEED, addr, 0);
+		LIVE_CHECK(process_vm_writev(l.pid, &from, 1, &to, 1, 0) == sizeof(page));
+	}
+	d.uffd = l.uffd;
+	d.pidfd = l.pidfd;
+	d.source = thaw_source_callback(read_now, NULL);
+	LIVE_OK(thaw_add_space(h, &d));
+	thaw_source_close(d.source);
+	LIVE_OK(thaw_start(h));
+	live_go(&l);
+	LIVE_OK(thaw_wait(h, 0, patience(10000)));
+	LIVE_CHECK(live_end(&l) == 0);
+	st = live_stats(h, 0);
+	/* more where a reader and a copier met at a page */
+	LIVE_CHECK(st.pages_found >= WRITTEN && st.bytes_placed == PAGES * LIVE_PAGE && !st.pages_gone);
+	check_sums(h, &st, PAGES);
+	thaw_close(h);
+}
+
 int main(void)
 {
 	static const enum thaw_io ios[] = { THAW_IO_AUTO, THAW_IO_POOL };
 
 	alarm(patience(100));
+	test_written_before();
 	for (enum kind kind = 0; kind < KINDS; kind++) {
 		if (thorough(0, 1)) {
 			run(kind, ios[kind % 2], kind % 2 ? THAW_BACKGROUND_STAY_LAZY : THAW_BACKGROUND_RUN);

@@ -20,7 +20,9 @@ static void summary(const struct thaw_dump_options *o, const struct thaw_dump_re
 	       (int)o->pid, thaw_say_bytes(bytes, sizeof(bytes), r->bytes), r->threads, r->threads == 1 ? "" : "s",
 	       r->files, r->files == 1 ? "" : "s", r->mappings, thaw_say_time(frozen, sizeof(frozen), r->frozen_ns),
 	       o->leave_running ? " and runs on" : " and was ended");
-	fflush(stdout);
+	/* The exit status is the checkpoint's, not the line's. */
+	if (thaw_say_flush(THAW_EXIT_OK))
+		thaw_say(0, "%s: the checkpoint is complete all the same", o->dir);
 }
 
 int thaw_cmd_checkpoint(const struct thaw_command *c, int argc, char **argv)

@@ -36,6 +36,9 @@ void thaw_say_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int thaw_say_failure(void);
 /* Said unless -q was given (level 0), or from that many -v on; to the log file if there is one, else standard error. */
 void thaw_say(unsigned level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The answer on standard output goes out. One that could not be written, whole, is said, once, and is a failure whatever `status` is;
+ * else `status`. main() ends with it: no command asks on its own. */
+int thaw_say_flush(int status);
 /* Standard error is not ours any more (a detached monitor): errors go to this descriptor (-1: nowhere). */
 void thaw_say_redirect(int fd);
 /* What stands on the terminal's current line and has to be erased before an error is written ("" or an escape). */

@@ -308,7 +308,7 @@ int thaw_lazy_parse(struct thaw_lazy_command *c, int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
 			help();
-			return fflush(stdout) ? THAW_EXIT_FAILURE : THAW_EXIT_OK;
+			return THAW_EXIT_OK;
 		}
 	}
 	/* What thaw's common options before the command have said already. */
@@ -320,7 +320,7 @@ int thaw_lazy_parse(struct thaw_lazy_command *c, int argc, char **argv)
 		return r;
 	if (c->version) {
 		thaw_options_version();
-		return fflush(stdout) ? THAW_EXIT_FAILURE : THAW_EXIT_OK;
+		return THAW_EXIT_OK;
 	}
 	if (check(c) < 0) {
 		thaw_say_error("%s; see thaw lazy-pages --help", thaw_err_text());

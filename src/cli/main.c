@@ -80,7 +80,7 @@ static const char *commands(void)
 	return list;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	const struct thaw_command *c = argc ? find_criu(argc, argv) : NULL;
 	const char *slash = argc ? strrchr(argv[0], '/') : NULL;
@@ -103,4 +103,9 @@ int main(int argc, char **argv)
 		return THAW_EXIT_USAGE;
 	}
 	return c->run(c, argc - at, argv + at);
+}
+
+int main(int argc, char **argv)
+{
+	return thaw_say_flush(run(argc, argv));
 }

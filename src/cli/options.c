@@ -249,11 +249,11 @@ int thaw_options_parse(const struct thaw_command *c, struct thaw_option *own, in
 		return r;
 	if (want_help) {
 		help_command(c, own);
-		return fflush(stdout) ? THAW_EXIT_FAILURE : THAW_EXIT_OK;
+		return THAW_EXIT_OK;
 	}
 	if (want_version) {
 		thaw_options_version();
-		return fflush(stdout) ? THAW_EXIT_FAILURE : THAW_EXIT_OK;
+		return THAW_EXIT_OK;
 	}
 	struct thaw_option *word = take_words(own, argc, argv);
 	if (optind < argc)
@@ -280,5 +280,5 @@ int thaw_options_parse_common(int argc, char **argv)
 		thaw_options_version();
 	else
 		return at;
-	return fflush(stdout) ? -1 - THAW_EXIT_FAILURE : -1 - THAW_EXIT_OK;
+	return -1 - THAW_EXIT_OK;
 }

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -95,6 +96,21 @@ int thaw_say_failure(void)
 	const char *text = thaw_err_text();
 
 	thaw_say_error("%s", *text ? text : "failed for a reason that was not recorded");
+	return THAW_EXIT_FAILURE;
+}
+
+/* A write that failed while the buffer was being filled has left its mark, but not its reason. */
+int thaw_say_flush(int status)
+{
+	const char *why = ferror(stdout) ? "not all of it could be written" : NULL;
+
+	if (fflush(stdout))
+		why = strerror(errno);
+	if (!why)
+		return status;
+	thaw_say_error("standard output: %s", why);
+	__fpurge(stdout); /* nothing is left to fail again */
+	clearerr(stdout);
 	return THAW_EXIT_FAILURE;
 }
 

@@ -148,5 +148,5 @@ int thaw_cmd_show(const struct thaw_command *c, int argc, char **argv)
 	else if (status == THAW_EXIT_OK && !thaw_cli.quiet)
 		text(&s);
 	thaw_state_free(s.head, s.process);
-	return fflush(stdout) ? THAW_EXIT_FAILURE : status;
+	return status;
 }

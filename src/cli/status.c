@@ -126,6 +126,8 @@ int thaw_status_ask(const char *socket, const char *dir, struct thaw_status *s)
 }
 
 /* ---- showing ----------------------------------------------------------------------------------------------- */
+enum { ENDED = 1, UNWRITTEN }; /* beside -errno: the daemon has; said already */
+
 static int show(const struct status_command *c, const struct thaw_status *s, unsigned lines)
 {
 	char *text = c->json ? thaw_status_to_json(s, !c->watch) : c->prometheus ? thaw_status_to_prometheus(s) :
@@ -137,7 +139,7 @@ static int show(const struct status_command *c, const struct thaw_status *s, uns
 	if (c->json)
 		putchar('\n');
 	free(text);
-	return fflush(stdout) ? thaw_err_set(-errno, "standard output: %s", strerror(errno)) : 0;
+	return thaw_say_flush(THAW_EXIT_OK) ? UNWRITTEN : 0;
 }
 
 static int once(const struct status_command *c)
@@ -148,7 +150,7 @@ static int once(const struct status_command *c)
 	if (!r)
 		r = show(c, &s, 0);
 	thaw_status_free(&s);
-	return r < 0 ? thaw_say_failure() : THAW_EXIT_OK;
+	return r < 0 ? thaw_say_failure() : r ? THAW_EXIT_FAILURE : THAW_EXIT_OK;
 }
 
 static volatile sig_atomic_t interrupted;
@@ -193,14 +195,16 @@ static int watch(const struct status_command *c)
 		if (!r)
 			r = picture(c, &s, terminal);
 		else if (seen && !interrupted && (r == -ENOENT || r == -ECONNREFUSED || r == -EBADMSG || r == -ECONNRESET))
-			r = 1; /* it was there, and has done its work */
+			r = ENDED; /* it was there, and has done its work */
 		seen = true;
 		thaw_status_free(&s);
 		if (!r && !interrupted)
 			nanosleep(&pause, NULL);
 	}
-	if (r == 1)
+	if (r == ENDED)
 		thaw_say(0, "the daemon has ended");
+	if (r == UNWRITTEN)
+		return THAW_EXIT_FAILURE;
 	return r < 0 && !interrupted ? thaw_say_failure() : THAW_EXIT_OK;
 }
 

@@ -69,6 +69,17 @@ for i in 1 2 3 4 5 6; do
 	fi
 done
 
+# A full standard output: the checkpoint is complete and its process ended or not as it was asked; what is only an answer has failed.
+timeout 60 "$THAW" checkpoint --leave-running -t "$pid" -D "$TMP/full.image" >/dev/full 2>"$TMP/said.err" ||
+	fail "a complete checkpoint is a failure when its line cannot be written: $(cat "$TMP/said.err")"
+grep -q "standard output: No space" "$TMP/said.err" && grep -q "complete all the same" "$TMP/said.err" ||
+	fail "checkpoint to a full device says $(cat "$TMP/said.err")"
+for json in "" --json; do
+	# shellcheck disable=SC2086 # one option or none
+	"$THAW" show -D "$TMP/full.image" $json >/dev/full 2>"$TMP/said.err" && fail "show $json to a full device succeeds"
+	[ "$(grep -c '^thaw: standard output: ' "$TMP/said.err")" = 1 ] || fail "show $json to a full device: $(cat "$TMP/said.err")"
+done
+
 # And then it can still be checkpointed, and goes on from there.
 checkpoint "$pid"
 wait "$pid" 2>/dev/null

@@ -32,12 +32,21 @@ struct thaw_restore_options {
 	bool foreground;      /* the process stands in for us: terminal foreground group is handed to it */
 	bool (*interrupted)(void *opaque); /* asked now and then until it runs, by any thread: true gives up. NULL: never */
 	void *opaque;
+	/* Bytes written before it runs, of all that are to be: now and then, on the caller's thread. NULL: nobody is told */
+	void (*written)(void *opaque, uint64_t done, uint64_t all);
+	void *written_opaque;
+};
+/* What was written into a process before it ran: all of its memory, or what does not come lazily. */
+struct thaw_written {
+	uint64_t bytes;
+	uint64_t first_ns, complete_ns; /* since the writing began: the first bytes, the last */
 };
 /* A process made again, complete but for the memory that the monitor brings, not yet running. */
 struct thaw_restored {
 	pid_t pid;            /* as seen by the caller, whose child it is */
 	int pidfd;
 	int uffd;             /* -1: eager */
+	struct thaw_written written;
 	void *impl;
 };
 /* In this order; between prepare and resume the caller starts the monitor (so that faults of the last steps are served).

@@ -147,6 +147,7 @@ int thaw_restore_prepare(const struct thaw_restore_options *o, struct thaw_resto
 	out->pid = r->pid;
 	out->pidfd = r->pidfd;
 	out->uffd = r->uffd;
+	out->written = r->written;
 	return 0;
 }
 

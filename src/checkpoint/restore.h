@@ -48,6 +48,7 @@ struct thaw_restore {
 	struct thaw_source *source;
 	struct thaw_run *eager; /* content that we write ourselves */
 	size_t n_eager;
+	struct thaw_written written;
 	int exe_fd;
 	int *map_fd;            /* ours, by mapping: regular files, opened and found to be the same; -1: none */
 	int *map_first;         /* the first mapping that uses the descriptor of mapping i; -1: it needs none */

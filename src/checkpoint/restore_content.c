@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
+#include "kern/sys.h"
 #include "util/err.h"
 
 #define CHUNK_PAGES 512u            /* of one process_vm_writev */
@@ -23,6 +24,9 @@ struct writer {
 	struct window *windows;  /* by object, mapped whole */
 	unsigned n_windows;
 	atomic_size_t next;      /* the run to be written next */
+	uint64_t pages, began_ns;
+	_Atomic uint64_t done;   /* pages written */
+	_Atomic uint64_t first_ns;
 	atomic_int failed;       /* -errno */
 	_Atomic uint64_t where;
 };
@@ -91,10 +95,20 @@ static int write_chunk(struct writer *w, const struct thaw_run *run, uint64_t fi
 	return 0;
 }
 
-/* Runs are dealt out one by one; a long run is cut, so `next` counts chunks of the whole. */
-static void *write_runs(void *opaque)
+static void count(struct writer *w, uint64_t pages, bool tells)
 {
-	struct writer *w = opaque;
+	const struct thaw_restore_options *o = &w->r->o;
+	uint64_t done = atomic_fetch_add(&w->done, pages) + pages, none = 0;
+
+	if (done == pages)
+		atomic_compare_exchange_strong(&w->first_ns, &none, thaw_sys_now_ns() - w->began_ns);
+	if (tells && o->written)
+		o->written(o->written_opaque, done * THAW_PAGE_SIZE, w->pages * THAW_PAGE_SIZE);
+}
+
+/* Runs are dealt out one by one; a long run is cut, so `next` counts chunks of the whole. */
+static void write_runs(struct writer *w, bool tells)
+{
 	const struct thaw_restore *r = w->r;
 	size_t i = 0;
 	uint64_t before = 0; /* chunks of the runs before i */
@@ -115,7 +129,14 @@ static void *write_runs(void *opaque)
 			err = thaw_restore_interrupted(r);
 		if (err)
 			atomic_store(&w->failed, err);
+		else
+			count(w, n, tells);
 	}
+}
+
+static void *help(void *opaque)
+{
+	write_runs(opaque, false);
 	return NULL;
 }
 
@@ -130,15 +151,15 @@ static uint64_t eager_pages(const struct thaw_restore *r)
 
 int thaw_restore_content(struct thaw_restore *r)
 {
-	struct writer w = { .r = r };
+	struct writer w = { .r = r, .pages = eager_pages(r), .began_ns = thaw_sys_now_ns() };
 	pthread_t helper;
 	bool helped = false;
 	int err = map_objects(&w);
 
 	if (!err) {
-		if (eager_pages(r) > TWO_THREADS_PAGES)
-			helped = !pthread_create(&helper, NULL, write_runs, &w);
-		write_runs(&w);
+		if (w.pages > TWO_THREADS_PAGES)
+			helped = !pthread_create(&helper, NULL, help, &w);
+		write_runs(&w, true);
 		if (helped)
 			pthread_join(helper, NULL);
 		err = atomic_load(&w.failed);
@@ -152,5 +173,6 @@ int thaw_restore_content(struct thaw_restore *r)
 		if (w.windows[i].base)
 			munmap((void *)w.windows[i].base, w.windows[i].len);
 	free(w.windows);
+	r->written = (struct thaw_written){ w.pages * THAW_PAGE_SIZE, w.first_ns, thaw_sys_now_ns() - w.began_ns };
 	return err;
 }

@@ -159,8 +159,13 @@ void thaw_line_close(struct thaw_line *l, const struct thaw_arrival *a)
 	char bytes[32], took[32];
 
 	thaw_line_hide(l);
-	if (!a->cmd->core.eager && (l->how == THAW_LINE_PLAIN || thaw_cli.verbose))
-		thaw_say(0, "%s in after %s, %llu faults", thaw_say_bytes(bytes, sizeof(bytes), a->final.bytes_placed),
-			 thaw_say_time(took, sizeof(took), a->end_ns - a->start_ns), (unsigned long long)a->final.faults);
+	thaw_say_bytes(bytes, sizeof(bytes), a->final.bytes_placed);
+	thaw_say_time(took, sizeof(took), a->end_ns - a->start_ns);
+	if (l->how != THAW_LINE_PLAIN && !thaw_cli.verbose)
+		;
+	else if (a->cmd->core.eager)
+		thaw_say(0, "%s in after %s, before the process ran", bytes, took);
+	else
+		thaw_say(0, "%s in after %s, %llu faults", bytes, took, (unsigned long long)a->final.faults);
 	l->how = THAW_LINE_OFF;
 }

@@ -128,6 +128,21 @@ static void progress(struct standin *s)
 		thaw_line_update(&s->line, &p, thaw_job_is_front(&s->job));
 }
 
+/* Eagerly the arrival is over before there is a process, and thaw alone is in front. */
+static void written(void *opaque, uint64_t done, uint64_t all)
+{
+	struct standin *s = opaque;
+	uint64_t took = thaw_now_ns() - s->arrival.start_ns;
+	struct thaw_progress p = { .bytes_total = all, .bytes_placed = done, .left_ns = UINT64_MAX };
+
+	if (s->line.how == THAW_LINE_OFF)
+		return;
+	p.rate = took ? done * 1e9 / took : 0;
+	if (p.rate)
+		p.left_ns = (all - done) * 1e9 / p.rate;
+	thaw_line_update(&s->line, &p, tcgetpgrp(STDERR_FILENO) == getpgrp());
+}
+
 static int arrived(struct standin *s)
 {
 	thaw_line_close(&s->line, &s->arrival);
@@ -163,20 +178,29 @@ static int status_of(int wait_status)
 
 static int give_up(struct standin *s)
 {
-	int r = thaw_say_failure();
+	int r;
 
+	thaw_line_hide(&s->line);
+	r = thaw_say_failure();
 	thaw_arrival_abort(&s->arrival);
 	return r;
 }
 
 int thaw_standin_run(const struct thaw_restore_command *cmd)
 {
+	struct thaw_restore_command mine = *cmd;
 	struct standin s = { .signals = -1 };
 	sigset_t all;
 
 	thaw_signals_block();
-	if (thaw_arrival_prepare(&s.arrival, cmd, thaw_cli.log_fd) < 0)
+	if (cmd->core.eager) {
+		thaw_line_open(&s.line, cmd->progress);
+		mine.core.written = written;
+		mine.core.written_opaque = &s;
+	}
+	if (thaw_arrival_prepare(&s.arrival, &mine, thaw_cli.log_fd) < 0)
 		return give_up(&s);
+	thaw_line_hide(&s.line);
 	sigfillset(&all);
 	s.signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (s.signals < 0) {

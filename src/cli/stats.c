@@ -37,12 +37,13 @@ static void put_restore(struct json_object *o, const struct thaw_arrival *a)
 	json_object_object_add(o, "mode", json_object_new_string(mode(a->cmd)));
 	json_object_object_add(o, "process", json_object_new_string(state(a)));
 	/* Every page has been placed or was discarded by the process: not so when it ended before. */
-	json_object_object_add(o, "complete", json_object_new_boolean(a->cmd->core.eager || a->final.complete_ns != 0));
+	json_object_object_add(o, "complete", json_object_new_boolean(a->final.complete_ns != 0));
 	put(o, "prepare_ns", a->prepare_ns - a->start_ns);
 	put(o, "running_ns", a->running_ns - a->start_ns);
 	put(o, "arrival_ns", a->end_ns - a->start_ns);
 	put(o, "bytes_total", p->bytes_total);
 	put(o, "bytes_gone", p->bytes_gone);
+	put(o, "bytes_eager", a->process.written.bytes);
 	put(o, "spaces", p->spaces);
 }
 

@@ -103,6 +103,12 @@ kill -USR2 $FRONT
 wait $FRONT
 grep -q '^thaw: .* in ' "$TMP/restore.err" || fail "no progress on standard error"
 grep -q 'thaw: ' "$TMP/second.out" && fail "thaw speaks on standard output"
+"$THAW" restore -D "$IMAGE" --eager --progress always </dev/null >"$TMP/second.out" 2>"$TMP/restore.err" &
+FRONT=$!
+remember $FRONT
+eventually 10 grep -q '^thaw: .* in after .*, before the process ran' "$TMP/restore.err" || fail "eager: no progress on standard error"
+kill -USR2 $FRONT
+wait $FRONT
 # A link is followed, not replaced.
 ln -s stats.real "$TMP/link.json"
 : >"$TMP/stats.real"

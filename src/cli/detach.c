@@ -9,7 +9,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,17 +22,34 @@
 #define TICK_MS 50
 #define HIGH_FD 100
 
-/* Where a monitor without a caller speaks: the log file; else standard error, unless that is a pipe or a socket whose
- * reader waits for its end. */
+/* The system's log, a datagram a line: whoever reads it is not waited for. */
+static int system_log(void)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX, .sun_path = "/dev/log" };
+	int s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), fd = -1;
+
+	if (s >= 0 && !connect(s, (struct sockaddr *)&to, sizeof(to)))
+		fd = fcntl(s, F_DUPFD_CLOEXEC, HIGH_FD);
+	if (s >= 0)
+		close(s);
+	return fd;
+}
+
+/* Where a monitor without a caller speaks, and the holder, whose line is all that is left when the monitor is killed: the log file; else
+ * standard error, unless that is a pipe or a socket whose reader waits for its end; then the system's log, if there is one. */
 static int voice(void)
 {
 	struct stat st;
+	int fd;
 
 	if (thaw_cli.log_fd >= 0)
 		return thaw_cli.log_fd;
-	if (fstat(STDERR_FILENO, &st) < 0 || S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode))
-		return open("/dev/null", O_WRONLY | O_CLOEXEC);
-	return fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, HIGH_FD);
+	if (fstat(STDERR_FILENO, &st) == 0 && !S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode))
+		return fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, HIGH_FD);
+	fd = system_log();
+	thaw_say(1, fd >= 0 ? "the monitor's messages go to the system's log" :
+			      "the monitor's messages are lost: standard error is not to be kept, and there is no log (-o FILE, /dev/log)");
+	return fd >= 0 ? fd : open("/dev/null", O_WRONLY | O_CLOEXEC);
 }
 
 /* Descriptors that the caller has besides the standard three are not for a monitor to keep open. */

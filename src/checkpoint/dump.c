@@ -50,6 +50,7 @@ static _Noreturn void worker(const struct thaw_dump_options *o, struct thaw_dump
 	setsid();
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL); /* SIGXFSZ and SIGPIPE too: their calls fail with an errno */
+	signal(SIGCHLD, SIG_DFL); /* ignored, as it may be inherited, it would take our children away from us */
 	prctl(PR_SET_NAME, "thaw-worker");
 	prctl(PR_SET_TIMERSLACK, 1000); /* it waits for stops in short naps, while the process stands still */
 	prctl(PR_SET_DUMPABLE, 0); /* it holds another's memory */

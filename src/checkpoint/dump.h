@@ -38,6 +38,12 @@ struct thaw_dump_pulse {
 	_Atomic enum thaw_dump_phase phase;
 };
 
+/* A process that anybody of uid and gid may look at who is in no Landlock sandbox; 0: there is no Landlock. */
+struct thaw_dump_landlock {
+	pid_t subject;
+	uint32_t uid, gid;
+};
+
 struct thaw_dumper {
 	pid_t pid;
 	int dirfd;                       /* the directory being written */
@@ -54,6 +60,7 @@ struct thaw_dumper {
 	struct thaw_store *store;
 	struct thaw_dump_sleep *sleeps;  /* looked at before the stop */
 	size_t n_sleeps;
+	struct thaw_dump_landlock landlock;
 	int pages_fd;                    /* pages-1.img and its map, until they are synced */
 	struct thaw_pagemap_writer *pagemap_writer;
 	uint64_t bytes;                  /* memory stored */
@@ -78,6 +85,12 @@ int thaw_dump_process_remote(struct thaw_dumper *d); /* what the process has to 
 int thaw_dump_threads(struct thaw_dumper *d);
 int thaw_dump_timers(struct thaw_dumper *d, struct thaw_batch *b);
 int thaw_dump_pending(pid_t tid, bool shared, size_t *n, ThawState__Siginfo ***list);
+
+/* ---- dump_landlock.c: prepare once for every (uid, gid) of a thread, before it is asked for kcmp(subject, subject, KCMP_VM);
+ * check its answer --------------------------------------------------------------------------------------------------- */
+int thaw_dump_landlock_prepare(struct thaw_dumper *d, uint32_t uid, uint32_t gid);
+int thaw_dump_landlock_check(const struct thaw_dumper *d, pid_t tid, int64_t answer);
+void thaw_dump_landlock_end(struct thaw_dumper *d);
 
 /* ---- dump_sleep.c: how much of an interrupted sleep was left ------------------------------------------------------ */
 void thaw_dump_sleep_look(struct thaw_dumper *d);   /* before the stop; failures only cost precision */

@@ -5,6 +5,7 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <linux/kcmp.h>
 #include <linux/sched/types.h>
 #include <signal.h>
 #include <stdio.h>
@@ -223,9 +224,11 @@ static int ask(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_seized_t
 	uint64_t stack_at, tid_at, death_at, tid_address = 0;
 	struct alt_stack stack;
 	int32_t death = 0;
-	int r;
+	int landlock, r;
 
-	r = thaw_seize_borrow(&d->sz, st);
+	r = thaw_dump_landlock_prepare(d, t->creds->uid, t->creds->gid);
+	if (r == 0)
+		r = thaw_seize_borrow(&d->sz, st);
 	if (r < 0)
 		return r;
 	thaw_batch_reset(b);
@@ -239,6 +242,7 @@ static int ask(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_seized_t
 	thaw_batch_call(b, 0, SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0, 0);
 	for (unsigned which = 0; which < SPECULATIONS; which++)
 		thaw_batch_call(b, 0, SYS_prctl, PR_GET_SPECULATION_CTRL, which, 0, 0, 0, 0);
+	landlock = thaw_batch_call(b, 0, SYS_kcmp, (uint64_t)d->landlock.subject, (uint64_t)d->landlock.subject, KCMP_VM, 0, 0, 0);
 	r = thaw_batch_run(b, st->tid, NULL);
 	if (r == 0)
 		r = thaw_batch_read(b, stack_at, &stack, sizeof(stack));
@@ -268,7 +272,7 @@ static int ask(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_seized_t
 		t->speculation[t->n_speculation] = v > 0 && v & PR_SPEC_PRCTL ?
 			(uint32_t)v & (PR_SPEC_DISABLE | PR_SPEC_FORCE_DISABLE | PR_SPEC_DISABLE_NOEXEC) : 0;
 	}
-	return 0;
+	return thaw_dump_landlock_check(d, st->tid, thaw_batch_result(b, landlock));
 }
 
 static int dump_thread(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_seized_thread *st, ThawState__Thread *t)

@@ -186,52 +186,64 @@ static void report(const struct thaw_dumper *d, struct thaw_dump_result *res)
 	res->mappings = (unsigned)d->n_maps;
 }
 
+static int work(struct thaw_dumper *d, const struct thaw_dump_options *o, struct thaw_dump_dir *dir, struct thaw_dump_result *res)
+{
+	uint64_t stopped_at;
+	int r;
+
+	r = before(d);
+	if (r < 0)
+		return r;
+	d->store = thaw_store_new(dir->fd);
+	if (!d->store)
+		return thaw_err_code() ? thaw_err_code() : -ENOMEM;
+	thaw_dump_phase(d, THAW_DUMP_DISK);
+	r = thaw_dump_memory_prepare(d, o->leave_running);
+	if (r < 0)
+		return r;
+	thaw_dump_phase(d, THAW_DUMP_QUICK);
+	r = thaw_dump_landlock_prepare(d, d->status.uid[0], d->status.gid[0]);
+	if (r < 0)
+		return r;
+	thaw_dump_sleep_look(d);
+	hurry(true);
+	r = thaw_seize(&d->sz, o->pid);
+	if (r < 0)
+		return r;
+	stopped_at = d->sz.stopped_at;
+	thaw_dump_sleep_check(d);
+	r = frozen(d);
+	if (r < 0) {
+		thaw_seize_release(&d->sz);
+		return r;
+	}
+	report(d, res);
+	if (o->leave_running) {
+		thaw_seize_release(&d->sz);
+		hurry(false);
+		res->frozen_ns = thaw_sys_now_ns() - stopped_at;
+		return finish(d, dir);
+	}
+	r = finish(d, dir);
+	if (r < 0) {
+		thaw_seize_release(&d->sz);
+		return r;
+	}
+	r = end_process(d, res);
+	res->frozen_ns = thaw_sys_now_ns() - stopped_at;
+	return r;
+}
+
 int thaw_dump_work(const struct thaw_dump_options *o, struct thaw_dump_dir *dir, int abandon_fd, struct thaw_dump_pulse *pulse,
 		   struct thaw_dump_result *res)
 {
 	struct thaw_dumper d = { .pid = o->pid, .dirfd = dir->fd, .abandon_fd = abandon_fd, .pulse = pulse, .pages_fd = -1 };
-	uint64_t stopped_at;
 	int r;
 
 	thaw_state__head__init(&d.head);
 	thaw_state__process__init(&d.p);
 	d.sz.pidfd = -1;
-	r = before(&d);
-	if (r < 0)
-		return r;
-	d.store = thaw_store_new(dir->fd);
-	if (!d.store)
-		return thaw_err_code() ? thaw_err_code() : -ENOMEM;
-	thaw_dump_phase(&d, THAW_DUMP_DISK);
-	r = thaw_dump_memory_prepare(&d, o->leave_running);
-	if (r < 0)
-		return r;
-	thaw_dump_phase(&d, THAW_DUMP_QUICK);
-	thaw_dump_sleep_look(&d);
-	hurry(true);
-	r = thaw_seize(&d.sz, o->pid);
-	if (r < 0)
-		return r;
-	stopped_at = d.sz.stopped_at;
-	thaw_dump_sleep_check(&d);
-	r = frozen(&d);
-	if (r < 0) {
-		thaw_seize_release(&d.sz);
-		return r;
-	}
-	report(&d, res);
-	if (o->leave_running) {
-		thaw_seize_release(&d.sz);
-		hurry(false);
-		res->frozen_ns = thaw_sys_now_ns() - stopped_at;
-		return finish(&d, dir);
-	}
-	r = finish(&d, dir);
-	if (r < 0) {
-		thaw_seize_release(&d.sz);
-		return r;
-	}
-	r = end_process(&d, res);
-	res->frozen_ns = thaw_sys_now_ns() - stopped_at;
+	r = work(&d, o, dir, res);
+	thaw_dump_landlock_end(&d);
 	return r;
 }

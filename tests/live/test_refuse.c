@@ -286,6 +286,55 @@ static bool has_stopped(void)
 	return raise(SIGSTOP) == 0; /* "ready" when it goes on */
 }
 
+static int landlock(void)
+{
+	uint64_t handled = 1; /* LANDLOCK_ACCESS_FS_EXECUTE; nothing else is forbidden, but the sandbox is one */
+	int fd = (int)syscall(444 /* landlock_create_ruleset */, &handled, sizeof(handled), 0);
+	bool done = fd >= 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && syscall(446 /* landlock_restrict_self */, fd, 0) == 0;
+
+	close(fd);
+	return done ? 0 : -1;
+}
+
+/* /proc shows nothing of it: the restored process would have been free. */
+static bool has_landlock(void)
+{
+	return landlock() == 0;
+}
+
+/* One that has nobody's privileges: what is asked of it must be told from what it may not do anyway. */
+static bool has_landlock_user(void)
+{
+	return setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0 && landlock() == 0 &&
+	       prctl(PR_SET_DUMPABLE, 1) == 0;
+}
+
+static void *enters_sandbox(void *arg)
+{
+	sigset_t all;
+
+	(void)arg;
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	if (landlock())
+		_exit(1);
+	atomic_store(&unshared, true);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static bool has_landlock_thread(void)
+{
+	pthread_t t;
+
+	if (syscall(444, NULL, 0, 1) < 1 || pthread_create(&t, NULL, enters_sandbox, NULL))
+		return false;
+	while (!atomic_load(&unshared))
+		usleep(1000);
+	return true;
+}
+
 static bool has_no_vdso(void)
 {
 	unsigned long a, b;
@@ -328,6 +377,9 @@ static const struct {
 	{ "cwd", "working directory has been deleted", has_no_cwd },
 	{ "stopped", "stopped by a signal", has_stopped },
 	{ "vdso", "no vdso", has_no_vdso },
+	{ "landlock", "Landlock sandbox: not supported", has_landlock },
+	{ "landlock of a user", "Landlock sandbox: not supported", has_landlock_user },
+	{ "landlock of a thread", "Landlock sandbox: not supported", has_landlock_thread },
 };
 
 /* ---- the tests' side -------------------------------------------------------------------------------------------------- */

@@ -36,11 +36,23 @@ static int check_children(struct thaw_dumper *d)
 	return r < 0 && thaw_err_code() != r ? thaw_err_set(r, "process %d: its children: %s", d->pid, strerror(-r)) : r;
 }
 
-/* Namespaces must be ours, and those of all threads. Control groups are left to who restores. */
+static int refuse_namespace(const struct thaw_dumper *d, const char *name)
+{
+	const char *mark = strstr(name, "_for_children");
+
+	if (mark)
+		return thaw_err_set(-ENOTSUP, "process %d has a %.*s namespace of its own for its children (unshare): not supported",
+				    d->pid, (int)(mark - name), name);
+	return thaw_err_set(-ENOTSUP, "process %d is in another %s namespace than thaw: not supported; run thaw inside "
+			    "(nsenter -t %d -a), or use CRIU with thaw lazy-pages", d->pid, name, d->pid);
+}
+
+/* Namespaces must be ours, and those of all threads. In which control group the process is, is left to who restores. A pid
+ * namespace for children cannot be named before it has its first one, while the process is there. */
 static int check_namespaces(struct thaw_dumper *d, pid_t tid)
 {
 	static const char *const names[] = { "user", "mnt", "pid", "pid_for_children", "net", "ipc", "uts", "time",
-					     "time_for_children" };
+					     "time_for_children", "cgroup" };
 	size_t i;
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -52,14 +64,14 @@ static int check_namespaces(struct thaw_dumper *d, pid_t tid)
 
 		free(its);
 		free(ours);
+		if (!its && !absent && err == ENOENT && !strcmp(names[i], "pid_for_children"))
+			return refuse_namespace(d, names[i]);
 		if (!its && !absent && (err == ENOENT || err == ESRCH))
 			return thaw_err_set(-ESRCH, "process %d has ended meanwhile", d->pid);
 		if (!its && (err == EACCES || err == EPERM))
 			return thaw_err_set(-EPERM, "process %d: no permission to look at it: be its user, or root", d->pid);
 		if (!same && !absent)
-			return thaw_err_set(-ENOTSUP, "process %d is in another %s namespace than thaw: not supported; run "
-					    "thaw inside (nsenter -t %d -a), or use CRIU with thaw lazy-pages", d->pid,
-					    names[i], d->pid);
+			return refuse_namespace(d, names[i]);
 	}
 	return 0;
 }

@@ -191,6 +191,22 @@ static bool has_namespace(void)
 	return unshare(CLONE_NEWUTS) == 0;
 }
 
+static bool has_cgroups(void)
+{
+	return unshare(CLONE_NEWCGROUP) == 0;
+}
+
+/* Without a child it has no name yet, which was taken for the end of the process. */
+static bool has_pids(void)
+{
+	return unshare(CLONE_NEWPID) == 0;
+}
+
+static bool has_time(void)
+{
+	return unshare(0x80 /* CLONE_NEWTIME */) == 0;
+}
+
 static bool has_seccomp(void)
 {
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
@@ -366,6 +382,9 @@ static const struct {
 	{ "zombie", "not waited for", has_zombie },
 	{ "tracer", "traced by process", has_tracer },
 	{ "namespace", "uts namespace", has_namespace },
+	{ "cgroup namespace", "another cgroup namespace than thaw", has_cgroups },
+	{ "pid namespace for children", "has a pid namespace of its own for its children", has_pids },
+	{ "time namespace for children", "has a time namespace of its own for its children", has_time },
 	{ "seccomp", "seccomp filter", has_seccomp },
 	{ "own fs", "its own working directory", has_own_fs },
 	{ "own files", "its own file descriptors", has_own_files },

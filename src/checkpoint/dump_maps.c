@@ -100,8 +100,10 @@ static void add_flags(ThawState__Mapping *m, struct thaw_dump_map *dm, uint32_t 
 	m->has_may_write = 1;
 	m->may_write = flags & THAW_VM_MAYWRITE;
 	m->has_map_flags = 1;
-	if (flags & THAW_VM_DROPPABLE) /* made again as ordinary memory, empty; its other flags tell the rest */
+	if (flags & THAW_VM_DROPPABLE) { /* made again, empty: as if the kernel had just needed the memory */
 		dm->droppable = true;
+		m->map_flags |= THAW_MAP_DROPPABLE;
+	}
 	if (flags & THAW_VM_NORESERVE)
 		m->map_flags |= MAP_NORESERVE;
 	add_advice(m, flags);

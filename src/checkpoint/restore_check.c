@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/user.h>
 
+#include "checkpoint/state.h"
 #include "util/err.h"
 
 #define PAGE 4096ULL
@@ -68,6 +69,8 @@ static int check_mapping(const struct thaw_restore *r, size_t i)
 		return BAD("mapping %zu: stored object %d of %zu", i, m->stored, r->head->n_stored_sizes);
 	if (m->lazy && (m->kind != THAW_STATE__MAPPING__KIND__ANON || m->locked))
 		return BAD("mapping %zu: is lazy but not private anonymous memory", i);
+	if (m->lazy && m->map_flags & THAW_MAP_DROPPABLE)
+		return BAD("mapping %zu: is lazy but may lose its content", i);
 	for (size_t a = 0; a < m->n_madvise; a++)
 		if (!is_mark(m->madvise[a]))
 			return BAD("mapping %zu: advice %u", i, m->madvise[a]);

@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include "checkpoint/state.h"
 #include "util/err.h"
 
 #define PAGE 4096ULL
@@ -116,6 +117,8 @@ static int flags_of(const ThawState__Mapping *m)
 	case THAW_STATE__MAPPING__KIND__FILE_PRIVATE:
 		return flags | MAP_PRIVATE;
 	default:
+		if (m->map_flags & THAW_MAP_DROPPABLE) /* in place of MAP_PRIVATE */
+			return flags | THAW_MAP_DROPPABLE | MAP_ANONYMOUS;
 		return flags | MAP_PRIVATE | MAP_ANONYMOUS | (m->growsdown ? MAP_GROWSDOWN : 0);
 	}
 }

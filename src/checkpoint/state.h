@@ -14,6 +14,7 @@
 
 #define THAW_STATE_FILE "thaw.img"
 #define THAW_STATE_VERSION 1
+#define THAW_MAP_DROPPABLE 0x08 /* MAP_DROPPABLE, Linux 6.11 */
 
 /* Makes the file in dirfd (mode 0600, must not exist) and fills it; the caller syncs. Returns its descriptor. */
 int thaw_state_write(int dirfd, const ThawState__Head *head, const ThawState__Process *p);

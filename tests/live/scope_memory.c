@@ -176,6 +176,22 @@ static void run_advice(void)
 	}
 }
 
+/* Came back as ordinary memory, which the kernel could not drop any more. It is empty, as it may be at any time. */
+static void run_droppable(void)
+{
+	char *p = mmap(NULL, KB(64), PROT_READ | PROT_WRITE, 8 /* MAP_DROPPABLE, Linux 6.11 */ | MAP_ANONYMOUS, -1, 0), flags[256];
+	bool has = p != MAP_FAILED;
+
+	if (has)
+		scope_fill(p, KB(64), 3);
+	scope_point();
+	if (!has)
+		return;
+	scope_smaps(p, "VmFlags", flags, sizeof(flags));
+	CHECK(strstr(flags, " dp"));
+	CHECK(scope_is_filled(p, KB(64), 3) || scope_is_zero(p, KB(64)));
+}
+
 static void run_locked(void)
 {
 	char *p = anon(MB(2)), *q = anon(MB(1)), kb[128];
@@ -265,6 +281,7 @@ const struct scope_item scope_memory[] = {
 	{ "protections", run_protections },
 	{ "guard-regions", run_guard_regions },
 	{ "advice", run_advice },
+	{ "droppable", run_droppable },
 	{ "locked", run_locked },
 	{ "all-locked", run_all_locked },
 	{ "heap", run_heap },

@@ -11,6 +11,7 @@
 #include <sys/user.h>
 
 #include "checkpoint/restore.h"
+#include "checkpoint/state.h"
 #include "util/err.h"
 
 enum { MAPPINGS = 4, THREADS = 2, FILES = 2, TIMERS = 2 };
@@ -190,6 +191,7 @@ SPOIL(stored_out_of_range, w->m[2].stored = 1, "stored object 1 of 1")
 SPOIL(stored_negative, w->m[2].stored = -1, "stored object -1")
 SPOIL(lazy_file, w->m[1].lazy = 1, "is lazy")
 SPOIL(lazy_locked, w->m[0].lazy = w->m[0].locked = 1, "is lazy")
+SPOIL(lazy_droppable, (w->m[0].lazy = 1, w->m[0].map_flags = THAW_MAP_DROPPABLE), "may lose its content")
 SPOIL(guard_outside, w->guard.end = BASE + 0x9000, "guard range 0")
 SPOIL(advice_poison, w->advice[0] = 100, "advice 100")
 SPOIL(advice_discard, w->advice[0] = MADV_DONTNEED, "advice 4")

@@ -79,6 +79,9 @@ int thaw_dump_maps(struct thaw_dumper *d);
 int thaw_dump_shared_check(struct thaw_dumper *d); /* shared memory that others have too is refused */
 int thaw_dump_shared_store(struct thaw_dumper *d); /* deleted files, memfds, shared memory: into file-N.raw */
 
+/* ---- dump_policy.c: memory policies of mappings are refused ------------------------------------------------------- */
+int thaw_dump_refuse_policies(struct thaw_dumper *d, struct thaw_batch *b);
+
 /* ---- dump_process.c, dump_thread.c, dump_timers.c: p, without mappings and files --------------------------------- */
 int thaw_dump_process_early(struct thaw_dumper *d);  /* what can be read from outside */
 int thaw_dump_process_remote(struct thaw_dumper *d); /* what the process has to be asked: sigactions, timers ... */

@@ -22,6 +22,7 @@
 #define SIGNALS 64
 #define MEMBARRIER_GET_REGISTRATIONS (1 << 9) /* Linux 6.3 */
 #define ARCH_GET_XCOMP_PERM 0x1022           /* Linux 5.16 */
+#define GET_MEMORY_MERGE 68                  /* PR_GET_MEMORY_MERGE, Linux 6.4 */
 
 /* A number in a file of /proc/PID: 0, or -errno. */
 static int read_number(pid_t pid, const char *name, int base, int64_t *value)
@@ -143,6 +144,11 @@ int thaw_dump_process_early(struct thaw_dumper *d)
 	if (r < 0)
 		return fail(d, "its oom_score_adj", r);
 	p->oom_score_adj = (int32_t)v;
+	r = read_number(d->pid, "coredump_filter", 16, &v);
+	if (r < 0 && r != -ENOENT) /* a kernel that writes no core files */
+		return fail(d, "its coredump_filter", r);
+	p->has_coredump_filter = r == 0;
+	p->coredump_filter = (uint32_t)v;
 	return thaw_dump_pending(d->pid, true, &p->n_pending, &p->pending);
 }
 
@@ -154,8 +160,8 @@ struct kernel_sigaction {
 struct questions {
 	int actions[SIGNALS + 1];
 	int limits[RLIM_NLIMITS]; /* from outside they take CAP_SYS_RESOURCE when the user is another */
-	int brk, dumpable, subreaper, thp, mce, tsc, membarrier, xcomp;
-	uint64_t actions_at, limits_at, subreaper_at, tsc_at, xcomp_at;
+	int brk, dumpable, subreaper, thp, mce, tsc, membarrier, merge, segments, xcomp;
+	uint64_t actions_at, limits_at, subreaper_at, tsc_at, segments_at, xcomp_at;
 };
 
 static int ask(struct thaw_batch *b, struct questions *q)
@@ -173,6 +179,7 @@ static int ask(struct thaw_batch *b, struct questions *q)
 					       q->limits_at + (uint64_t)i * sizeof(struct rlimit), 0, 0);
 	q->subreaper_at = thaw_batch_data(b, NULL, 8);
 	q->tsc_at = thaw_batch_data(b, NULL, 8);
+	q->segments_at = thaw_batch_data(b, NULL, 8);
 	q->xcomp_at = thaw_batch_data(b, NULL, 8);
 	q->brk = thaw_batch_call(b, 0, SYS_brk, 0, 0, 0, 0, 0, 0);
 	q->dumpable = thaw_batch_call(b, 0, SYS_prctl, PR_GET_DUMPABLE, 0, 0, 0, 0, 0);
@@ -181,6 +188,8 @@ static int ask(struct thaw_batch *b, struct questions *q)
 	q->mce = thaw_batch_call(b, 0, SYS_prctl, PR_MCE_KILL_GET, 0, 0, 0, 0, 0);
 	q->tsc = thaw_batch_call(b, 0, SYS_prctl, PR_GET_TSC, q->tsc_at, 0, 0, 0, 0);
 	q->membarrier = thaw_batch_call(b, 0, SYS_membarrier, MEMBARRIER_GET_REGISTRATIONS, 0, 0, 0, 0, 0);
+	q->merge = thaw_batch_call(b, 0, SYS_prctl, GET_MEMORY_MERGE, 0, 0, 0, 0, 0);
+	q->segments = thaw_batch_call(b, 0, SYS_modify_ldt, 0 /* read */, q->segments_at, 8, 0, 0, 0);
 	q->xcomp = thaw_batch_call(b, 0, SYS_arch_prctl, ARCH_GET_XCOMP_PERM, q->xcomp_at, 0, 0, 0, 0);
 	return q->xcomp < 0 || !q->xcomp_at ? thaw_err_set(-ENOSPC, "the work area is too small") : 0;
 }
@@ -252,6 +261,9 @@ static int take_rest(struct thaw_dumper *d, struct thaw_batch *b, const struct q
 	if (tsc == PR_TSC_SIGSEGV)
 		return thaw_err_set(-ENOTSUP, "process %d has forbidden itself the time stamp counter (PR_SET_TSC): not supported",
 				    d->pid);
+	if ((int32_t)thaw_batch_result(b, q->segments) > 0) /* how much there is; an int, unlike of any other call */
+		return thaw_err_set(-ENOTSUP, "process %d has segments of its own (modify_ldt, as 16-bit and some 32-bit programs "
+				    "need them): not supported", d->pid);
 	p->brk = (uint64_t)thaw_batch_result(b, q->brk);
 	p->has_dumpable_value = 1;
 	p->dumpable_value = (uint32_t)thaw_batch_result(b, q->dumpable);
@@ -265,6 +277,10 @@ static int take_rest(struct thaw_dumper *d, struct thaw_batch *b, const struct q
 	if (thaw_batch_result(b, q->membarrier) > 0) {
 		p->has_membarrier = 1;
 		p->membarrier = (uint64_t)thaw_batch_result(b, q->membarrier);
+	}
+	if (thaw_batch_result(b, q->merge) >= 0) {
+		p->has_memory_merge = 1;
+		p->memory_merge = thaw_batch_result(b, q->merge) > 0;
 	}
 	if (thaw_batch_result(b, q->xcomp) == 0) {
 		p->has_xcomp_perm = 1;
@@ -292,6 +308,8 @@ int thaw_dump_process_remote(struct thaw_dumper *d)
 		r = take_limits(d, b, &q);
 	if (r == 0)
 		r = take_rest(d, b, &q);
+	if (r == 0)
+		r = thaw_dump_refuse_policies(d, b);
 	if (r == 0) {
 		thaw_batch_reset(b);
 		r = thaw_dump_timers(d, b);

@@ -6,8 +6,10 @@
 #include <elf.h>
 #include <errno.h>
 #include <linux/kcmp.h>
+#include <linux/mempolicy.h>
 #include <linux/sched/types.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +29,7 @@
 #define IOPRIO_WHO_PROCESS 1
 #define SIGINFO_SIZE 128
 #define SPECULATIONS 2 /* store bypass, indirect branches */
+#define NODES_MAX 1024 /* of NUMA that a kernel may know */
 
 static int fail(const struct thaw_dumper *d, pid_t tid, const char *what, int err)
 {
@@ -219,12 +222,30 @@ struct alt_stack { /* struct stack_t */
 	uint64_t size;
 };
 
+struct memory_policy {
+	int32_t mode, pad;
+	unsigned char nodes[NODES_MAX / 8];
+};
+
+static int take_policy(struct thaw_batch *b, int call, uint64_t at, ThawState__Thread *t)
+{
+	struct memory_policy policy;
+	int r = thaw_batch_read(b, at, &policy, sizeof(policy));
+
+	if (r < 0 || thaw_batch_result(b, call) < 0 /* a kernel without NUMA */ || policy.mode == MPOL_DEFAULT)
+		return r;
+	t->has_mempolicy = t->has_mempolicy_nodes = 1;
+	t->mempolicy = (uint32_t)policy.mode;
+	t->mempolicy_nodes = thaw_dump_bytes(policy.nodes, sizeof(policy.nodes));
+	return 0;
+}
+
 static int ask(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_seized_thread *st, ThawState__Thread *t)
 {
-	uint64_t stack_at, tid_at, death_at, tid_address = 0;
+	uint64_t stack_at, tid_at, death_at, policy_at, tid_address = 0;
 	struct alt_stack stack;
 	int32_t death = 0;
-	int landlock, r;
+	int landlock, policy, r;
 
 	r = thaw_dump_landlock_prepare(d, t->creds->uid, t->creds->gid);
 	if (r == 0)
@@ -235,6 +256,7 @@ static int ask(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_seized_t
 	stack_at = thaw_batch_data(b, NULL, sizeof(stack));
 	tid_at = thaw_batch_data(b, NULL, 8);
 	death_at = thaw_batch_data(b, NULL, 8);
+	policy_at = thaw_batch_data(b, NULL, sizeof(struct memory_policy));
 	thaw_batch_call(b, 0, SYS_sigaltstack, 0, stack_at, 0, 0, 0, 0);
 	thaw_batch_call(b, 0, SYS_prctl, PR_GET_TID_ADDRESS, tid_at, 0, 0, 0, 0);
 	thaw_batch_call(b, 0, SYS_prctl, PR_GET_PDEATHSIG, death_at, 0, 0, 0, 0);
@@ -243,6 +265,8 @@ static int ask(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_seized_t
 	for (unsigned which = 0; which < SPECULATIONS; which++)
 		thaw_batch_call(b, 0, SYS_prctl, PR_GET_SPECULATION_CTRL, which, 0, 0, 0, 0);
 	landlock = thaw_batch_call(b, 0, SYS_kcmp, (uint64_t)d->landlock.subject, (uint64_t)d->landlock.subject, KCMP_VM, 0, 0, 0);
+	policy = thaw_batch_call(b, 0, SYS_get_mempolicy, policy_at, policy_at + offsetof(struct memory_policy, nodes), NODES_MAX + 1,
+				 0, 0, 0);
 	r = thaw_batch_run(b, st->tid, NULL);
 	if (r == 0)
 		r = thaw_batch_read(b, stack_at, &stack, sizeof(stack));
@@ -250,6 +274,8 @@ static int ask(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_seized_t
 		r = thaw_batch_read(b, tid_at, &tid_address, sizeof(tid_address));
 	if (r == 0)
 		r = thaw_batch_read(b, death_at, &death, sizeof(death));
+	if (r == 0)
+		r = take_policy(b, policy, policy_at, t);
 	if (r < 0)
 		return r;
 	if (thaw_batch_result(b, 0) < 0)

@@ -214,7 +214,7 @@ static int let_go(struct thaw_restore *r)
 
 static int resume(struct thaw_restore *r)
 {
-	int err = thaw_restore_oom_score(r);
+	int err = thaw_restore_numbers(r);
 
 	if (!err)
 		err = thaw_restore_threads(r);

@@ -93,7 +93,7 @@ int thaw_restore_mm_finish(struct thaw_restore *r); /* protections, locked memor
 
 /* ---- restore_threads.c, restore_process.c, restore_timers.c, restore_creds.c, restore_regs.c ---- */
 int thaw_restore_threads(struct thaw_restore *r);   /* all made, with their tids; complete but for registers and masks */
-int thaw_restore_oom_score(const struct thaw_restore *r);
+int thaw_restore_numbers(const struct thaw_restore *r); /* what can be set from outside, in /proc/PID */
 /* Additions to a script that the thread itself runs; the process_ ones are for the leader. */
 void thaw_restore_process_first(struct thaw_script *s, const struct thaw_restore *r);
 int thaw_restore_process_steps(struct thaw_script *s, const struct thaw_restore *r);

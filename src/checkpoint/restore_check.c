@@ -138,6 +138,8 @@ static int check_thread(const ThawState__Process *p, size_t i)
 		return BAD("thread %d: %zu bytes of CPU mask", t->tid, t->affinity.len);
 	if (t->has_tls && t->tls.len != 48)
 		return BAD("thread %d: %zu bytes of TLS descriptors", t->tid, t->tls.len);
+	if (t->has_mempolicy_nodes && (t->mempolicy_nodes.len % 8 || t->mempolicy_nodes.len > 1024))
+		return BAD("thread %d: %zu bytes of nodes", t->tid, t->mempolicy_nodes.len);
 	if (t->pdeathsig > 64 || t->policy > 7 || t->creds->n_groups > 65536)
 		return BAD("thread %d: signal, policy or groups out of range", t->tid);
 	if (t->sleep_left && (t->sleep_left->sec < 0 || t->sleep_left->nsec < 0 || t->sleep_left->nsec > 999999999))

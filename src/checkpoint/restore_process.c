@@ -24,6 +24,8 @@
 #define ARCH_REQ_XCOMP_PERM 0x1023
 #endif
 #define XFEATURE_XTILEDATA 18
+#define SET_MEMORY_MERGE 67 /* PR_SET_MEMORY_MERGE, Linux 6.4 */
+#define GET_MEMORY_MERGE 68
 
 /* Before there are other threads: what they inherit. */
 void thaw_restore_process_first(struct thaw_script *s, const struct thaw_restore *r)
@@ -34,6 +36,9 @@ void thaw_restore_process_first(struct thaw_script *s, const struct thaw_restore
 	THAW_STEP(s, .what = "PR_SET_CHILD_SUBREAPER", .nr = SYS_prctl, .args = { PR_SET_CHILD_SUBREAPER, p->child_subreaper });
 	if (p->has_mce_kill)
 		THAW_STEP(s, .what = "PR_MCE_KILL", .nr = SYS_prctl, .args = { PR_MCE_KILL, PR_MCE_KILL_SET, p->mce_kill });
+	/* Ours is inherited. */
+	if (p->has_memory_merge && p->memory_merge != (prctl(GET_MEMORY_MERGE, 0, 0, 0, 0) > 0))
+		THAW_STEP(s, .what = "PR_SET_MEMORY_MERGE", .nr = SYS_prctl, .args = { SET_MEMORY_MERGE, p->memory_merge, 0, 0, 0 });
 	/* The other states are granted to everybody. */
 	if (p->has_xcomp_perm && p->xcomp_perm >> XFEATURE_XTILEDATA & 1)
 		THAW_STEP(s, .what = "permission for AMX tiles (does this CPU have them?)", .nr = SYS_arch_prctl,
@@ -125,26 +130,33 @@ void thaw_restore_process_last(struct thaw_script *s, const struct thaw_restore 
 	thaw_restore_timer_arm_steps(s, p);
 }
 
-/* By us, from outside: the file belongs to root once the process is not dumpable. */
-int thaw_restore_oom_score(const struct thaw_restore *r)
+/* A number of /proc/PID, set if it is another. */
+static int set_number(const struct thaw_restore *r, const char *name, int base, long value, const char *remedy)
 {
-	char path[64], text[16];
-	int fd, now = 0, n;
+	char path[64], text[24];
+	int fd, n, err = 0;
 
-	snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", (int)r->pid);
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)r->pid, name);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return thaw_err_set(-errno, "%s: %s", path, strerror(errno));
 	n = (int)read(fd, text, sizeof(text) - 1);
 	text[n > 0 ? n : 0] = '\0';
-	now = atoi(text);
-	n = snprintf(text, sizeof(text), "%d", r->p->oom_score_adj);
-	if (now != r->p->oom_score_adj && pwrite(fd, text, (size_t)n, 0) != n) {
-		n = thaw_err_set(-errno, "%s: %s: lowering it to %d takes CAP_SYS_RESOURCE", path, strerror(errno),
-				 r->p->oom_score_adj);
-		close(fd);
-		return n;
+	if (strtol(text, NULL, base) != value) {
+		n = snprintf(text, sizeof(text), base == 16 ? "0x%lx" : "%ld", value);
+		if (pwrite(fd, text, (size_t)n, 0) != n)
+			err = thaw_err_set(-errno, "%s: %s: setting it to %s%s", path, strerror(errno), text, remedy);
 	}
 	close(fd);
-	return 0;
+	return err;
+}
+
+/* By us, from outside: the files belong to root once the process is not dumpable. */
+int thaw_restore_numbers(const struct thaw_restore *r)
+{
+	int err = set_number(r, "oom_score_adj", 10, r->p->oom_score_adj, " takes CAP_SYS_RESOURCE if that is lower");
+
+	if (!err && r->p->has_coredump_filter)
+		err = set_number(r, "coredump_filter", 16, (long)r->p->coredump_filter, "");
+	return err;
 }

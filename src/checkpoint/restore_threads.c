@@ -4,6 +4,7 @@
 #include "checkpoint/restore.h"
 
 #include <errno.h>
+#include <linux/mempolicy.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -86,6 +87,19 @@ static void schedule_steps(struct thaw_script *s, const ThawState__Thread *t)
 		THAW_STEP(s, .what = "I/O priority", .nr = SYS_ioprio_set, .args = { 1, 0, t->io_prio });
 }
 
+/* Ours is inherited. */
+static void policy_steps(struct thaw_script *s, const ThawState__Thread *t)
+{
+	int mine = MPOL_DEFAULT;
+
+	if (!t->has_mempolicy && (syscall(SYS_get_mempolicy, &mine, NULL, 0, NULL, 0) < 0 || mine == MPOL_DEFAULT))
+		return;
+	THAW_STEP(s, .what = "memory policy (does this machine have the nodes that the thread was bound to?)",
+		  .nr = SYS_set_mempolicy, .args = { t->mempolicy, 0, t->mempolicy_nodes.len ? t->mempolicy_nodes.len * 8 + 1 : 0 },
+		  .data = t->mempolicy_nodes.data, .len = t->mempolicy_nodes.len,
+		  .data_args = t->mempolicy_nodes.len ? 1u << 1 : 0);
+}
+
 /* State that only the thread itself can set, and that needs no privilege it may be about to lose. */
 static void thread_steps(struct thaw_script *s, const struct thaw_restore *r, const ThawState__Thread *t)
 {
@@ -107,6 +121,7 @@ static void thread_steps(struct thaw_script *s, const struct thaw_restore *r, co
 			THAW_STEP(s, .what = "speculation control %ld", .at = i, .nr = SYS_prctl,
 				  .args = { PR_SET_SPECULATION_CTRL, i, t->speculation[i] });
 	affinity_steps(s, t);
+	policy_steps(s, t);
 	schedule_steps(s, t);
 	for (unsigned i = 0; t->has_tls && i < 3; i++)
 		THAW_STEP(s, .what = "TLS descriptor", .nr = SYS_set_thread_area, .data = t->tls.data + 16 * i, .len = 16,

@@ -4,9 +4,11 @@
 #include "scope.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
 #include <linux/capability.h>
+#include <linux/mempolicy.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <linux/securebits.h>
@@ -202,6 +204,68 @@ static void run_locked_bits(void)
 		CHECK_IS(prctl(PR_GET_SPECULATION_CTRL, i, 0, 0, 0), spec[i]);
 }
 
+/* What was lost without a word: the filter of core files, and that all memory may be merged with equal pages. */
+static void run_memory_flags(void)
+{
+	static const char filter[] = "0x7f\n";
+	char now[64];
+	int fd = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC), merge;
+
+	CHECK(fd >= 0 && write(fd, filter, strlen(filter)) == (ssize_t)strlen(filter));
+	close(fd);
+	merge = prctl(67 /* PR_SET_MEMORY_MERGE, Linux 6.4 */, 1, 0, 0, 0);
+	scope_point();
+	slurp("/proc/self/coredump_filter", now, sizeof(now));
+	CHECK(!strcmp(now, "0000007f\n"));
+	if (!merge)
+		CHECK_IS(prctl(68, 0, 0, 0, 0), 1);
+}
+
+/* Of NUMA nodes there may be one only; the policy is a policy all the same. */
+static int own_policy(void)
+{
+	int mode = -1;
+
+	syscall(SYS_get_mempolicy, &mode, NULL, 0, NULL, 0);
+	return mode;
+}
+
+static void *watch_policy(void *arg)
+{
+	unsigned long nodes[16] = { 1 }, now[16];
+	int mode;
+
+	CHECK(!syscall(SYS_set_mempolicy, MPOL_INTERLEAVE, nodes, 1025));
+	*(volatile bool *)arg = true;
+	while (!stop)
+		usleep(1000);
+	CHECK(!syscall(SYS_get_mempolicy, &mode, now, 1025, NULL, 0));
+	CHECK_IS(mode, MPOL_INTERLEAVE);
+	CHECK(!memcmp(now, nodes, sizeof(now)));
+	return NULL;
+}
+
+static void run_memory_policy(void)
+{
+	unsigned long nodes[16] = { 1 };
+	volatile bool ready = false;
+	pthread_t t;
+	bool has = !syscall(SYS_set_mempolicy, MPOL_BIND | MPOL_F_STATIC_NODES, nodes, 1025);
+
+	CHECK(has || errno == ENOSYS);
+	if (has) {
+		CHECK(!pthread_create(&t, NULL, watch_policy, (void *)&ready));
+		while (!ready)
+			usleep(1000);
+	}
+	scope_point();
+	if (!has)
+		return;
+	CHECK_IS(own_policy(), MPOL_BIND | MPOL_F_STATIC_NODES);
+	stop = true;
+	CHECK(!pthread_join(t, NULL));
+}
+
 const struct scope_item scope_process[] = {
 	{ "user", run_user },
 	{ "powerless", run_powerless },
@@ -209,5 +273,7 @@ const struct scope_item scope_process[] = {
 	{ "directories", run_directories },
 	{ "identity", run_identity },
 	{ "locked-bits", run_locked_bits },
+	{ "memory-flags", run_memory_flags },
+	{ "memory-policy", run_memory_policy },
 	{ 0 },
 };

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/mempolicy.h>
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -351,6 +352,21 @@ static bool has_landlock_thread(void)
 	return true;
 }
 
+static bool has_bound(void)
+{
+	unsigned long nodes[16] = { 1 };
+	void *p = mmap(NULL, 1 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return syscall(SYS_mbind, p, 1 << 20, MPOL_BIND, nodes, 1025, 0) == 0;
+}
+
+static bool has_segments(void)
+{
+	struct { unsigned entry, base, limit, flags; } segment = { 0, 0, 0xfffff, 1 /* 32-bit */ };
+
+	return syscall(SYS_modify_ldt, 1, &segment, sizeof(segment)) == 0;
+}
+
 static bool has_no_vdso(void)
 {
 	unsigned long a, b;
@@ -396,6 +412,8 @@ static const struct {
 	{ "cwd", "working directory has been deleted", has_no_cwd },
 	{ "stopped", "stopped by a signal", has_stopped },
 	{ "vdso", "no vdso", has_no_vdso },
+	{ "bound memory", "a memory policy of its own (mbind)", has_bound },
+	{ "segments", "modify_ldt", has_segments },
 	{ "landlock", "Landlock sandbox: not supported", has_landlock },
 	{ "landlock of a user", "Landlock sandbox: not supported", has_landlock_user },
 	{ "landlock of a thread", "Landlock sandbox: not supported", has_landlock_thread },

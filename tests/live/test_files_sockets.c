@@ -22,6 +22,9 @@
 #include "support/files_rig.h"
 #include "support/patience.h"
 
+#define PASSPIDFD 76         /* SO_PASSPIDFD, Linux 6.5 */
+#define STAMPS (1 << 3 | 1 << 4) /* SOF_TIMESTAMPING_RX_SOFTWARE, SOF_TIMESTAMPING_SOFTWARE */
+
 static int tcp(int family, int number, int bound)
 {
 	struct sockaddr_in6 a6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
@@ -93,6 +96,10 @@ static void make_tcp(void)
 	set(10, IPPROTO_TCP, TCP_NODELAY, 1);
 	set(10, IPPROTO_TCP, TCP_KEEPIDLE, 33);
 	set(10, IPPROTO_TCP, TCP_DEFER_ACCEPT, 3);
+	set(10, IPPROTO_TCP, TCP_MAXSEG, 1000);
+	set(10, SOL_SOCKET, SO_ZEROCOPY, 1);
+	set(10, SOL_SOCKET, SO_TIMESTAMPING, STAMPS);
+	set(10, SOL_SOCKET, SO_TIMESTAMPNS, 1);
 	set(10, SOL_SOCKET, SO_RCVBUF, 30000);
 	set(10, SOL_SOCKET, SO_SNDBUF, 40000);
 	CHECK(!setsockopt(10, SOL_SOCKET, SO_LINGER, &l, sizeof(l)));
@@ -118,6 +125,9 @@ static void verify_tcp(void)
 	CHECK(port_of(10) == rig_shared(0) && get(10, SOL_SOCKET, SO_ACCEPTCONN) && get(10, SOL_SOCKET, SO_REUSEADDR) &&
 	      get(10, SOL_SOCKET, SO_REUSEPORT) && get(10, SOL_SOCKET, SO_KEEPALIVE) && get(10, IPPROTO_TCP, TCP_NODELAY));
 	CHECK(get(10, IPPROTO_TCP, TCP_KEEPIDLE) == 33 && get(10, IPPROTO_TCP, TCP_DEFER_ACCEPT) == rig_shared(3));
+	CHECK(get(10, IPPROTO_TCP, TCP_MAXSEG) == 1000 && get(10, SOL_SOCKET, SO_ZEROCOPY) == 1);
+	CHECK(get(10, SOL_SOCKET, SO_TIMESTAMPNS) == 1 && !get(10, SOL_SOCKET, SO_TIMESTAMP));
+	CHECK(get(10, SOL_SOCKET, SO_TIMESTAMPING) == STAMPS);
 	CHECK(get(10, SOL_SOCKET, SO_RCVBUF) == rig_shared(2) && get(10, SOL_SOCKET, SO_SNDBUF) == 80000);
 	CHECK(!getsockopt(10, SOL_SOCKET, SO_LINGER, &l, &len) && l.l_onoff && l.l_linger == 7);
 	len = sizeof(ti);
@@ -274,6 +284,8 @@ static void make_unix(void)
 	unix_listen(13, SOCK_DGRAM, "datagram.sock");
 	rig_put(socket(AF_UNIX, SOCK_STREAM, 0), 14);
 	set(14, SOL_SOCKET, SO_PASSCRED, 1);
+	rig_share(7, setsockopt(14, SOL_SOCKET, PASSPIDFD, &(int){ 1 }, sizeof(int)));
+	set(14, SOL_SOCKET, SO_TIMESTAMPNS_NEW, 1);
 }
 
 static void try_stream(int listener, int type, const char *path)
@@ -299,6 +311,8 @@ static void verify_unix(void)
 	try_stream(12, SOCK_STREAM, path);
 	fd = unix_connected(SOCK_DGRAM, "datagram.sock");
 	CHECK(send(fd, "dg", 2, 0) == 2 && recv(13, path, 10, MSG_DONTWAIT) == 2);
+	CHECK(rig_shared(7) || get(14, SOL_SOCKET, PASSPIDFD) == 1);
+	CHECK(get(14, SOL_SOCKET, SO_TIMESTAMPNS_NEW) == 1 && !get(14, SOL_SOCKET, SO_TIMESTAMPNS_OLD));
 	CHECK(get(14, SOL_SOCKET, SO_PASSCRED) == 1);
 	struct sockaddr_un a;
 	socklen_t len = sizeof(a);

@@ -38,8 +38,9 @@ static char *clean_path(const char *path)
 	return copy;
 }
 
-/* The mapped file itself. /proc/PID/map_files needs CAP_CHECKPOINT_RESTORE; without it the path has to do, which is enough
- * for all that has not been deleted. -1: neither works (errno). */
+/* The mapped file itself, to be identified: not opened, which somebody might watch. /proc/PID/map_files needs
+ * CAP_CHECKPOINT_RESTORE; without it the path has to do, which is enough for all that has not been deleted. -1: neither works
+ * (errno). */
 static int open_mapped(pid_t pid, const struct thaw_vma *v)
 {
 	char link[96];
@@ -47,9 +48,7 @@ static int open_mapped(pid_t pid, const struct thaw_vma *v)
 
 	snprintf(link, sizeof(link), "/proc/%d/map_files/%llx-%llx", pid, (unsigned long long)v->start,
 		 (unsigned long long)v->end);
-	fd = open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (fd < 0 && errno == EACCES) /* a program that may be run but not read: it can be identified all the same */
-		fd = open(link, O_PATH | O_CLOEXEC);
+	fd = open(link, O_PATH | O_CLOEXEC);
 	if (fd < 0 && v->path[0] == '/')
 		fd = open(v->path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
 	return fd;

@@ -65,6 +65,10 @@ struct thaw_late {
 /* Returns their number (>= 0) and a malloc'ed array, or -errno. pid: the new process's (its own view). */
 int thaw_files_late(const ThawState__Process *p, struct thaw_late **calls);
 
+/* The inotify watches begin to see. Not before nothing is opened, made or closed for the new process any more: it would find
+ * events of its own restore. Paths are as seen from the caller's root; pidfd is of the new process. */
+int thaw_files_watch(const ThawState__Process *p, int pidfd);
+
 /* The modes of the terminal that was its standard I/O; false: it had none. Whoever owns the terminal now sets them: the
  * process itself may be in the background. */
 struct termios;

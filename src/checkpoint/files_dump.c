@@ -264,6 +264,8 @@ int thaw_files_dump(ThawState__Process *p, pid_t pid, int pidfd, struct thaw_sto
 	if (!rc)
 		rc = thaw_others_scan(&d);
 	if (!rc)
+		rc = thaw_inotify_unread(&d);
+	if (!rc)
 		rc = dump_all(&d);
 	thaw_fdtable_free(&d);
 	return rc;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #include "checkpoint/files_priv.h"
@@ -167,15 +168,33 @@ static int by_wd(const void *pa, const void *pb)
 	return ((*a)->wd > (*b)->wd) - ((*a)->wd < (*b)->wd);
 }
 
+/* Before the content of removed files is read, which somebody may watch who has them. */
+int thaw_inotify_unread(const struct thaw_dump_files *d)
+{
+	for (size_t i = 0; i < d->n_descs; i++) {
+		const struct thaw_dfd *e = d->descs[i].fd;
+		int unread = 0, dup;
+
+		if (strcmp(e->link, "anon_inode:inotify"))
+			continue;
+		dup = thaw_fdtable_dup(d, e->num);
+		if (dup < 0)
+			return dup;
+		if (ioctl(dup, FIONREAD, &unread))
+			unread = 0;
+		close(dup);
+		if (unread)
+			return thaw_refuse(e->num, "inotify with %d bytes of events that have not been read: not supported; read them first",
+					   unread);
+	}
+	return 0;
+}
+
 int thaw_dump_inotify(struct thaw_dt *t, File *f)
 {
 	size_t room = 0;
-	int unread = 0;
 
 	f->kind = KIND(INOTIFY);
-	if (!ioctl(t->dup, FIONREAD, &unread) && unread)
-		return thaw_refuse(t->fd->num, "inotify with %d bytes of events that have not been read: not supported; read them first",
-				   unread);
 	for (const char *p = t->fd->info; p; p = strchr(p, '\n')) {
 		struct watch w;
 		int rc;
@@ -194,7 +213,7 @@ int thaw_dump_inotify(struct thaw_dt *t, File *f)
 	return 0;
 }
 
-/* ---- restore ---- */
+/* ---- restore: numbers first, with watches that see nothing; what they watch for when the restore touches files no more ---- */
 
 static void drain(int fd)
 {
@@ -243,7 +262,7 @@ int thaw_restore_inotify(struct thaw_fr *r, const File *f)
 		rc = check_path(r, f, w);
 		if (rc)
 			break;
-		wd = reach(fd, w, &next) ? -1 : inotify_add_watch(fd, w->path, w->mask);
+		wd = reach(fd, w, &next) ? -1 : inotify_add_watch(fd, w->path, IN_UNMOUNT); /* which every watch has */
 		if (wd != w->wd)
 			rc = thaw_err_set(wd < 0 ? -errno : -EIO, "fd %d: inotify watch %d on %s cannot be made again: %s",
 					  thaw_fr_num(r, f), w->wd, w->path, wd < 0 ? strerrordesc_np(errno) : "number is in use");
@@ -254,5 +273,41 @@ int thaw_restore_inotify(struct thaw_fr *r, const File *f)
 	if (!rc)
 		return fd;
 	close(fd);
+	return rc;
+}
+
+/* A watch that is there already keeps its number. */
+static int set_masks(const File *f, int num, int fd)
+{
+	for (size_t i = 0; i < f->n_inotify; i++) {
+		const ThawState__InotifyWatch *w = f->inotify[i];
+		int wd = inotify_add_watch(fd, w->path, w->mask);
+
+		if (wd != w->wd)
+			return thaw_err_set(wd < 0 ? -errno : -ESTALE, "fd %d: inotify watch %d on %s: %s", num, w->wd, w->path,
+					    wd < 0 ? strerrordesc_np(errno) : "another file has come there meanwhile");
+	}
+	return 0;
+}
+
+int thaw_files_watch(const ThawState__Process *p, int pidfd)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < p->n_files && !rc; i++) {
+		const File *f = p->files[i];
+		int num = -1, fd;
+
+		for (size_t k = 0; f->kind == KIND(INOTIFY) && k < p->n_fds && num < 0; k++)
+			if (p->fds[k]->file == f->id)
+				num = p->fds[k]->fd;
+		if (num < 0)
+			continue;
+		fd = (int)syscall(SYS_pidfd_getfd, pidfd, num, 0);
+		if (fd < 0)
+			return thaw_err_set(-errno, "fd %d: inotify: pidfd_getfd: %s", num, strerrordesc_np(errno));
+		rc = set_masks(f, num, fd);
+		close(fd);
+	}
 	return rc;
 }

@@ -95,6 +95,7 @@ int thaw_dump_timerfd(struct thaw_dt *t, File *f);
 int thaw_dump_signalfd(struct thaw_dt *t, File *f);
 int thaw_dump_epoll(struct thaw_dt *t, File *f);
 int thaw_dump_inotify(struct thaw_dt *t, File *f);
+int thaw_inotify_unread(const struct thaw_dump_files *d); /* events that wait are refused */
 int thaw_dump_socket(struct thaw_dt *t, File *f);
 int thaw_dump_tcp(struct thaw_dt *t, File *f);
 int thaw_dump_unix(struct thaw_dt *t, File *f);

@@ -214,8 +214,10 @@ static int let_go(struct thaw_restore *r)
 
 static int resume(struct thaw_restore *r)
 {
-	int err = thaw_restore_numbers(r);
+	int err = thaw_files_watch(r->p, r->pidfd); /* all files are open; while the process has our credentials */
 
+	if (!err)
+		err = thaw_restore_numbers(r);
 	if (!err)
 		err = thaw_restore_threads(r);
 	if (!err)

@@ -14,6 +14,7 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -277,6 +278,31 @@ static void run_inotify(void)
 	CHECK(read(fd, &u, sizeof(u)) > 0 && u.e.wd == wd && u.e.mask == IN_CREATE && !strcmp(u.e.name, "new"));
 }
 
+/* It saw its own files being opened, its socket bound, its removed file made again: events that nobody had caused. */
+static void run_quiet(void)
+{
+	struct sockaddr_un u = { .sun_family = AF_UNIX, .sun_path = "bound.sock" };
+	int fd = inotify_init1(IN_NONBLOCK), un = socket(AF_UNIX, SOCK_DGRAM, 0), gone, open_one, unread = -1;
+	char *map;
+
+	scope_enter();
+	put("file", "content");
+	put("mapped", "content");
+	CHECK((open_one = open("file", O_RDWR)) >= 0 && open(".", O_RDONLY | O_DIRECTORY) >= 0);
+	CHECK(!bind(un, (void *)&u, sizeof(u)) && !mkfifo("fifo", 0600) && open("fifo", O_RDWR) >= 0);
+	CHECK((gone = open("gone", O_RDWR | O_CREAT, 0600)) >= 0 && !unlink("gone"));
+	map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, open("mapped", O_RDONLY), 0);
+	CHECK(map != MAP_FAILED && write(gone, "x", 1) == 1);
+	map[0] = 'C';
+	CHECK(inotify_add_watch(fd, "file", IN_ALL_EVENTS) == 1 && inotify_add_watch(fd, "/tmp", IN_DELETE_SELF) == 2);
+	CHECK(!inotify_rm_watch(fd, 2) && read(fd, (char[4096]){ 0 }, 4096) > 0);
+	CHECK(inotify_add_watch(fd, ".", IN_ALL_EVENTS) == 3 && inotify_add_watch(fd, "mapped", IN_ALL_EVENTS | IN_ONESHOT) == 4);
+	scope_point();
+	CHECK(!ioctl(fd, FIONREAD, &unread));
+	CHECK_IS(unread, 0);
+	CHECK(pwrite(open_one, "C", 1, 0) == 1 && !ioctl(fd, FIONREAD, &unread) && unread > 0);
+}
+
 static void run_listen(void)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -411,6 +437,7 @@ const struct scope_item scope_files[] = {
 	{ "file-events", run_events },
 	{ "file-timerfd", run_timerfd },
 	{ "file-inotify", run_inotify },
+	{ "file-inotify-quiet", run_quiet },
 	{ "file-listen", run_listen },
 	{ "file-pairs", run_pairs },
 	{ "file-locks", run_locks },

@@ -195,6 +195,12 @@ static int late(const ThawState__Process *p)
 			rc = thaw_err_set(-errno, "%s: %s", calls[i].what, strerror(errno));
 	if (n >= 0)
 		free(calls);
+	if (n >= 0 && !rc) {
+		int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+
+		rc = thaw_files_watch(p, pidfd);
+		close(pidfd);
+	}
 	return n < 0 ? n : rc;
 }
 

@@ -129,11 +129,20 @@ static int stuck(struct thaw_seized *s, pid_t tid)
 			    "try again when that is over", s->pid, tid, name, STOP_TIMEOUT_MS / 1000, wchan);
 }
 
-/* These calls fail with EINTR when the thread is stopped, although no signal was delivered. As a restart-unless-handled
- * they go on, or fail with EINTR if there is a signal with a handler after all. */
-static bool fails_when_stopped(uint64_t nr)
+static bool is_socket(pid_t pid, uint64_t fd)
 {
-	switch (nr) {
+	char path[64], link[16] = "";
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, (int)fd);
+	return readlink(path, link, sizeof(link) - 1) > 0 && !strncmp(link, "socket:", 7);
+}
+
+/* These calls fail with EINTR when the thread is stopped, although no signal was delivered; those on sockets when a time-out is
+ * set (SO_RCVTIMEO, SO_SNDTIMEO), and only with nothing transferred. As a restart-unless-handled they go on, or fail with EINTR
+ * if there is a signal with a handler after all. */
+static bool fails_when_stopped(pid_t pid, const struct user_regs_struct *regs)
+{
+	switch (regs->orig_rax) {
 	case SYS_epoll_wait:
 	case SYS_epoll_pwait:
 	case 441: /* epoll_pwait2 */
@@ -144,7 +153,23 @@ static bool fails_when_stopped(uint64_t nr)
 	case SYS_msgsnd:
 	case SYS_io_getevents:
 	case 333: /* io_pgetevents */
+	case 426: /* io_uring_enter */
+	case SYS_accept:
+	case SYS_accept4:
+	case SYS_connect:
+	case SYS_recvfrom:
+	case SYS_recvmsg:
+	case SYS_recvmmsg:
+	case SYS_sendto:
+	case SYS_sendmsg:
+	case SYS_sendmmsg:
 		return true;
+	case SYS_read: /* of other files: somebody's own EINTR */
+	case SYS_readv:
+	case SYS_write:
+	case SYS_writev:
+	case SYS_sendfile:
+		return is_socket(pid, regs->rdi);
 	}
 	return false;
 }
@@ -167,7 +192,7 @@ static int look(struct thaw_seized *s, struct thaw_seized_thread *t)
 	r = thaw_remote_rseq_abort(t->tid, regs);
 	if (r < 0)
 		return r;
-	if ((int64_t)regs->rax == -EINTR && fails_when_stopped(regs->orig_rax))
+	if ((int64_t)regs->rax == -EINTR && fails_when_stopped(s->pid, regs))
 		regs->rax = (uint64_t)-514; /* ERESTARTNOHAND */
 	else if (regs->rip == rip)
 		return 0;

@@ -11,7 +11,11 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/select.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <sys/un.h>
 #include <time.h>
 
 static int ends[2];
@@ -301,9 +305,124 @@ static void run_locks(void)
 	CHECK(!pthread_join(b, &result) && !result);
 }
 
+/* Sockets with a time-out: their calls failed with EINTR when the process was stopped. */
+static int streams[7][2], listener;
+
+static void fill(int fd)
+{
+	char buf[4096] = { 0 };
+
+	while (send(fd, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+		;
+	CHECK_IS(errno, EAGAIN);
+}
+
+static long sock_recv(void)
+{
+	char c;
+
+	return recv(streams[0][0], &c, 1, 0);
+}
+
+static long sock_read(void)
+{
+	char c;
+
+	return read(streams[1][0], &c, 1);
+}
+
+static long sock_recvmsg(void)
+{
+	char c;
+	struct iovec v = { &c, 1 };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+
+	return recvmsg(streams[2][0], &m, 0);
+}
+
+static long sock_recvmmsg(void)
+{
+	char c;
+	struct iovec v = { &c, 1 };
+	struct mmsghdr m = { .msg_hdr = { .msg_iov = &v, .msg_iovlen = 1 } };
+
+	return recvmmsg(streams[3][0], &m, 1, 0, NULL);
+}
+
+static long sock_send(void)
+{
+	return send(streams[4][0], "x", 1, 0);
+}
+
+static long sock_write(void)
+{
+	return write(streams[5][0], "x", 1);
+}
+
+static long sock_writev(void)
+{
+	struct iovec v = { "x", 1 };
+
+	return writev(streams[6][0], &v, 1);
+}
+
+static long sock_accept(void)
+{
+	return accept(listener, NULL, NULL) >= 0;
+}
+
+static void run_socket_timeouts(void)
+{
+	static long (*const calls[])(void) = { sock_recv, sock_read, sock_recvmsg, sock_recvmmsg, sock_send, sock_write, sock_writev,
+					       sock_accept };
+	enum { N = sizeof(calls) / sizeof(calls[0]), READERS = 4, STREAMS = 7 };
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	const struct timeval minute = { .tv_sec = 60 };
+	socklen_t len = sizeof(a.sun_family);
+	char buf[4096];
+	pthread_t t[N];
+	void *result;
+
+	for (int i = 0; i < STREAMS; i++) {
+		CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, streams[i]));
+		CHECK(!setsockopt(streams[i][0], SOL_SOCKET, SO_RCVTIMEO, &minute, sizeof(minute)));
+		CHECK(!setsockopt(streams[i][0], SOL_SOCKET, SO_SNDTIMEO, &minute, sizeof(minute)));
+		if (i >= READERS)
+			fill(streams[i][0]);
+	}
+	listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	CHECK(!setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &minute, sizeof(minute)));
+	CHECK(!bind(listener, (void *)&a, len) && !listen(listener, 1)); /* a name that the kernel finds */
+	len = sizeof(a);
+	CHECK(!getsockname(listener, (void *)&a, &len));
+	for (int i = 0; i < N; i++)
+		t[i] = scope_blocked(call, (void *)calls[i]);
+	scope_point();
+	usleep(100000);
+	for (int i = 0; i < N; i++) {
+		if ((i >= READERS && i < STREAMS) || pthread_tryjoin_np(t[i], &result) == EBUSY)
+			continue; /* a queue that was filled again may have a little more room */
+		fprintf(stderr, "call %d ended with %ld\n", i, (long)result);
+		CHECK(!"a call ended before its event");
+	}
+	for (int i = 0; i < READERS; i++)
+		CHECK(write(streams[i][1], "x", 1) == 1);
+	for (int i = READERS; i < STREAMS; i++)
+		while (recv(streams[i][1], buf, sizeof(buf), MSG_DONTWAIT) > 0)
+			;
+	CHECK(!connect(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&a, len));
+	for (int i = 0; i < N; i++) {
+		CHECK(!pthread_join(t[i], &result));
+		if ((long)result != 1)
+			fprintf(stderr, "call %d: ", i);
+		CHECK_IS((long)result, 1);
+	}
+}
+
 const struct scope_item scope_calls[] = {
 	{ "until-event", run_until_event },
 	{ "until-time", run_until_time },
 	{ "locks", run_locks },
+	{ "socket-timeouts", run_socket_timeouts },
 	{ 0 },
 };

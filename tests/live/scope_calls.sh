@@ -5,3 +5,6 @@
 . "$THAW_SRCDIR/tests/live/scope.inc"
 requires_root
 scope_table calls
+for item in ${THAW_TEST_ITEMS:-$("$SCOPE" list calls)}; do
+	scope_running "$item"
+done

@@ -59,6 +59,9 @@ int thaw_restore_resume(struct thaw_restored *r);
 /* The terminal's modes as the process had set them (from prepare on); false: its standard I/O was no terminal. */
 struct termios;
 bool thaw_restore_modes(const struct thaw_restored *r, struct termios *modes);
+/* How far the clocks that count from the start of the machine go back for the process (from prepare on): it was started again,
+ * or is another one. 0: they go on. */
+uint64_t thaw_restore_clock_back(const struct thaw_restored *r);
 void thaw_restore_abort(struct thaw_restored *r); /* kills and reaps it; harmless after a failed call */
 void thaw_restore_free(struct thaw_restored *r);
 

@@ -97,26 +97,30 @@ static int dump_mm(struct thaw_dumper *d)
 	return 0;
 }
 
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec now = { 0 };
+
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 static void dump_head(struct thaw_dumper *d)
 {
 	ThawState__Head *h = &d->head;
-	struct timespec now;
 	struct utsname u;
-	char boot[64] = "";
-	int fd;
+	char boot[64];
 
 	h->version = THAW_STATE_VERSION;
 	uname(&u);
 	h->kernel = thaw_dump_strdup(u.release);
 	h->page_size = (uint64_t)sysconf(_SC_PAGESIZE);
-	fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	if (fd >= 0 && read(fd, boot, sizeof(boot) - 1) > 0)
-		boot[strcspn(boot, "\n")] = '\0';
-	if (fd >= 0)
-		close(fd);
+	thaw_state_boot_id(boot);
 	h->boot_id = thaw_dump_strdup(boot);
-	clock_gettime(CLOCK_REALTIME, &now);
-	h->taken_realtime_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	h->taken_realtime_ns = clock_ns(CLOCK_REALTIME);
+	h->has_taken_monotonic_ns = h->has_taken_boottime_ns = 1;
+	h->taken_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
+	h->taken_boottime_ns = clock_ns(CLOCK_BOOTTIME);
 }
 
 int thaw_dump_process_early(struct thaw_dumper *d)

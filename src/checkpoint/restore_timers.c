@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* checkpoint/restore_timers.c - interval timers and POSIX timers: made with their ids, set going last */
+/* checkpoint/restore_timers.c - interval timers and POSIX timers: made with their ids, set going last; what became of the clocks */
 #include "config.h"
 #include "checkpoint/restore.h"
 
@@ -8,6 +8,9 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <time.h>
+
+#include "checkpoint/state.h"
 
 #ifndef PR_TIMER_CREATE_RESTORE_IDS /* Linux 6.15 */
 #define PR_TIMER_CREATE_RESTORE_IDS 77
@@ -90,4 +93,29 @@ void thaw_restore_timer_arm_steps(struct thaw_script *s, const ThawState__Proces
 		THAW_STEP(s, .what = "interval timer %ld", .at = t->which, .nr = SYS_setitimer, .args = { t->which, 0, 0 },
 			  .data = &v, .len = sizeof(v), .data_args = 1u << 1);
 	}
+}
+
+/* ---- clocks ---- */
+static uint64_t went_back(bool known, uint64_t then, clockid_t clock)
+{
+	struct timespec t = { 0 };
+	uint64_t now;
+
+	clock_gettime(clock, &t);
+	now = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+	return known && then > now ? then - now : 0;
+}
+
+uint64_t thaw_restore_clock_back(const struct thaw_restored *out)
+{
+	const struct thaw_restore *r = out->impl;
+	uint64_t monotonic, boottime;
+	char boot[64];
+
+	thaw_state_boot_id(boot);
+	if (!strcmp(boot, r->head->boot_id)) /* then they have only gone on */
+		return 0;
+	monotonic = went_back(r->head->has_taken_monotonic_ns, r->head->taken_monotonic_ns, CLOCK_MONOTONIC);
+	boottime = went_back(r->head->has_taken_boottime_ns, r->head->taken_boottime_ns, CLOCK_BOOTTIME);
+	return monotonic > boottime ? monotonic : boottime;
 }

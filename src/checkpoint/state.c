@@ -75,6 +75,17 @@ int thaw_state_write(int dirfd, const ThawState__Head *head, const ThawState__Pr
 	return r < 0 ? r : fd;
 }
 
+void thaw_state_boot_id(char id[64])
+{
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, id, 63);
+
+	id[n > 0 ? n : 0] = '\0';
+	id[strcspn(id, "\n")] = '\0';
+	if (fd >= 0)
+		close(fd);
+}
+
 /* ---- read -------------------------------------------------------------------------------------------------- */
 int thaw_state_check_owner(int fd, const char *name)
 {

@@ -24,6 +24,9 @@ int thaw_state_write(int dirfd, const ThawState__Head *head, const ThawState__Pr
 int thaw_state_load(int dirfd, ThawState__Head **head, ThawState__Process **p);
 void thaw_state_free(ThawState__Head *head, ThawState__Process *p);
 
+/* The kernel's name for the time since this machine was started (Head.boot_id); "" when it has none. */
+void thaw_state_boot_id(char id[64]);
+
 /* Refuses (-EPERM) what others than root and we could have written. `name`: for the sentence. */
 int thaw_state_check_owner(int fd, const char *name);
 

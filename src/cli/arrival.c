@@ -65,6 +65,18 @@ static int write_pidfile(struct thaw_arrival *a)
 	return thaw_outfile_commit(&a->pidfile, text, n);
 }
 
+/* Whoever waits for 12 o'clock where it has just become 9 again is not to stand still without a word. */
+static void say_clocks(const struct thaw_arrival *a)
+{
+	uint64_t back = thaw_restore_clock_back(&a->process);
+	char time[32];
+
+	if (back)
+		thaw_say(0, "process %d: the machine was started again after the checkpoint: CLOCK_MONOTONIC and CLOCK_BOOTTIME go back "
+			 "by %s, and what waits for a time of theirs waits that much longer", (int)a->process.pid,
+			 thaw_say_time(time, sizeof(time), back));
+}
+
 int thaw_arrival_prepare(struct thaw_arrival *a, const struct thaw_restore_command *cmd, int log_fd)
 {
 	*a = (struct thaw_arrival){ .cmd = cmd, .start_ns = thaw_now_ns() };
@@ -80,6 +92,7 @@ int thaw_arrival_prepare(struct thaw_arrival *a, const struct thaw_restore_comma
 	if (r < 0)
 		return r;
 	a->prepare_ns = thaw_now_ns();
+	say_clocks(a);
 	r = start_monitor(a, log_fd);
 	return r < 0 ? r : write_pidfile(a);
 }

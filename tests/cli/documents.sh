@@ -46,6 +46,17 @@ grep -oE '"[a-z_]+"' "$THAW_SRCDIR/src/cli/showjson.c" | tr -d '"' | sort -u | w
 	grep -qE "^\.(It )?Va .*\b$key\b" "$man/thaw-show.1" || fail "key $key is not in thaw-show(1)"
 done || exit 1
 
+# What is refused, and what is different afterwards, is in thaw(1).
+tr '\n' ' ' <"$man/thaw.1" >"$TMP/thaw.1"
+for words in "not waited for" "being traced" "is stopped by a signal" "main thread that has ended" "32-bit programs" "of one thread" \
+	"seccomp filters" "Landlock sandboxes" PR_SET_MDWE PR_SET_TSC SCHED_DEADLINE PR_SET_SYSCALL_USER_DISPATCH "sealed mappings" \
+	"protection keys" "mbind 2" "modify_ldt 2" "io_setup 2" "a program, a working directory" "another name" "file leases" \
+	"unread inotify events" "UNIX connections made by name" "wait to be accepted" CLOCK_PROCESS_CPUTIME_ID "times 2" \
+	CLOCK_BOOTTIME "control group" autogroup F_NOTIFY SEM_UNDO MAP_DROPPABLE; do
+	grep -qF -e "$words" "$TMP/thaw.1" || fail "thaw(1) says nothing of '$words'"
+done
+grep -q "SO_RCVTIMEO" "$man/thaw-checkpoint.1" || fail "thaw-checkpoint(1) does not tell what a process may notice"
+
 if command -v mandoc >/dev/null; then
 	for page in "$man"/*.1; do
 		mandoc -T lint -W warning "$page" >"$TMP/lint.log" || fail "mandoc -T lint $page"

@@ -126,14 +126,18 @@ static int take_signal(struct lazy *l)
 {
 	struct signalfd_siginfo si;
 	char pids[256];
+	size_t tasks, arrived, left;
 
 	if (read(l->signals, &si, sizeof(si)) != sizeof(si))
 		return 0;
-	thaw_lazy_waiting(l->session, pids, sizeof(pids));
-	if (!*pids)
+	left = thaw_lazy_left(l->session);
+	if (thaw_lazy_state(l->session, &tasks, &arrived) <= THAW_LAZY_ARRIVING && !left)
 		return thaw_err_set(-EINTR, "ended by signal %u (%s) before a task was here", si.ssi_signo, strsignal(si.ssi_signo));
+	if (!left)
+		return 0; /* about to end */
+	thaw_lazy_waiting(l->session, pids, sizeof(pids));
 	thaw_say_error("%s: pid %s: not all memory is in: this daemon stays until it is, or the processes are gone; killed with"
-		       " kill -9 it would leave them waiting", strsignal(si.ssi_signo), pids);
+		       " kill -9 it would leave them waiting", strsignal(si.ssi_signo), *pids ? pids : "(not to be found)");
 	return 0;
 }
 

@@ -174,6 +174,26 @@ int thaw_uffd_register(int uffd, uint64_t addr, uint64_t len)
 	return ioctl(uffd, UFFDIO_REGISTER, &reg) ? -errno : 0;
 }
 
+int thaw_uffd_watch_writes(int uffd, uint64_t addr, uint64_t len, bool on)
+{
+	struct uffdio_register reg = {
+		.range = { addr, len }, .mode = UFFDIO_REGISTER_MODE_MISSING | (on ? UFFDIO_REGISTER_MODE_WP : 0),
+	};
+
+	return ioctl(uffd, UFFDIO_REGISTER, &reg) ? -errno : 0;
+}
+
+bool thaw_uffd_is_one(int fd)
+{
+	static const char want[] = "anon_inode:[userfaultfd]";
+	char path[48], link[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, link, sizeof(link));
+	return n == sizeof(want) - 1 && !memcmp(link, want, n);
+}
+
 /* `field` is the kernel's out field, which we set to 0 before: on an early refusal some kernels do not touch it. */
 static struct thaw_fill sort(int err, int64_t field)
 {

@@ -82,7 +82,10 @@ static inline uint64_t thaw_uffd_match(uint32_t number)
  * the kernel does not number. */
 int thaw_uffd_events(int uffd, uint32_t *last, unsigned *raised, unsigned *queued);
 
+bool thaw_uffd_is_one(int fd); /* a userfaultfd, or something else */
 int thaw_uffd_register(int uffd, uint64_t addr, uint64_t len); /* MISSING */
+/* A mapping that is registered so watches writes, too, or does not any more. As no page is protected, none is held up. */
+int thaw_uffd_watch_writes(int uffd, uint64_t addr, uint64_t len, bool on);
 struct thaw_fill thaw_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake);
 struct thaw_fill thaw_uffd_copy_match(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake, uint64_t match);
 struct thaw_fill thaw_uffd_zero(int uffd, uint64_t dst, uint64_t len);   /* UFFDIO_ZEROPAGE, wakes */

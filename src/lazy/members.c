@@ -14,6 +14,7 @@
 
 #include "kern/procfs.h"
 #include "kern/sys.h"
+#include "lazy/owners.h"
 #include "util/err.h"
 
 /* Lines a second in the long run, and at once at most: a storm of them is no use to anybody and fills a disk. */
@@ -214,22 +215,68 @@ void thaw_lazy_event(void *opaque, const struct thaw_event_info *info)
 }
 
 /* ---- processes --------------------------------------------------------------------------------------------- */
-void thaw_lazy_waiting(struct thaw_lazy *z, char *buf, size_t len)
+size_t thaw_lazy_left(struct thaw_lazy *z)
 {
-	size_t at = 0, n = 0;
+	size_t left;
+
+	lock(z);
+	left = z->n_spaces - z->n_ended;
+	unlock(z);
+	return left;
+}
+
+/* Numbers of processes, each once, as a line has room for. */
+struct pids {
+	pid_t pid[64];
+	unsigned n, more; /* more: that did not fit */
+};
+
+static void note_pid(struct pids *p, pid_t pid)
+{
+	for (unsigned i = 0; i < p->n; i++)
+		if (p->pid[i] == pid)
+			return;
+	if (p->n < sizeof(p->pid) / sizeof(*p->pid))
+		p->pid[p->n++] = pid;
+	else
+		p->more++;
+}
+
+static void write_pids(const struct pids *p, char *buf, size_t len)
+{
+	size_t at = 0;
 
 	*buf = '\0';
+	for (unsigned i = 0; i < p->n && at + 48 < len; i++)
+		at += snprintf(buf + at, len - at, "%s%d", i ? ", " : "", (int)p->pid[i]);
+	if (p->more)
+		snprintf(buf + at, len - at, " and others");
+}
+
+static void note_owner(void *opaque, pid_t pid, int pidfd)
+{
+	(void)pidfd;
+	note_pid(opaque, pid);
+}
+
+/* Roots by the number that they sent; their children, whose numbers nobody has told, by their memory. */
+void thaw_lazy_waiting(struct thaw_lazy *z, char *buf, size_t len)
+{
+	struct pids p = { .n = 0 };
+	bool children = z->cut;
+
 	lock(z);
 	for (size_t i = 0; i < z->n_slots; i++) {
 		const struct thaw_lazy_member *m = &z->slot[i].m;
 
-		if (m->ended || m->parent)
-			continue;
-		if (at + 16 < len)
-			at += snprintf(buf + at, len - at, "%s%d", n ? ", " : "", m->real > 0 ? m->real : m->pid);
-		n++;
+		children |= !m->ended && m->parent;
+		if (!m->ended && !m->parent)
+			note_pid(&p, m->real > 0 ? m->real : m->pid);
 	}
 	unlock(z);
+	if (children)
+		(void)thaw_owners_each(note_owner, &p);
+	write_pids(&p, buf, len);
 }
 
 static int kill_one(void *opaque, pid_t pid)

@@ -113,23 +113,12 @@ int thaw_lazy_events(const struct thaw_lazy *z)
 }
 
 /* ---- a task arrives ---------------------------------------------------------------------------------------- */
-static bool is_uffd(int fd)
-{
-	static const char want[] = "anon_inode:[userfaultfd]";
-	char path[48], link[64];
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	n = readlink(path, link, sizeof(link));
-	return n == sizeof(want) - 1 && !memcmp(link, want, n);
-}
-
 /* A userfaultfd that is refused stays open all the same: to close it would be to give its process zeros. The holder has it
  * when we are gone. */
 static void drop(const struct thaw_received *r)
 {
 	for (unsigned i = 0; i < r->n_fds && i < THAW_RECEIVE_FDS; i++)
-		if (!is_uffd(r->fds[i]))
+		if (!thaw_uffd_is_one(r->fds[i]))
 			close(r->fds[i]);
 }
 
@@ -149,7 +138,7 @@ static int check_events(int pid, int uffd)
 	unsigned api;
 	FILE *f;
 
-	if (!is_uffd(uffd))
+	if (!thaw_uffd_is_one(uffd))
 		return thaw_err_set(-EPROTO, "pid %d: what the restorer sent is not a userfaultfd", pid);
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", uffd);
 	f = fopen(path, "re");

@@ -79,7 +79,9 @@ int thaw_lazy_settle(struct thaw_lazy *z);
 bool thaw_lazy_is_over(struct thaw_lazy *z);
 /* What is left to be said at the end: 0, or -errno with a sentence when not all pages were placed. */
 int thaw_lazy_result(struct thaw_lazy *z);
-/* Are there processes that wait for us? A line with their pids, for a message; "" when none. */
+/* How many address spaces are served, children's included. */
+size_t thaw_lazy_left(struct thaw_lazy *z);
+/* The pids of the processes that wait for us, for a message; "" when none can be named. Looks through /proc for children. */
 void thaw_lazy_waiting(struct thaw_lazy *z, char *buf, size_t len);
 void thaw_lazy_kill(struct thaw_lazy *z); /* those whose pids are known */
 

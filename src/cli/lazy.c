@@ -204,10 +204,9 @@ static int serve(struct lazy *l)
 	if (l->cmd.core.failure == THAW_LAZY_KILL) {
 		char pids[256];
 
-		thaw_lazy_waiting(l->session, pids, sizeof(pids));
+		thaw_lazy_kill(l->session, pids, sizeof(pids));
 		if (*pids)
 			thaw_say_error("pid %s: killed (--on-failure kill)", pids);
-		thaw_lazy_kill(l->session);
 	}
 	return ret;
 }

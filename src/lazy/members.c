@@ -4,6 +4,7 @@
 #include "lazy/session_impl.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -172,10 +173,7 @@ static void ended_locked(struct thaw_lazy *z, struct thaw_lazy_slot *s, bool fin
 	s->m.last.size = sizeof(s->m.last);
 	if (thaw_get_progress(z->h, s->m.space, &s->m.last))
 		s->m.last = (struct thaw_progress){ 0 };
-	if (s->pidfd >= 0)
-		close(s->pidfd);
-	s->pidfd = -1;
-	root = root_locked(z, s);
+	root = root_locked(z, s); /* a root's pidfd stays: its children may be asked for, and its number may be another's */
 	if (!s->m.parent || root == s)
 		return;
 	if (!finished)
@@ -279,28 +277,83 @@ void thaw_lazy_waiting(struct thaw_lazy *z, char *buf, size_t len)
 	write_pids(&p, buf, len);
 }
 
-static int kill_one(void *opaque, pid_t pid)
+/* ---- killing ----------------------------------------------------------------------------------------------- */
+#define KILL_TRIES 200
+#define KILL_PAUSE_MS 10
+
+struct victims {
+	struct pids names;
+	int pidfd[256];
+	unsigned n;
+	bool cut; /* there were more: once again */
+};
+
+static int add_descendant(void *opaque, pid_t pid)
 {
-	(void)kill(pid, SIGKILL); /* gone already: fine */
+	struct victims *v = opaque;
+	int fd;
+
+	if (v->n == sizeof(v->pidfd) / sizeof(*v->pidfd)) {
+		v->cut = true;
+		return 0;
+	}
+	fd = thaw_sys_pidfd_open(pid);
+	if (fd < 0)
+		return 0; /* gone already: fine */
+	v->pidfd[v->n++] = fd;
+	note_pid(&v->names, pid);
 	return 0;
 }
 
-void thaw_lazy_kill(struct thaw_lazy *z)
+/* Its descendants, then the root itself, unless it has all its memory. What its number led to counts only when the root still
+ * has that number behind the look. */
+static bool kill_tree(const struct thaw_lazy_slot *s, struct victims *v)
 {
+	struct pids before = v->names;
+	bool lives;
+
+	v->n = 0;
+	v->cut = false;
+	(void)thaw_procfs_descendants(s->m.real, add_descendant, v);
+	lives = !thaw_sys_pidfd_exited(s->pidfd);
+	if (!lives)
+		v->names = before;
+	for (unsigned i = 0; i < v->n; i++) {
+		if (lives)
+			(void)thaw_sys_pidfd_signal(v->pidfd[i], SIGKILL);
+		close(v->pidfd[i]);
+	}
+	if (lives && v->cut)
+		return true;
+	if (lives && !s->m.finished && !thaw_sys_pidfd_signal(s->pidfd, SIGKILL))
+		note_pid(&v->names, s->m.real);
+	return false;
+}
+
+static void kill_owner(void *opaque, pid_t pid, int pidfd)
+{
+	if (!thaw_sys_pidfd_signal(pidfd, SIGKILL))
+		note_pid(opaque, pid);
+}
+
+void thaw_lazy_kill(struct thaw_lazy *z, char *buf, size_t len)
+{
+	struct victims v = { .n = 0 };
+
 	lock(z);
 	for (size_t i = 0; i < z->n_slots; i++) {
-		struct thaw_lazy_slot *s = &z->slot[i];
+		const struct thaw_lazy_slot *s = &z->slot[i];
 
-		/* A task whose own space has ended may have children that wait; found through it while it lives. */
-		if (s->m.parent || s->m.real <= 0)
+		if (s->m.parent || s->pidfd < 0 || thaw_sys_pidfd_exited(s->pidfd))
 			continue;
-		if (s->pidfd < 0 && s->m.ended && !s->m.finished)
-			continue; /* its number may be another's by now */
-		(void)thaw_procfs_descendants(s->m.real, kill_one, NULL);
-		if (s->pidfd >= 0)
-			(void)thaw_sys_pidfd_signal(s->pidfd, SIGKILL);
+		for (unsigned tries = 0; tries < KILL_TRIES && kill_tree(s, &v); tries++)
+			poll(NULL, 0, KILL_PAUSE_MS);
 	}
 	unlock(z);
+	/* Whoever has lost its parent is found by its memory; and so are those who are being forked just now. */
+	for (unsigned tries = 0; tries < KILL_TRIES && thaw_owners_each(kill_owner, &v.names); tries++)
+		poll(NULL, 0, KILL_PAUSE_MS);
+	write_pids(&v.names, buf, len);
 }
 
 /* ---- lines ------------------------------------------------------------------------------------------------- */

@@ -265,8 +265,11 @@ int thaw_lazy_settle(struct thaw_lazy *z)
 	z->kill_wanted = false;
 	pthread_mutex_unlock(&z->lock);
 	if (kill_now) {
-		thaw_lazy_say(z, THAW_LOG_ERROR, "content cannot be had: its processes are killed (--on-failure kill)");
-		thaw_lazy_kill(z);
+		char pids[256];
+
+		thaw_lazy_kill(z, pids, sizeof(pids));
+		thaw_lazy_say(z, THAW_LOG_ERROR, "content cannot be had: its processes are killed (--on-failure kill): %s",
+			      *pids ? pids : "they are gone already");
 	}
 	return 0;
 }

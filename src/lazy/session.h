@@ -83,7 +83,8 @@ int thaw_lazy_result(struct thaw_lazy *z);
 size_t thaw_lazy_left(struct thaw_lazy *z);
 /* The pids of the processes that wait for us, for a message; "" when none can be named. Looks through /proc for children. */
 void thaw_lazy_waiting(struct thaw_lazy *z, char *buf, size_t len);
-void thaw_lazy_kill(struct thaw_lazy *z); /* those whose pids are known */
+/* Kills those that wait, whoever their parents are, and the descendants of roots. buf: who that was; "": nobody was found. */
+void thaw_lazy_kill(struct thaw_lazy *z, char *buf, size_t len);
 
 enum thaw_lazy_phase thaw_lazy_state(struct thaw_lazy *z, size_t *tasks, size_t *arrived);
 struct thaw *thaw_lazy_monitor(struct thaw_lazy *z);

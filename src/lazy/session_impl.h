@@ -14,7 +14,7 @@
 
 struct thaw_lazy_slot {
 	struct thaw_lazy_member m;
-	int pidfd; /* -1: none */
+	int pidfd; /* of a root, as long as the session; -1: none */
 };
 
 struct thaw_lazy {

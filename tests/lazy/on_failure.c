@@ -52,6 +52,21 @@ static int body_of_parent(const struct rest_task *t)
 		pause();
 }
 
+/* The same, and its parent ends before it comes to that: nobody leads to it but its memory. */
+static int body_of_orphan(const struct rest_task *t)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return 2;
+	if (pid)
+		return rest_await(2, 1) ? 0 : 3;
+	rest_words[2] = getpid();
+	if (!rest_await(3, 1))
+		_exit(4);
+	_exit(!live_is(A + (KEPT + 1) * P, 1, t->pid, 0)); /* not reached, or wrong */
+}
+
 static bool is_gone(pid_t pid)
 {
 	char state = rest_state(pid);
@@ -96,6 +111,8 @@ int main(void)
 {
 	const struct rest_task task = { .pid = 95, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .body = body };
 	const struct rest_task family = { .pid = 96, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .body = body_of_parent };
+	const struct rest_task orphan = { .pid = 97, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .body = body_of_orphan };
+	char want[128];
 	struct rest r;
 
 	if (thaw_probe() < 0) {
@@ -122,6 +139,18 @@ int main(void)
 		usleep(10000);
 	LIVE_CHECK(is_gone(rest_words[2]) && is_gone(rest_words[3]));
 	rest_ended(&r, 1, "bytes were not placed: their content could not be read");
+	rest_end(&r);
+
+	start(&r, &orphan, "kill");
+	LIVE_CHECK(rest_wait(&r) == 0);
+	usleep(600000); /* its end is noticed by looking, four times a second */
+	rest_words[3] = 1;
+	for (unsigned i = 0; i < 1000 && !is_gone(rest_words[2]); i++)
+		usleep(10000);
+	LIVE_CHECK(is_gone(rest_words[2]));
+	rest_ended(&r, 1, "bytes were not placed: their content could not be read");
+	snprintf(want, sizeof(want), "its processes are killed (--on-failure kill): %d\n", rest_words[2]);
+	LIVE_CHECK(strstr(r.said, want));
 	rest_end(&r);
 
 	rest_begin(&r, &task, 1, true);

@@ -124,7 +124,7 @@ static void fail(struct thaw_pageserver *ps, int error, const char *why)
 	snprintf(text, sizeof(text), "%s", why); /* it may be this thread's last sentence */
 	name_processes(ps, who, sizeof(who));
 	thaw_log_error(&ps->log, "page server %s: given up (%s): %s will %s memory that is not in yet and can only come from there; end"
-		       " what cannot go on", ps->name, text, who, ps->fail_reads ? "get SIGBUS for" : "wait for ever for");
+		       " what cannot go on", ps->name, text, who, ps->fail_reads ? "be refused" : "wait for ever for");
 	thaw_gets_reset(&ps->gets);
 	enter_state(ps, THAW_PAGESERVER_FAILED, error, text);
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -31,6 +32,8 @@ struct lazy {
 	struct thaw_pageserver *server; /* --page-server, once a task has come */
 	struct thaw_status_server status;
 	int signals;
+	int server_news;                /* an eventfd, written by the page server's thread */
+	bool given_up;                  /* it was not the restorer that failed: it still waits for its tasks */
 };
 
 static void log_line(void *opaque, enum thaw_log_level level, const char *line)
@@ -44,6 +47,36 @@ static bool may_come_up(int error)
 	return error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH;
 }
 
+static void server_changed(void *opaque, const struct thaw_pageserver_event *e)
+{
+	const struct lazy *l = opaque;
+	uint64_t one = 1;
+
+	(void)e;
+	if (write(l->server_news, &one, sizeof(one)) < 0)
+		return; /* full: it is readable */
+}
+
+/* As long as the tasks have not run, a page server that turns out to be none is a reason to let the restore fail: the source's
+ * processes go on. Later there is no such way. */
+static int look_at_server(struct lazy *l)
+{
+	struct thaw_pageserver_stats s = { .size = sizeof(s) };
+	size_t tasks, arrived;
+	uint64_t n;
+
+	if (read(l->server_news, &n, sizeof(n)) < 0 || !l->server || thaw_pageserver_get_stats(l->server, &s) < 0)
+		return 0;
+	if (thaw_lazy_state(l->session, &tasks, &arrived) > THAW_LAZY_ARRIVING)
+		return 0;
+	if (s.state != THAW_PAGESERVER_FAILED && (s.state != THAW_PAGESERVER_LOST || s.bytes))
+		return 0;
+	l->given_up = true;
+	return thaw_err_set(-ENOTCONN, "the page server was lost before it had sent anything, when %zu of %zu tasks were here: is it one, with"
+			    " TLS or without as here, and has its dump not ended? The restore is given up, before its tasks ran",
+			    arrived, tasks);
+}
+
 /* A source accepts one connection, and a restore that fails before its first task has come is no reason to use it up. So not
  * earlier. One that is about to listen is given a moment. */
 static int open_server(struct lazy *l)
@@ -54,7 +87,7 @@ static int open_server(struct lazy *l)
 		.reconnect_timeout = c->reconnect_timeout, .fail_reads = c->core.failure != THAW_LAZY_FREEZE,
 		.tls = c->tls, .tls_cacert = c->tls_cacert, .tls_cacrl = c->tls_cacrl, .tls_cert = c->tls_cert,
 		.tls_key = c->tls_key, .tls_no_cn_verify = c->tls_no_cn_verify,
-		.log = log_line, .log_most = c->core.log_most,
+		.log = log_line, .log_most = c->core.log_most, .changed = server_changed, .opaque = l,
 	};
 
 	for (unsigned tries = 0; !l->server; tries++) {
@@ -87,8 +120,10 @@ static struct thaw_source *remote_source(void *opaque, const struct thaw_lazy_ta
 {
 	struct lazy *l = opaque;
 
-	if (open_server(l) < 0)
+	if (open_server(l) < 0) {
+		l->given_up = true;
 		return NULL;
+	}
 	return thaw_source_pageserver(l->server, l->images.dirfd, t->pid, THAW_PAGESERVER_LAZY_ONLY);
 }
 
@@ -106,7 +141,7 @@ static int finish_server(struct lazy *l)
 }
 
 /* ---- the loop ---------------------------------------------------------------------------------------------- */
-static int block_signals(struct lazy *l)
+static int make_signals(struct lazy *l)
 {
 	sigset_t set;
 
@@ -118,22 +153,31 @@ static int block_signals(struct lazy *l)
 	sigaddset(&set, SIGQUIT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	l->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return l->signals < 0 ? thaw_err_set(-errno, "signalfd: %s", strerror(errno)) : 0;
+	if (l->signals < 0)
+		return thaw_err_set(-errno, "signalfd: %s", strerror(errno));
+	l->server_news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return l->server_news < 0 ? thaw_err_set(-errno, "eventfd: %s", strerror(errno)) : 0;
 }
 
-/* Before a task has come a signal ends us. Afterwards processes would wait for their memory for ever. */
+/* Before the tasks run a signal ends us, and the restore. Afterwards processes would wait for their memory for ever. */
 static int take_signal(struct lazy *l)
 {
 	struct signalfd_siginfo si;
 	char pids[256];
-	size_t tasks, arrived, left;
+	enum thaw_lazy_phase phase;
+	size_t tasks, arrived;
 
 	if (read(l->signals, &si, sizeof(si)) != sizeof(si))
 		return 0;
-	left = thaw_lazy_left(l->session);
-	if (thaw_lazy_state(l->session, &tasks, &arrived) <= THAW_LAZY_ARRIVING && !left)
+	phase = thaw_lazy_state(l->session, &tasks, &arrived);
+	if (phase == THAW_LAZY_LISTENING || (phase == THAW_LAZY_ARRIVING && !arrived))
 		return thaw_err_set(-EINTR, "ended by signal %u (%s) before a task was here", si.ssi_signo, strsignal(si.ssi_signo));
-	if (!left)
+	if (phase == THAW_LAZY_ARRIVING) {
+		l->given_up = true;
+		return thaw_err_set(-EINTR, "ended by signal %u (%s) when %zu of %zu tasks were here: the restore is given up, before its"
+				    " tasks ran", si.ssi_signo, strsignal(si.ssi_signo), arrived, tasks);
+	}
+	if (!thaw_lazy_left(l->session))
 		return 0; /* about to end */
 	thaw_lazy_waiting(l->session, pids, sizeof(pids));
 	thaw_say_error("%s: pid %s: not all memory is in: this daemon stays until it is, or the processes are gone; killed with"
@@ -168,16 +212,17 @@ static const char *describe_server(const struct lazy *l, char *buf, size_t len)
 
 static int turn(struct lazy *l)
 {
-	struct pollfd p[4 + THAW_STATUS_POLLFDS] = {
+	struct pollfd p[5 + THAW_STATUS_POLLFDS] = {
 		{ .fd = l->start.listenfd, .events = POLLIN },
 		{ .fd = thaw_lazy_conn(l->session), .events = POLLIN },
 		{ .fd = thaw_lazy_events(l->session), .events = POLLIN },
 		{ .fd = l->signals, .events = POLLIN },
+		{ .fd = l->server_news, .events = POLLIN },
 	};
 	char where[300];
 	int ret = 0;
 
-	thaw_status_poll(&l->status, p + 4);
+	thaw_status_poll(&l->status, p + 5);
 	if (poll(p, sizeof(p) / sizeof(*p), -1) < 0)
 		return errno == EINTR ? 0 : thaw_err_set(-errno, "poll: %s", strerror(errno));
 	if (p[0].revents)
@@ -186,11 +231,32 @@ static int turn(struct lazy *l)
 		ret = thaw_lazy_receive(l->session);
 	if (!ret && p[2].revents)
 		ret = thaw_lazy_settle(l->session);
+	if (!ret && p[4].revents)
+		ret = look_at_server(l);
 	if (!ret && p[3].revents)
 		ret = take_signal(l);
 	if (!ret)
-		thaw_status_handle(&l->status, p + 4, l->session, l->server, describe_server(l, where, sizeof(where)));
+		thaw_status_handle(&l->status, p + 5, l->session, l->server, describe_server(l, where, sizeof(where)));
 	return ret;
+}
+
+/* The session has failed, and its sentence is there. A restorer that still waits for tasks which sleep here would wait for ever;
+ * they have done nothing of their own yet, and end. */
+static void give_up(struct lazy *l)
+{
+	int code = thaw_err_code();
+	char why[1024], pids[256];
+	bool run;
+
+	snprintf(why, sizeof(why), "%s", thaw_err_text());
+	run = thaw_lazy_abandon(l->session);
+	if (l->cmd.core.failure == THAW_LAZY_KILL || (l->given_up && !run)) {
+		thaw_lazy_kill(l->session, pids, sizeof(pids));
+		if (*pids)
+			thaw_say_error("pid %s: killed (%s)", pids, l->given_up && !run ? "they have not run yet, and cannot" :
+				       "--on-failure kill");
+	}
+	thaw_err_set(code, "%s", why);
 }
 
 static int serve(struct lazy *l)
@@ -199,15 +265,8 @@ static int serve(struct lazy *l)
 
 	while (!ret && !thaw_lazy_is_over(l->session))
 		ret = turn(l);
-	if (!ret)
-		return 0;
-	if (l->cmd.core.failure == THAW_LAZY_KILL) {
-		char pids[256];
-
-		thaw_lazy_kill(l->session, pids, sizeof(pids));
-		if (*pids)
-			thaw_say_error("pid %s: killed (--on-failure kill)", pids);
-	}
+	if (ret)
+		give_up(l);
 	return ret;
 }
 
@@ -234,7 +293,7 @@ static int prepare(struct lazy *l)
 
 static int begin(struct lazy *l)
 {
-	int ret = block_signals(l);
+	int ret = make_signals(l);
 
 	if (ret)
 		return ret;
@@ -292,7 +351,7 @@ static int run(struct lazy *l)
 
 int thaw_cmd_lazy_pages(const struct thaw_command *command, int argc, char **argv)
 {
-	struct lazy l = { .signals = -1, .stats.fd = -1 };
+	struct lazy l = { .signals = -1, .server_news = -1, .stats.fd = -1 };
 	int status = thaw_lazy_parse(&l.cmd, argc, argv), ret;
 
 	(void)command;

@@ -52,6 +52,9 @@ void thaw_lazy_members_free(struct thaw_lazy *z)
 		if (z->slot[i].pidfd >= 0)
 			close(z->slot[i].pidfd);
 	free(z->slot);
+	for (size_t i = 0; i < z->n_stray; i++)
+		close(z->stray[i]);
+	free(z->stray);
 	if (z->events >= 0)
 		close(z->events);
 	pthread_mutex_destroy(&z->lock);
@@ -125,6 +128,18 @@ int thaw_lazy_members_add(struct thaw_lazy *z, const struct thaw_lazy_task *t, i
 	if (z->o.source)
 		thaw_source_close(d.source);
 	return ret;
+}
+
+void thaw_lazy_members_stray(struct thaw_lazy *z, pid_t sender)
+{
+	int *more = realloc(z->stray, (z->n_stray + 1) * sizeof(*more)), fd = thaw_sys_pidfd_open(sender);
+
+	if (more)
+		z->stray = more;
+	if (more && fd >= 0)
+		z->stray[z->n_stray++] = fd;
+	else if (fd >= 0)
+		close(fd);
 }
 
 int thaw_lazy_each(struct thaw_lazy *z, int (*fn)(void *opaque, const struct thaw_lazy_member *m), void *opaque)
@@ -350,6 +365,12 @@ void thaw_lazy_kill(struct thaw_lazy *z, char *buf, size_t len)
 			poll(NULL, 0, KILL_PAUSE_MS);
 	}
 	unlock(z);
+	for (size_t i = 0; i < z->n_stray; i++) {
+		int pid = thaw_sys_pid_of(z->stray[i]);
+
+		if (pid > 0 && !thaw_sys_pidfd_signal(z->stray[i], SIGKILL))
+			note_pid(&v.names, pid);
+	}
 	/* Whoever has lost its parent is found by its memory; and so are those who are being forked just now. */
 	for (unsigned tries = 0; tries < KILL_TRIES && thaw_owners_each(kill_owner, &v.names); tries++)
 		poll(NULL, 0, KILL_PAUSE_MS);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "kern/uffd.h"
@@ -66,7 +67,14 @@ void thaw_lazy_close(struct thaw_lazy *z)
 		return;
 	if (z->conn >= 0)
 		close(z->conn);
-	thaw_close(z->h);
+	if (z->n_stray) { /* nobody but the holder keeps what was never a space, and closing the monitor ends it */
+		static struct thaw *kept;
+
+		kept = z->h;
+		(void)thaw_stop(kept);
+	} else {
+		thaw_close(z->h);
+	}
 	thaw_lazy_members_free(z);
 	free(z->told);
 	free(z);
@@ -115,11 +123,18 @@ int thaw_lazy_events(const struct thaw_lazy *z)
 /* ---- a task arrives ---------------------------------------------------------------------------------------- */
 /* A userfaultfd that is refused stays open all the same: to close it would be to give its process zeros. The holder has it
  * when we are gone. */
-static void drop(const struct thaw_received *r)
+static void drop(struct thaw_lazy *z, const struct thaw_received *r)
 {
-	for (unsigned i = 0; i < r->n_fds && i < THAW_RECEIVE_FDS; i++)
-		if (!thaw_uffd_is_one(r->fds[i]))
+	bool any = false;
+
+	for (unsigned i = 0; i < r->n_fds && i < THAW_RECEIVE_FDS; i++) {
+		if (thaw_uffd_is_one(r->fds[i]))
+			any = true;
+		else
 			close(r->fds[i]);
+	}
+	if (any && r->sender > 0)
+		thaw_lazy_members_stray(z, r->sender);
 }
 
 static int check_events(int pid, int uffd)
@@ -207,6 +222,7 @@ static int take(struct thaw_lazy *z, const void *bytes, const struct thaw_receiv
 	pthread_mutex_lock(&z->lock); /* a status asks how far it is */
 	ret = thaw_handshake_take(&z->shake, bytes, r->len, r->n_fds, &pid);
 	pthread_mutex_unlock(&z->lock);
+	z->broken = ret < 0;
 	switch (ret) {
 	case THAW_HANDSHAKE_TASK:
 		ret = take_task(z, pid, r);
@@ -218,7 +234,7 @@ static int take(struct thaw_lazy *z, const void *bytes, const struct thaw_receiv
 		return take_end(z);
 	}
 	if (ret < 0)
-		drop(r);
+		drop(z, r);
 	return ret;
 }
 
@@ -240,7 +256,7 @@ int thaw_lazy_receive(struct thaw_lazy *z)
 		if (r.len && want) {
 			ret = take(z, bytes, &r);
 		} else {
-			drop(&r); /* behind the end nothing is expected; it does not matter */
+			drop(z, &r); /* behind the end nothing is expected; it does not matter */
 			if (r.len)
 				continue;
 			close(z->conn);
@@ -250,6 +266,32 @@ int thaw_lazy_receive(struct thaw_lazy *z)
 		if (ret < 0)
 			return ret;
 	}
+}
+
+bool thaw_lazy_abandon(struct thaw_lazy *z)
+{
+	size_t tasks, arrived;
+	struct thaw_received r;
+	char bytes[64];
+
+	/* A descriptor within a socket that is closed is closed with it; one that comes too late stays with its sender. */
+	if (z->conn >= 0)
+		(void)shutdown(z->conn, SHUT_RD);
+	while (z->conn >= 0) {
+		size_t want = z->broken ? 0 : thaw_handshake_wants(&z->shake);
+		int told = 0, pid;
+
+		if (thaw_receive(z->conn, bytes, want ? want : sizeof(bytes), &r) || !r.len)
+			break;
+		if (want) {
+			told = thaw_handshake_take(&z->shake, bytes, r.len, r.n_fds, &pid);
+			z->broken = told < 0;
+		}
+		if (told == THAW_HANDSHAKE_ALL)
+			enter(z, THAW_LAZY_SERVING);
+		drop(z, &r);
+	}
+	return thaw_lazy_state(z, &tasks, &arrived) >= THAW_LAZY_SERVING;
 }
 
 /* ---- the end ----------------------------------------------------------------------------------------------- */

@@ -83,6 +83,9 @@ int thaw_lazy_result(struct thaw_lazy *z);
 size_t thaw_lazy_left(struct thaw_lazy *z);
 /* The pids of the processes that wait for us, for a message; "" when none can be named. Looks through /proc for children. */
 void thaw_lazy_waiting(struct thaw_lazy *z, char *buf, size_t len);
+/* The session has failed. What the restorer has sent is taken out of its connection, so that no userfaultfd is closed with it, and
+ * nothing more can be sent. True: its last word was among it, so the tasks run; else they have not run yet, nor will. */
+bool thaw_lazy_abandon(struct thaw_lazy *z);
 /* Kills those that wait, whoever their parents are, and the descendants of roots. buf: who that was; "": nobody was found. */
 void thaw_lazy_kill(struct thaw_lazy *z, char *buf, size_t len);
 

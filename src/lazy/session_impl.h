@@ -24,6 +24,9 @@ struct thaw_lazy {
 	struct thaw_handshake shake;
 	bool *told;              /* by index of the images' tasks */
 	int conn, events;        /* events: an eventfd, written by callbacks */
+	bool broken;             /* what was said on the connection makes no sense any more */
+	int *stray;              /* pidfds of those whose userfaultfd was not served */
+	size_t n_stray;
 
 	pthread_mutex_t lock;
 	enum thaw_lazy_phase phase;    /* lock */
@@ -39,6 +42,8 @@ int thaw_lazy_members_init(struct thaw_lazy *z);
 void thaw_lazy_members_free(struct thaw_lazy *z);
 /* Adds the task to the engine and to the members. uffd is taken over on success. */
 int thaw_lazy_members_add(struct thaw_lazy *z, const struct thaw_lazy_task *t, int uffd, pid_t sender);
+/* Its userfaultfd is kept, and not served. */
+void thaw_lazy_members_stray(struct thaw_lazy *z, pid_t sender);
 void thaw_lazy_event(void *opaque, const struct thaw_event_info *info);
 void thaw_lazy_log(void *opaque, enum thaw_log_level level, const char *line);
 void thaw_lazy_say(struct thaw_lazy *z, enum thaw_log_level level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -5,6 +5,7 @@
 #include "lazy/restorer.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -53,8 +54,8 @@ static void restored(bool wide, const char *option, const char *value, const cha
 	fake_stop(&f);
 }
 
-/* A daemon for so many tasks of a page server, which is there or was; the first task arrives. */
-static void first_arrives(struct fake *f, struct rest *r, const struct rest_task *task, unsigned n, bool server)
+/* A daemon for so many tasks of a page server; the first task arrives. */
+static void first_arrives(struct fake *f, struct rest *r, const struct rest_task *task, unsigned n)
 {
 	struct fake_options o = has(32);
 	char port[16];
@@ -62,8 +63,6 @@ static void first_arrives(struct fake *f, struct rest *r, const struct rest_task
 
 	fake_start(f, &o);
 	snprintf(port, sizeof(port), "%d", f->port);
-	if (!server)
-		fake_stop(f);
 	rest_begin(r, task, n, true);
 	LIVE_CHECK(rest_daemon(r, "--page-server", "--address", "127.0.0.1", "--port", port, NULL));
 	rest_connect(r);
@@ -81,7 +80,7 @@ static void failed(void)
 	struct fake f;
 	struct rest r;
 
-	first_arrives(&f, &r, task, 2, true);
+	first_arrives(&f, &r, task, 2);
 	rest_hang_up(&r);
 	rest_ended(&r, 1, "when 1 of 2 tasks were here");
 	LIVE_CHECK(f.stats->connections == 1 && !f.stats->closes);
@@ -89,14 +88,66 @@ static void failed(void)
 	fake_stop(&f);
 }
 
-static void nobody_there(void)
+/* A page server that is none turns out as such while the restorer's own code sleeps on a page: the restore has to fail, and not to hang.
+ * how: 'e' it ends instead of answering, 'n' nonsense, 't' it is not there at all and all that the restorer says has been said */
+static void wrong_server(char how)
 {
-	const struct rest_task task = { .pid = PID, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4 };
+	const struct rest_task task[] = {
+		{ .pid = PID, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4, .early = rest_whole },
+		{ .pid = 4712, .zombie = true },
+	};
+	struct fake_options o = has(32);
 	struct fake f;
 	struct rest r;
+	char port[16];
 
-	first_arrives(&f, &r, &task, 1, false);
-	rest_ended(&r, 1, "onnect");
+	o.cut = how == 'e' ? FAKE_CUT_BEFORE : FAKE_WHOLE;
+	o.wrong = how == 'n' ? FAKE_WRONG_COMMAND : FAKE_RIGHT;
+	o.at = 1;
+	fake_start(&f, &o);
+	snprintf(port, sizeof(port), "%d", f.port);
+	if (how == 't')
+		fake_stop(&f);
+	rest_begin(&r, task, 2, true);
+	LIVE_CHECK(rest_daemon(&r, "--page-server", "--address", "127.0.0.1", "--port", port, NULL));
+	rest_connect(&r);
+	rest_spawn(&r);
+	rest_ended(&r, 1, how == 't' ? "cannot be connected to" : "The restore is given up, before its tasks ran");
+	LIVE_CHECK(strstr(r.said, "killed (they have not run yet, and cannot)"));
+	LIVE_CHECK(rest_wait(&r) == 128 + 9);
+	if (how != 't') {
+		LIVE_CHECK(!f.stats->closes);
+		fake_stop(&f);
+	}
+	rest_end(&r);
+}
+
+/* It is not there, and the restorer has said everything before that is known: what it has sent lies in a socket, and its tasks run. They
+ * wait; a userfaultfd that is closed with the socket would let them read zeros. */
+static void ran_already(void)
+{
+	const struct rest_task task[] = {
+		{ .pid = PID, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4 },
+		{ .pid = 4712, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4 },
+		{ .pid = 4713, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4 },
+	};
+	struct fake_options o = has(32);
+	struct fake f;
+	struct rest r;
+	char port[16];
+
+	fake_start(&f, &o);
+	snprintf(port, sizeof(port), "%d", f.port);
+	fake_stop(&f);
+	rest_begin(&r, task, 3, true);
+	LIVE_CHECK(rest_daemon(&r, "--page-server", "--address", "127.0.0.1", "--port", port, NULL));
+	rest_connect(&r);
+	rest_spawn(&r);
+	rest_gather(&r);
+	rest_release(&r);
+	rest_ended(&r, 1, "cannot be connected to");
+	for (unsigned i = 0; i < 3; i++)
+		LIVE_CHECK(rest_sleeps(r.pids[i]));
 	rest_end(&r);
 }
 
@@ -112,6 +163,9 @@ int main(void)
 	restored(false, "--page-server-protocol", "32", NULL);
 	restored(true, "--read-around", "0", "--stay-lazy");
 	failed();
-	nobody_there();
+	wrong_server('e');
+	wrong_server('n');
+	wrong_server('t');
+	ran_already();
 	return 0;
 }

@@ -4,6 +4,7 @@
 #include "config.h"
 #include "lazy/restorer.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -40,6 +41,21 @@ static int leaves(const struct rest_task *t)
 		_exit(rest_whole(t));
 	}
 	return rest_await(CHILD, 1) ? 0 : 3;
+}
+
+static _Noreturn int waits_for_ever(const struct rest_task *t)
+{
+	for (;;)
+		pause();
+}
+
+/* What the restorer's own code touches cannot be had: it sleeps. */
+static void cut(struct rest *r)
+{
+	int fd = openat(r->dir.fd, "pages-1.img", O_WRONLY | O_CLOEXEC);
+
+	LIVE_CHECK(fd >= 0 && !ftruncate(fd, KEPT * P));
+	close(fd);
 }
 
 static void await_said(struct rest *r, const char *words)
@@ -87,6 +103,29 @@ static void stays(rest_body *body, int sig)
 	rest_end(&r);
 }
 
+/* While the tree is arriving a signal ends the restore: what has come and sleeps ends too, and has not run. */
+static void ends(void)
+{
+	const struct rest_task task[] = {
+		{ .pid = 82, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .early = rest_whole, .before = NULL },
+		{ .pid = 83, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .before = waits_for_ever },
+	};
+	struct rest r;
+
+	rest_begin(&r, task, 2, true);
+	LIVE_CHECK(rest_daemon(&r, "-v", NULL));
+	cut(&r);
+	rest_connect(&r);
+	rest_spawn(&r);
+	await_said(&r, "pid 82: is here (1 of 2)");
+	LIVE_CHECK(rest_sleeps(r.pids[0]));
+	kill(r.daemon, SIGTERM);
+	rest_ended(&r, 1, "ended by signal 15 (Terminated) when 1 of 2 tasks were here");
+	kill(r.pids[1], SIGKILL);
+	LIVE_CHECK(rest_wait(&r) == 128 + SIGKILL);
+	rest_end(&r);
+}
+
 int main(void)
 {
 	if (thaw_probe() < 0) {
@@ -96,5 +135,6 @@ int main(void)
 	stays(waits, SIGTERM);
 	stays(waits, SIGINT);
 	stays(leaves, SIGTERM);
+	ends();
 	return 0;
 }

@@ -41,6 +41,13 @@ static void log_line(void *opaque, enum thaw_log_level level, const char *line)
 	thaw_say_log(opaque, level, line);
 }
 
+static void server_line(void *opaque, enum thaw_log_level level, const char *line)
+{
+	struct lazy *l = opaque;
+
+	thaw_lazy_line(l->session, level, line);
+}
+
 /* ---- the page server --------------------------------------------------------------------------------------- */
 static bool may_come_up(int error)
 {
@@ -87,7 +94,7 @@ static int open_server(struct lazy *l)
 		.reconnect_timeout = c->reconnect_timeout, .fail_reads = c->core.failure != THAW_LAZY_FREEZE,
 		.tls = c->tls, .tls_cacert = c->tls_cacert, .tls_cacrl = c->tls_cacrl, .tls_cert = c->tls_cert,
 		.tls_key = c->tls_key, .tls_no_cn_verify = c->tls_no_cn_verify,
-		.log = log_line, .log_most = c->core.log_most, .changed = server_changed, .opaque = l,
+		.log = server_line, .log_opaque = l, .log_most = c->core.log_most, .changed = server_changed, .opaque = l,
 	};
 
 	for (unsigned tries = 0; !l->server; tries++) {
@@ -223,13 +230,13 @@ static int turn(struct lazy *l)
 	int ret = 0;
 
 	thaw_status_poll(&l->status, p + 5);
-	if (poll(p, sizeof(p) / sizeof(*p), -1) < 0)
+	if (poll(p, sizeof(p) / sizeof(*p), thaw_lazy_lines_due(l->session)) < 0)
 		return errno == EINTR ? 0 : thaw_err_set(-errno, "poll: %s", strerror(errno));
 	if (p[0].revents)
 		ret = take_connection(l);
 	if (!ret && p[1].revents)
 		ret = thaw_lazy_receive(l->session);
-	if (!ret && p[2].revents)
+	if (!ret && (p[2].revents || !thaw_lazy_lines_due(l->session)))
 		ret = thaw_lazy_settle(l->session);
 	if (!ret && p[4].revents)
 		ret = look_at_server(l);

@@ -18,10 +18,6 @@
 #include "lazy/owners.h"
 #include "util/err.h"
 
-/* Lines a second in the long run, and at once at most: a storm of them is no use to anybody and fills a disk. */
-#define LINES_A_SECOND 20
-#define LINES_AT_ONCE 400
-
 static void lock(struct thaw_lazy *z)
 {
 	pthread_mutex_lock(&z->lock);
@@ -32,6 +28,15 @@ static void unlock(struct thaw_lazy *z)
 	pthread_mutex_unlock(&z->lock);
 }
 
+static void ring(void *opaque)
+{
+	const struct thaw_lazy *z = opaque;
+	uint64_t one = 1;
+
+	if (write(z->events, &one, sizeof(one)) < 0)
+		return; /* full: it is awake anyway */
+}
+
 int thaw_lazy_members_init(struct thaw_lazy *z)
 {
 	pthread_mutexattr_t a;
@@ -40,8 +45,8 @@ int thaw_lazy_members_init(struct thaw_lazy *z)
 	pthread_mutexattr_settype(&a, PTHREAD_MUTEX_RECURSIVE);
 	pthread_mutex_init(&z->lock, &a);
 	pthread_mutexattr_destroy(&a);
-	z->tokens = LINES_AT_ONCE;
-	z->refilled_ns = thaw_sys_now_ns();
+	z->lines = (struct thaw_lines){ .out = z->o.log, .opaque = z->o.log_opaque, .rouse = ring, .rouse_opaque = z };
+	thaw_lines_init(&z->lines);
 	z->events = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return z->events < 0 ? thaw_err_set(-errno, "eventfd: %s", strerror(errno)) : 0;
 }
@@ -57,6 +62,7 @@ void thaw_lazy_members_free(struct thaw_lazy *z)
 	free(z->stray);
 	if (z->events >= 0)
 		close(z->events);
+	thaw_lines_destroy(&z->lines);
 	pthread_mutex_destroy(&z->lock);
 }
 
@@ -154,14 +160,6 @@ int thaw_lazy_each(struct thaw_lazy *z, int (*fn)(void *opaque, const struct tha
 }
 
 /* ---- what the engine reports ------------------------------------------------------------------------------- */
-static void ring(struct thaw_lazy *z)
-{
-	uint64_t one = 1;
-
-	if (write(z->events, &one, sizeof(one)) < 0)
-		return; /* full: it is awake anyway */
-}
-
 static void forked_locked(struct thaw_lazy *z, struct thaw_lazy_slot *parent, int64_t child)
 {
 	int pid = parent ? parent->m.pid : 0;
@@ -378,24 +376,6 @@ void thaw_lazy_kill(struct thaw_lazy *z, char *buf, size_t len)
 }
 
 /* ---- lines ------------------------------------------------------------------------------------------------- */
-static bool may_say_locked(struct thaw_lazy *z, uint64_t *left_out)
-{
-	uint64_t now = thaw_sys_now_ns(), more = (now - z->refilled_ns) * LINES_A_SECOND / 1000000000ULL;
-
-	if (more) {
-		z->tokens = z->tokens + more > LINES_AT_ONCE ? LINES_AT_ONCE : z->tokens + more;
-		z->refilled_ns = now;
-	}
-	if (!z->tokens) {
-		z->left_out++;
-		return false;
-	}
-	z->tokens--;
-	*left_out = z->left_out;
-	z->left_out = 0;
-	return true;
-}
-
 static void name_locked(struct thaw_lazy *z, int64_t space, char *buf, size_t len)
 {
 	const struct thaw_lazy_slot *s = find_locked(z, space);
@@ -414,26 +394,29 @@ static void name_locked(struct thaw_lazy *z, int64_t space, char *buf, size_t le
 void thaw_lazy_log(void *opaque, enum thaw_log_level level, const char *line)
 {
 	struct thaw_lazy *z = opaque;
-	uint64_t left_out = 0;
 	long long space;
 	char name[96] = "", text[1024];
 	int n = 0;
-	bool may;
 
-	lock(z);
-	may = may_say_locked(z, &left_out);
-	if (may && sscanf(line, "space %lld: %n", &space, &n) == 1 && n)
-		name_locked(z, space, name, sizeof(name));
-	unlock(z);
-	if (!may || !z->o.log)
+	if (!thaw_lines_may(&z->lines, level))
 		return;
+	if (sscanf(line, "space %lld: %n", &space, &n) == 1 && n) {
+		lock(z);
+		name_locked(z, space, name, sizeof(name));
+		unlock(z);
+	}
 	snprintf(text, sizeof(text), "%s%s%s", name, *name ? ": " : "", *name ? line + n : line);
 	z->o.log(z->o.log_opaque, level, text);
-	if (!left_out)
-		return;
-	snprintf(text, sizeof(text), "%llu lines before this one were left out: more than %d a second come",
-		 (unsigned long long)left_out, LINES_A_SECOND);
-	z->o.log(z->o.log_opaque, level, text);
+}
+
+void thaw_lazy_line(struct thaw_lazy *z, enum thaw_log_level level, const char *line)
+{
+	thaw_lines_say(&z->lines, level, line);
+}
+
+int thaw_lazy_lines_due(struct thaw_lazy *z)
+{
+	return thaw_lines_due(&z->lines);
 }
 
 void thaw_lazy_say(struct thaw_lazy *z, enum thaw_log_level level, const char *fmt, ...)
@@ -441,7 +424,7 @@ void thaw_lazy_say(struct thaw_lazy *z, enum thaw_log_level level, const char *f
 	char text[1024];
 	va_list ap;
 
-	if (!z->o.log || level > z->o.log_most)
+	if (level > z->o.log_most || !thaw_lines_may(&z->lines, level))
 		return;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);

@@ -274,6 +274,7 @@ bool thaw_lazy_abandon(struct thaw_lazy *z)
 	struct thaw_received r;
 	char bytes[64];
 
+	thaw_lines_tell(&z->lines, true);
 	/* A descriptor within a socket that is closed is closed with it; one that comes too late stays with its sender. */
 	if (z->conn >= 0)
 		(void)shutdown(z->conn, SHUT_RD);
@@ -302,6 +303,7 @@ int thaw_lazy_settle(struct thaw_lazy *z)
 
 	if (read(z->events, &n, sizeof(n)) < 0 && errno != EAGAIN)
 		return thaw_err_set(-errno, "eventfd: %s", strerror(errno));
+	thaw_lines_tell(&z->lines, false);
 	pthread_mutex_lock(&z->lock);
 	kill_now = z->kill_wanted;
 	z->kill_wanted = false;
@@ -347,6 +349,7 @@ int thaw_lazy_result(struct thaw_lazy *z)
 {
 	int ret = thaw_lazy_each(z, complain, z);
 
+	thaw_lines_tell(&z->lines, true);
 	for (size_t i = 0; z->o.auto_dedup && !ret && i < z->n_slots; i++) {
 		const struct thaw_lazy_member *m = &z->slot[i].m;
 

@@ -89,6 +89,11 @@ bool thaw_lazy_abandon(struct thaw_lazy *z);
 /* Kills those that wait, whoever their parents are, and the descendants of roots. buf: who that was; "": nobody was found. */
 void thaw_lazy_kill(struct thaw_lazy *z, char *buf, size_t len);
 
+/* A line of somebody else's, under the same measure as those of the session. Any thread. */
+void thaw_lazy_line(struct thaw_lazy *z, enum thaw_log_level level, const char *line);
+/* Milliseconds until thaw_lazy_settle() is to be called though nothing is readable; -1: it need not be. */
+int thaw_lazy_lines_due(struct thaw_lazy *z);
+
 enum thaw_lazy_phase thaw_lazy_state(struct thaw_lazy *z, size_t *tasks, size_t *arrived);
 struct thaw *thaw_lazy_monitor(struct thaw_lazy *z);
 /* Every member, in the order in which they came; m is valid during the call. Nonzero ends it and is returned. */

@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "lazy/handshake.h"
+#include "lazy/lines.h"
 #include "lazy/session.h"
 
 struct thaw_lazy_slot {
@@ -35,7 +36,7 @@ struct thaw_lazy {
 	size_t n_spaces, n_ended;      /* lock: all there ever were */
 	bool kill_wanted;              /* lock: content is not to be had, and that is what kills */
 	bool cut;                      /* lock: members are missing for want of memory */
-	uint64_t tokens, refilled_ns, left_out; /* lock: log lines that may be written; when that grew last; how many were not */
+	struct thaw_lines lines;       /* its own */
 };
 
 int thaw_lazy_members_init(struct thaw_lazy *z);

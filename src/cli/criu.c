@@ -115,6 +115,7 @@ struct table {
 	const struct thaw_criu_option *option[MOST_OPTIONS];
 	unsigned n, n_longs;
 	struct option longs[2 * MOST_OPTIONS + 1];
+	bool criu[2 * MOST_OPTIONS]; /* the name is CRIU's */
 	char shorts[3 * MOST_OPTIONS + 3];
 	char no[MOST_OPTIONS][40];
 };
@@ -123,6 +124,14 @@ static bool has(const struct table *t, const char *name)
 {
 	for (unsigned i = 0; i < t->n; i++)
 		if (!strcmp(t->option[i]->name, name))
+			return true;
+	return false;
+}
+
+static bool is_criu(const char *name)
+{
+	for (const struct thaw_criu_option *o = criu_table; o->name; o++)
+		if (!strcmp(o->name, name))
 			return true;
 	return false;
 }
@@ -136,9 +145,11 @@ static void add(struct table *t, const struct thaw_criu_option *o)
 
 		if (has(t, o->name))
 			continue;
+		t->criu[t->n_longs] = is_criu(o->name);
 		t->longs[t->n_longs++] = (struct option){ o->name, arg, NULL, value };
 		if (o->arity == THAW_CRIU_BOOL) {
 			snprintf(t->no[t->n], sizeof(t->no[t->n]), "no-%s", o->name);
+			t->criu[t->n_longs] = is_criu(o->name);
 			t->longs[t->n_longs++] = (struct option){ t->no[t->n], no_argument, NULL, value + 1 };
 		}
 		if (o->letter && !strchr(t->shorts, o->letter))
@@ -162,6 +173,45 @@ static const struct thaw_criu_option *lookup(const struct table *t, int value, b
 		if (value == FIRST_VALUE + 2 * (int)i + *off || (value && value < FIRST_VALUE && value == t->option[i]->letter))
 			return t->option[i];
 	return NULL;
+}
+
+/* The one name of CRIU's that begins so; NULL: none, or several. */
+static const struct option *abbreviated(const struct table *t, const char *word, size_t len)
+{
+	const struct option *one = NULL;
+
+	for (unsigned i = 0; i < t->n_longs; i++) {
+		if (!t->criu[i] || strncmp(t->longs[i].name, word, len))
+			continue;
+		if (one)
+			return NULL;
+		one = &t->longs[i];
+	}
+	return one;
+}
+
+/* getopt_long() to which our own names do not make an abbreviation of CRIU's unclear. */
+static int next_option(const struct table *t, int argc, char **argv)
+{
+	int value = getopt_long(argc, argv, t->shorts, t->longs, NULL);
+	const char *word = value == '?' && !optopt ? argv[optind - 1] : "";
+	const char *given = strchr(word, '=');
+	const struct option *o;
+
+	if (strncmp(word, "--", 2))
+		return value;
+	o = abbreviated(t, word + 2, given ? (size_t)(given - word) - 2 : strlen(word + 2));
+	if (!o || (given && o->has_arg == no_argument))
+		return value;
+	optarg = given ? (char *)given + 1 : NULL;
+	if (!given && o->has_arg == required_argument) {
+		if (optind == argc) {
+			optopt = o->val;
+			return ':';
+		}
+		optarg = argv[optind++];
+	}
+	return o->val;
 }
 
 /* ---- one list of words ------------------------------------------------------------------------------------- */
@@ -199,7 +249,7 @@ static int run(struct thaw_criu_line *l, const struct table *t, int argc, char *
 
 	optind = 0; /* the GNU way to start anew */
 	opterr = 0;
-	while ((value = getopt_long(argc, argv, t->shorts, t->longs, NULL)) != -1) {
+	while ((value = next_option(t, argc, argv)) != -1) {
 		struct thaw_criu_given g = { .value = optarg, .file = file };
 		int took;
 
@@ -299,7 +349,7 @@ static int take_line(struct words *w, const char *file, unsigned number, char *s
 static struct words *kept; /* as long as the program: options point at them */
 
 /* What cannot be opened is passed over, as CRIU does: most of these files do not exist. */
-static int read_file(struct thaw_criu_line *l, const struct table *t, const char *file, bool must)
+static int read_file(struct thaw_criu_line *l, const struct table *t, const char *file, bool named)
 {
 	FILE *f = fopen(file, "re");
 	struct words *w = f ? calloc(1, sizeof(*w)) : NULL;
@@ -308,8 +358,12 @@ static int read_file(struct thaw_criu_line *l, const struct table *t, const char
 	unsigned number = 0;
 	int ret = 0;
 
+	if (!f && named) {
+		l->no_config = file;
+		l->no_config_error = errno;
+	}
 	if (!f)
-		return must ? thaw_err_set(-errno, "--config %s: %s", file, strerror(errno)) : 0;
+		return 0;
 	if (!w)
 		ret = thaw_err_set(-ENOMEM, "%s: no memory", file);
 	if (w) {
@@ -401,7 +455,7 @@ const char *thaw_criu_word(const struct thaw_criu_option *own, int argc, char **
 	make_table(&t, own);
 	optind = 0;
 	opterr = 0;
-	while (getopt_long(argc, copy, t.shorts, t.longs, NULL) != -1)
+	while (next_option(&t, argc, copy) != -1)
 		;
 	if (optind < argc)
 		word = copy[optind];

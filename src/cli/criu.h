@@ -4,6 +4,8 @@
  * CRIU has one table of options for all its commands, takes them before or after the command's name, and reads configuration
  * files first: /etc/criu/default.conf, ~/.criu/default.conf, $CRIU_CONFIG_FILE, then --config FILE.
  *
+ * An abbreviation that is clear among CRIU's names is CRIU's, whatever else the command has.
+ *
  * Rule      an option of that table that the command has no use for is accepted, with its argument, and named at -v
  * Threads   one, before any other is started
  * Errors    the sentence has been said; exit status 1, as CRIU's */
@@ -42,6 +44,8 @@ struct thaw_criu_line {
 	void *opaque;
 	const char *ignored[THAW_CRIU_IGNORED]; /* names, for the command to tell */
 	unsigned n_ignored;
+	const char *no_config;                /* --config FILE that cannot be read, for the command to tell: CRIU goes on without it */
+	int no_config_error;
 };
 
 /* -1: go on; else the exit status. full: argv is the program's, the command's name among the words. */

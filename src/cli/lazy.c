@@ -285,6 +285,10 @@ static int prepare(struct lazy *l)
 
 	for (unsigned i = 0; i < c->n_ignored; i++)
 		thaw_say(1, "--%s: has no meaning here, ignored", c->ignored[i]);
+	if (c->no_config)
+		thaw_say(0, "--config %s: %s; going on without it", c->no_config, strerror(c->no_config_error));
+	if (c->page_server && c->ps_socket < 0 && !c->port)
+		thaw_say(0, "--page-server without --port: it cannot be connected to");
 	if (!ret)
 		ret = thaw_uffd_check_release();
 	if (!ret)

@@ -37,6 +37,8 @@ struct thaw_lazy_command {
 	bool copiers_given, delay_given;
 	const char *ignored[THAW_CRIU_IGNORED]; /* names of options without a meaning here */
 	unsigned n_ignored;
+	const char *no_config;        /* --config FILE that cannot be read; NULL: none */
+	int no_config_error;
 };
 
 extern const struct thaw_criu_option thaw_lazy_own_options[];

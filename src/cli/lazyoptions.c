@@ -112,7 +112,9 @@ static int take_level(const struct thaw_criu_given *g, long *level)
 		*level += 1 + (long)strlen(g->value);
 		return 1;
 	}
-	return take_number(g, 0, 1000000, level);
+	*level = atol(g->value); /* as CRIU has it: what is no number is 0 */
+	*level = *level < 0 ? 0 : *level;
+	return 1;
 }
 
 static int take_script(const struct thaw_criu_given *g, struct thaw_lazy_command *c)
@@ -291,11 +293,19 @@ static int check(const struct thaw_lazy_command *c)
 		return thaw_err_set(-EINVAL, "--stay-lazy and --background-delay do not go together: lazily there is no background copy");
 	if (c->core.stay_lazy && c->copiers_given)
 		return thaw_err_set(-EINVAL, "--stay-lazy and --copiers do not go together: lazily there is no background copy");
-	if (c->page_server && c->ps_socket < 0 && (!c->address || !c->port))
-		return thaw_err_set(-EINVAL, "--page-server needs --address and --port, or --ps-socket");
-	if (c->page_server && c->core.auto_dedup)
-		return thaw_err_set(-EINVAL, "--auto-dedup and --page-server do not go together: the pages are not in the images here");
 	return 0;
+}
+
+/* CRIU begins with less than a page server's whole address: it is wanted when the first task has come. */
+static void complete_server(struct thaw_lazy_command *c, struct thaw_criu_line *l)
+{
+	if (!c->page_server)
+		return;
+	if (!c->address)
+		c->address = "127.0.0.1";
+	if (c->core.auto_dedup && l->n_ignored < THAW_CRIU_IGNORED) /* the pages are not in the images here */
+		l->ignored[l->n_ignored++] = "auto-dedup";
+	c->core.auto_dedup = false;
 }
 
 int thaw_lazy_parse(struct thaw_lazy_command *c, int argc, char **argv)
@@ -326,6 +336,9 @@ int thaw_lazy_parse(struct thaw_lazy_command *c, int argc, char **argv)
 		thaw_say_error("%s; see thaw lazy-pages --help", thaw_err_text());
 		return THAW_EXIT_FAILURE;
 	}
+	complete_server(c, &l);
+	c->no_config = l.no_config;
+	c->no_config_error = l.no_config_error;
 	thaw_cli.quiet = c->level < 2;
 	thaw_cli.verbose = c->level > 2 ? c->level - 2 : 0;
 	c->core.log_most = c->level < 2 ? THAW_LOG_ERROR : c->level == 2 ? THAW_LOG_WARNING :

@@ -29,7 +29,7 @@ static struct thaw_option common[] = {
 struct table {
 	struct thaw_option *option[MAX_OPTIONS];
 	struct option longs[MAX_OPTIONS + 1];
-	char shorts[2 * MAX_OPTIONS + 3];
+	char shorts[2 * MAX_OPTIONS + 4];
 	unsigned n;
 };
 
@@ -201,9 +201,15 @@ static int parse(const struct thaw_command *c, struct table *t, int argc, char *
 
 	optind = 0; /* the GNU way to start anew: the common options before the command may have been parsed */
 	opterr = 0;
+	if (!strchr(t->shorts, 'h')) /* a habit, though the table does not have it */
+		strcat(t->shorts, "h");
 	while ((value = getopt_long(argc, argv, t->shorts, t->longs, NULL)) != -1) {
 		struct thaw_option *o = lookup(t, value);
 
+		if (value == 'h' && !o) {
+			want_help = true;
+			continue;
+		}
 		if (value == '?' || value == ':' || !o)
 			return complain(c, t, value, argv);
 		int r = set(c, o, optarg);

@@ -76,6 +76,32 @@ grep -q -e "--cgroup-props-file: has no meaning here" said.err || fail "--cgroup
 serves img lazy-pages -D img -t 5
 ! grep -q "meaning" said.err || fail "an option is named without -v"
 
+serves img lazy-pages -D img -vX
+serves img lazy-pages -D img --verbosity=X
+
+# ---- a page server's address is looked at when the first task has come, as CRIU does it
+for line in --page-server "--page-server --port 9" "--page-server --address 127.0.0.1" "--page-server --auto-dedup --port 9 -v"; do
+	# shellcheck disable=SC2086
+	"$THAW" lazy-pages -D img $line >said.out 2>said.err &
+	pid=$!
+	remember $pid
+	eventually 60 listens img || fail "$line: does not listen: $(cat said.err)"
+	kill -TERM $pid
+	wait $pid && fail "$line: a signal ends it with success"
+	grep -q "ended by signal 15" said.err || fail "$line: $(cat said.err)"
+done
+grep -q -e "--auto-dedup: has no meaning here" said.err || fail "--auto-dedup is not named: $(cat said.err)"
+
+# ---- abbreviations: names of ours do not make those of CRIU's unclear
+exec 7>byte
+serves img lazy-pages -D img --stat 7
+exec 7>&-
+[ "$(od -An -tx1 byte | tr -d ' \n')" = 00 ] || fail "--stat is not --status-fd: $(od -c byte)"
+serves img --stat 1 lazy-pages --images img
+serves work lazy-pages -D img --work=work
+refused "option --status-fd needs a value" lazy-pages -D img --stat
+refused "unknown or ambiguous option '--tls-c'" lazy-pages -D img --tls-c x
+
 # ---- our own
 serves img lazy-pages -D img --copiers 3 --chunk 64K --background-delay 10 --read-around 8 --on-failure freeze --reconnect-timeout 5 \
 	--page-server-protocol 24 --stats stats
@@ -112,7 +138,9 @@ echo 'tcp-close yes' >bad
 refused "bad: option --tcp-close takes no value" lazy-pages --config bad -D img
 echo 'copiers 0' >bad
 refused "bad: --copiers: '0' is not a whole number from 1 to 64" lazy-pages --config bad -D img
-refused "--config absent: No such file" lazy-pages --config absent -D img
+# CRIU goes on without it.
+serves img lazy-pages --config absent -D img
+grep -q -e "--config absent: No such file or directory; going on without it" said.err || fail "--config absent: $(cat said.err)"
 
 # ---- refused: status 1, as CRIU
 refused "unknown option '-y'" lazy-pages -D img -y
@@ -131,7 +159,6 @@ refused "--chunk: '1M' is not whole pages" lazy-pages -D img --chunk 1M
 refused "--on-failure: 'panic' is not one of freeze, kill, sigbus" lazy-pages -D img --on-failure panic
 refused "--page-server-protocol: '16' is not" lazy-pages -D img --page-server-protocol 16
 refused "--read-around: '65' is not" lazy-pages -D img --read-around 65
-refused "--page-server needs --address and --port" lazy-pages -D img --page-server
 # What TLS needs is looked at before anybody is told to begin.
 refused "absent-ca" lazy-pages -D img --page-server --address 127.0.0.1 --port 9 --tls --tls-cacert absent-ca --status-fd 1
 refused "--stay-lazy and --background-delay" lazy-pages -D img --stay-lazy --background-delay 5
@@ -164,6 +191,8 @@ for line in -h "--help --nothing" "-D img --help"; do
 	"$THAW" lazy-pages $line | cmp - help || fail "lazy-pages $line is something else"
 done
 "$THAW" --help lazy-pages | cmp - help || fail "thaw --help lazy-pages is something else"
+"$THAW" -h | cmp - <("$THAW" --help) || fail "thaw -h is something else"
+"$THAW" status -h | cmp - <("$THAW" status --help) || fail "thaw status -h is something else"
 for line in -V --version; do
 	[ "$("$THAW" lazy-pages $line)" = "$("$THAW" --version)" ] || fail "lazy-pages $line"
 done

@@ -15,6 +15,7 @@
 #include "cli/cli.h"
 #include "cli/lazy.h"
 #include "cli/lazystatus.h"
+#include "kern/sys.h"
 #include "kern/tls.h"
 #include "kern/uffd.h"
 #include "util/err.h"
@@ -281,8 +282,10 @@ static int serve(struct lazy *l)
 static int prepare(struct lazy *l)
 {
 	struct thaw_lazy_command *c = &l->cmd;
-	int ret = thaw_lazy_enter(&l->start, c);
+	int ret;
 
+	thaw_sys_raise_descriptors(); /* each task has files of images open, before the engine is there */
+	ret = thaw_lazy_enter(&l->start, c);
 	for (unsigned i = 0; i < c->n_ignored; i++)
 		thaw_say(1, "--%s: has no meaning here, ignored", c->ignored[i]);
 	if (c->no_config)
@@ -345,8 +348,6 @@ static int run(struct lazy *l)
 	thaw_lazy_tell_parent(&l->start, ret ? THAW_EXIT_FAILURE : THAW_EXIT_OK);
 	if (ret)
 		return thaw_say_failure();
-	if (l->cmd.detach)
-		thaw_say_redirect(-1);
 	ret = serve(l);
 	if (!ret)
 		ret = thaw_lazy_result(l->session);

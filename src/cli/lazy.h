@@ -52,6 +52,7 @@ struct thaw_lazy_start {
 	dev_t dev;                   /* of the socket's file, to know it again */
 	ino_t ino;
 	int ready;                   /* to the parent (-d); -1: none */
+	int caller;                  /* the caller's standard error (-d), until it serves; -1: none */
 };
 /* Opens the image directory, goes to the work directory, opens the log. */
 int thaw_lazy_enter(struct thaw_lazy_start *s, const struct thaw_lazy_command *c);

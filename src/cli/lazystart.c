@@ -27,6 +27,14 @@
 
 extern char **environ;
 
+/* A copy out of the way of the numbers that callers give out; where the limit is lower than that, not below standard error at least. */
+static int set_aside(int fd)
+{
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+
+	return high < 0 ? fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : high;
+}
+
 /* ---- directories and the log ------------------------------------------------------------------------------- */
 static int open_log(const char *path)
 {
@@ -37,7 +45,7 @@ static int open_log(const char *path)
 	fd = strcmp(path, "-") ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600) : dup(STDOUT_FILENO);
 	if (fd < 0)
 		return thaw_err_set(-errno, "log file %s: cannot be opened: %s", path, strerror(errno));
-	high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+	high = set_aside(fd);
 	if (high < 0)
 		return thaw_err_set(-errno, "log file %s: %s", path, strerror(errno));
 	close(fd);
@@ -49,7 +57,7 @@ int thaw_lazy_enter(struct thaw_lazy_start *s, const struct thaw_lazy_command *c
 {
 	const char *images = c->images_dir ? c->images_dir : ".", *work = c->work_dir ? c->work_dir : images;
 
-	*s = (struct thaw_lazy_start){ .imagesfd = -1, .listenfd = -1, .ready = -1 };
+	*s = (struct thaw_lazy_start){ .imagesfd = -1, .listenfd = -1, .ready = -1, .caller = -1 };
 	for (unsigned i = 0; i < c->n_closes; i++)
 		close(c->closes[i]);
 	if (c->status_fd >= 0 && fcntl(c->status_fd, F_SETFD, FD_CLOEXEC))
@@ -182,7 +190,8 @@ static void become_daemon(struct thaw_lazy_start *s, int go, int ready)
 		_exit(THAW_EXIT_FAILURE); /* the parent has said why */
 	close(go);
 	s->ready = ready;
-	thaw_say_redirect(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, HIGH_FD)); /* until it serves */
+	s->caller = set_aside(STDERR_FILENO);
+	thaw_say_redirect(s->caller); /* until it serves */
 	for (int fd = 0; null >= 0 && fd <= STDERR_FILENO; fd++)
 		dup2(null, fd);
 	if (null > STDERR_FILENO)
@@ -221,6 +230,13 @@ void thaw_lazy_tell_parent(struct thaw_lazy_start *s, int status)
 		thaw_say(1, "the caller is gone");
 	close(s->ready);
 	s->ready = -1;
+	if (status)
+		return;
+	/* Whoever reads what it wrote there until the end would wait for ours. */
+	thaw_say_redirect(-1);
+	if (s->caller >= 0)
+		close(s->caller);
+	s->caller = -1;
 }
 
 /* ---- ready ------------------------------------------------------------------------------------------------- */

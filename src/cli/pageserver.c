@@ -7,12 +7,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/outfile.h"
+#include "kern/sys.h"
 #include "server/server.h"
 #include "util/err.h"
 
@@ -30,17 +30,6 @@ static void say(unsigned level, const char *line)
 }
 
 /* ---- start ------------------------------------------------------------------------------------------------- */
-/* Each process of the checkpoint has a file or more open, each client a socket. */
-static void raise_descriptors(void)
-{
-	struct rlimit r;
-
-	if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < r.rlim_max) {
-		r.rlim_cur = r.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &r); /* running out later is said then */
-	}
-}
-
 static int load(struct thaw_server *s, const struct command *cmd)
 {
 	char size[32];
@@ -121,7 +110,7 @@ static int run(struct thaw_server *s, const struct command *cmd, struct thaw_out
 	char pid[32];
 	int fd, err;
 
-	raise_descriptors();
+	thaw_sys_raise_descriptors(); /* each process has a file or more open, each client a socket */
 	s->protocol = cmd->protocol < 0 ? THAW_FRAME_UNKNOWN : cmd->protocol ? THAW_FRAME_NEW : THAW_FRAME_OLD;
 	s->say = say;
 	err = thaw_outfile_open(pidfile, "pidfile", cmd->pidfile);

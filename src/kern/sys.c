@@ -247,3 +247,13 @@ uint64_t thaw_sys_now_ns(void)
 {
 	return clock_ns(CLOCK_MONOTONIC);
 }
+
+void thaw_sys_raise_descriptors(void)
+{
+	struct rlimit r;
+
+	if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &r);
+	}
+}

@@ -45,6 +45,9 @@ int thaw_sys_cpu(void);                            /* the CPU that we are on */
 int thaw_sys_pin_thread(int cpu);                  /* cpu -1: all that the process may use */
 int thaw_sys_cpu_of(pid_t tid);                    /* the CPU another task ran on last, from /proc; -errno */
 
+/* As many descriptors as may be: the soft limit is raised to the hard one. Running out is said when it happens. */
+void thaw_sys_raise_descriptors(void);
+
 uint64_t thaw_sys_now_ns(void);                    /* CLOCK_MONOTONIC */
 uint64_t thaw_sys_thread_cpu_ns(void);             /* what the calling thread has run */
 

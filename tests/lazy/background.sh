@@ -66,6 +66,20 @@ grep -q '"complete": *true' img/stats || fail "-d: --stats: $(cat img/log)"
 "$THAW" lazy-pages -D img/absent -d --pidfile pid2 2>said.err && fail "-d: a daemon that cannot start succeeds"
 [ ! -e pid2 ] || fail "-d: a pidfile of none"
 
+# ---- whoever reads until the end what it says is not kept waiting by the daemon
+said=$(timeout 60 "$THAW" lazy-pages -D img -d --pidfile "$TMP/pid3" -o log 2>&1) || fail "-d: its caller waits for the daemon: $said"
+remember "$(cat pid3)"
+is_alive "$(cat pid3)" || fail "-d: no daemon: $said"
+python3 say.py img/lazy-pages.socket
+eventually 60 is_gone "$(cat pid3)" || fail "-d: it does not end"
+
+# ---- few descriptors: a log all the same
+(ulimit -n 60 && exec "$THAW" lazy-pages -D img -d --pidfile "$TMP/pid4" -o log -v) || fail "a limit of 60: $(cat img/log)"
+remember "$(cat pid4)"
+python3 say.py img/lazy-pages.socket
+eventually 60 is_gone "$(cat pid4)" || fail "a limit of 60: it does not end"
+grep -q "the restorer has connected" img/log || fail "a limit of 60: no log: $(cat img/log)"
+
 # ---- a socket that was left by another is replaced; a daemon that lives keeps its own
 python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); s.bind("img/lazy-pages.socket")'
 "$THAW" lazy-pages -D img -d --pidfile "$TMP/one" || fail "an old socket is in the way"

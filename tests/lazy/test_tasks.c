@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -124,6 +125,24 @@ static void many(void)
 	}
 	restored(task, 24, true, NULL, NULL);
 	restored(task, 24, false, "--copiers", "1");
+}
+
+/* More tasks than the daemon may have files open, where it may raise that. */
+static void few_descriptors(void)
+{
+	static struct rest_task task[38];
+	struct rlimit before, few;
+
+	for (int i = 0; i < 38; i++)
+		task[i] = (struct rest_task){ .pid = 400 + i, TASK };
+	LIVE_CHECK(!getrlimit(RLIMIT_NOFILE, &before));
+	few = before;
+	few.rlim_cur = 32;
+	if (few.rlim_max < 400)
+		return;
+	LIVE_CHECK(!setrlimit(RLIMIT_NOFILE, &few));
+	restored(task, 38, true, NULL, NULL);
+	LIVE_CHECK(!setrlimit(RLIMIT_NOFILE, &before));
 }
 
 /* The first task needs its memory before the second has even sent its userfaultfd. */
@@ -306,6 +325,7 @@ int main(void)
 	untouched();
 	little();
 	many();
+	few_descriptors();
 	arriving();
 	busy();
 	marked();

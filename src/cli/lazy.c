@@ -220,21 +220,24 @@ static const char *describe_server(const struct lazy *l, char *buf, size_t len)
 
 static int turn(struct lazy *l)
 {
-	struct pollfd p[5 + THAW_STATUS_POLLFDS] = {
+	struct pollfd p[6 + THAW_STATUS_POLLFDS] = {
 		{ .fd = l->start.listenfd, .events = POLLIN },
 		{ .fd = thaw_lazy_conn(l->session), .events = POLLIN },
 		{ .fd = thaw_lazy_events(l->session), .events = POLLIN },
 		{ .fd = l->signals, .events = POLLIN },
 		{ .fd = l->server_news, .events = POLLIN },
+		{ .fd = l->start.watchfd, .events = POLLIN },
 	};
 	char where[300];
 	int ret = 0;
 
-	thaw_status_poll(&l->status, p + 5);
+	thaw_status_poll(&l->status, p + 6);
 	if (poll(p, sizeof(p) / sizeof(*p), thaw_lazy_lines_due(l->session)) < 0)
 		return errno == EINTR ? 0 : thaw_err_set(-errno, "poll: %s", strerror(errno));
 	if (p[0].revents)
 		ret = take_connection(l);
+	if (!ret && p[5].revents)
+		ret = thaw_lazy_watch(&l->start);
 	if (!ret && p[1].revents)
 		ret = thaw_lazy_receive(l->session);
 	if (!ret && (p[2].revents || !thaw_lazy_lines_due(l->session)))
@@ -244,7 +247,7 @@ static int turn(struct lazy *l)
 	if (!ret && p[3].revents)
 		ret = take_signal(l);
 	if (!ret)
-		thaw_status_handle(&l->status, p + 5, l->session, l->server, describe_server(l, where, sizeof(where)));
+		thaw_status_handle(&l->status, p + 6, l->session, l->server, describe_server(l, where, sizeof(where)));
 	return ret;
 }
 

@@ -49,6 +49,7 @@ int thaw_lazy_parse(struct thaw_lazy_command *c, int argc, char **argv);
 struct thaw_lazy_start {
 	int imagesfd;
 	int listenfd;
+	int lockfd, watchfd;         /* as long as it listens: the work directory, locked; an inotify that tells of the socket's file */
 	dev_t dev;                   /* of the socket's file, to know it again */
 	ino_t ino;
 	int ready;                   /* to the parent (-d); -1: none */
@@ -57,6 +58,8 @@ struct thaw_lazy_start {
 /* Opens the image directory, goes to the work directory, opens the log. */
 int thaw_lazy_enter(struct thaw_lazy_start *s, const struct thaw_lazy_command *c);
 int thaw_lazy_listen(struct thaw_lazy_start *s);
+/* watchfd is readable. -errno: the socket's file is not ours any more, so nobody can come. */
+int thaw_lazy_watch(struct thaw_lazy_start *s);
 /* One fork with -d. 0: go on here, as the daemon; > 0: the parent's part is done, *status is its exit status. */
 int thaw_lazy_detach(struct thaw_lazy_start *s, const struct thaw_lazy_command *c, int *status);
 /* The daemon serves (or has failed, with a nonzero status): tells the parent. */

@@ -4,12 +4,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -24,6 +27,8 @@
 #define SOCKET_NAME "lazy-pages.socket" /* in the working directory: there is no option for it in CRIU */
 #define BACKLOG 10
 #define HIGH_FD 100
+#define OTHER_TRIES 20
+#define OTHER_PAUSE_MS 100
 
 extern char **environ;
 
@@ -57,7 +62,7 @@ int thaw_lazy_enter(struct thaw_lazy_start *s, const struct thaw_lazy_command *c
 {
 	const char *images = c->images_dir ? c->images_dir : ".", *work = c->work_dir ? c->work_dir : images;
 
-	*s = (struct thaw_lazy_start){ .imagesfd = -1, .listenfd = -1, .ready = -1, .caller = -1 };
+	*s = (struct thaw_lazy_start){ .imagesfd = -1, .listenfd = -1, .lockfd = -1, .watchfd = -1, .ready = -1, .caller = -1 };
 	for (unsigned i = 0; i < c->n_closes; i++)
 		close(c->closes[i]);
 	if (c->status_fd >= 0 && fcntl(c->status_fd, F_SETFD, FD_CLOEXEC))
@@ -85,10 +90,60 @@ static int clear_name(void)
 	return 0;
 }
 
+/* Who listens here has the directory locked. True: another has. (Where there are no locks nobody is warned.) */
+static bool lock_directory(struct thaw_lazy_start *s)
+{
+	if (s->lockfd < 0)
+		s->lockfd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return s->lockfd >= 0 && flock(s->lockfd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+}
+
+/* Its socket has been taken away, as criu would; it sees that, and ends. */
+static void await_other(struct thaw_lazy_start *s)
+{
+	unsigned tries = 0;
+
+	thaw_say(0, SOCKET_NAME ": another daemon was listening in this work directory, without a restore: this one takes its place");
+	while (lock_directory(s) && ++tries < OTHER_TRIES)
+		poll(NULL, 0, OTHER_PAUSE_MS);
+	if (tries == OTHER_TRIES)
+		thaw_say(0, SOCKET_NAME ": the other daemon does not end, though no restore can reach it any more: end it");
+}
+
+static void watch_name(struct thaw_lazy_start *s)
+{
+	s->watchfd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (s->watchfd >= 0 && inotify_add_watch(s->watchfd, SOCKET_NAME, IN_ATTRIB | IN_MOVE_SELF) < 0) {
+		close(s->watchfd);
+		s->watchfd = -1; /* no watch is left: nobody is told */
+	}
+}
+
+int thaw_lazy_watch(struct thaw_lazy_start *s)
+{
+	char events[4096];
+	struct stat st;
+
+	if (s->watchfd < 0 || (read(s->watchfd, events, sizeof(events)) < 0 && errno == EAGAIN) || s->listenfd < 0)
+		return 0;
+	if (!lstat(SOCKET_NAME, &st)) {
+		if (st.st_dev == s->dev && st.st_ino == s->ino)
+			return 0;
+		return thaw_err_set(-EADDRINUSE, SOCKET_NAME ": another daemon has put its own in the place: no restore can come here any more");
+	}
+	if (errno != ENOENT)
+		return 0;
+	/* One that is just being put in the place is told of with the next look; a name that is gone stays so. */
+	poll(NULL, 0, 50);
+	return thaw_err_set(-ENOENT, SOCKET_NAME ": was %s: no restore can come here any more",
+			    lstat(SOCKET_NAME, &st) ? "removed" : "replaced by another daemon's");
+}
+
 int thaw_lazy_listen(struct thaw_lazy_start *s)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX, .sun_path = SOCKET_NAME };
 	struct stat st;
+	bool other = lock_directory(s);
 	mode_t mask;
 	int err;
 
@@ -110,7 +165,19 @@ int thaw_lazy_listen(struct thaw_lazy_start *s)
 		return thaw_err_set(-errno, SOCKET_NAME ": %s", strerror(errno));
 	s->dev = st.st_dev;
 	s->ino = st.st_ino;
+	watch_name(s);
+	if (other)
+		await_other(s);
 	return 0;
+}
+
+static void close_all(int *fd, int *fd2)
+{
+	if (*fd >= 0)
+		close(*fd);
+	if (*fd2 >= 0)
+		close(*fd2);
+	*fd = *fd2 = -1;
 }
 
 void thaw_lazy_unlisten(struct thaw_lazy_start *s)
@@ -121,6 +188,7 @@ void thaw_lazy_unlisten(struct thaw_lazy_start *s)
 		return;
 	close(s->listenfd);
 	s->listenfd = -1;
+	close_all(&s->lockfd, &s->watchfd);
 	/* Another daemon may have put its own in the place. */
 	if (!lstat(SOCKET_NAME, &st) && st.st_dev == s->dev && st.st_ino == s->ino)
 		unlink(SOCKET_NAME);

@@ -85,4 +85,28 @@ python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); s.bind("img/lazy-p
 "$THAW" lazy-pages -D img -d --pidfile "$TMP/one" || fail "an old socket is in the way"
 python3 say.py img/lazy-pages.socket
 eventually 60 is_gone "$(cat one)" || fail "it does not end"
+
+# ---- the second daemon of a directory takes the place of one that still listens, which says so and ends
+"$THAW" lazy-pages -D img 2>first.err &
+first=$!
+remember $first
+eventually 60 [ -S img/lazy-pages.socket ] || fail "it does not listen: $(cat first.err)"
+"$THAW" lazy-pages -D img -d --pidfile "$TMP/second" 2>said.err || fail "the second does not start: $(cat said.err)"
+remember "$(cat second)"
+wait $first && fail "the first ends with success"
+grep -q "lazy-pages.socket: .*: no restore can come here any more" first.err || fail "the first said: $(cat first.err)"
+grep -q "another daemon was listening in this work directory" said.err || fail "the second said: $(cat said.err)"
+"$THAW" status -D img --json >status.json || fail "thaw status does not reach the second"
+grep -q "\"pid\": *$(cat second)," status.json || fail "thaw status shows another: $(cat status.json)"
+python3 say.py img/lazy-pages.socket
+eventually 60 is_gone "$(cat second)" || fail "the second does not end"
+
+# ---- one whose socket is removed cannot be reached, and ends
+"$THAW" lazy-pages -D img 2>first.err &
+first=$!
+remember $first
+eventually 60 [ -S img/lazy-pages.socket ] || fail "it does not listen: $(cat first.err)"
+rm img/lazy-pages.socket
+wait $first && fail "it ends with success"
+grep -q "lazy-pages.socket: was removed" first.err || fail "it said: $(cat first.err)"
 say "starts and ends as it should"

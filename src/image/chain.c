@@ -128,6 +128,7 @@ static int open_pages(int dirfd, struct thaw_image_level *level)
 	uint64_t want = level->pm.file_pages * PAGE;
 	struct stat st;
 	char name[32];
+	int ret;
 
 	snprintf(name, sizeof(name), "pages-%u.img", level->pm.pages_id);
 	level->pages_fd = -1;
@@ -147,7 +148,8 @@ static int open_pages(int dirfd, struct thaw_image_level *level)
 				    "%s: has %lu bytes behind the last page of its pagemap (byte %lu): the pagemap "
 				    "is truncated or another's",
 				    name, (uint64_t)st.st_size - want, want);
-	return 0;
+	ret = thaw_sums_open(dirfd, level->pm.pages_id, level->pm.file_pages, &level->sums);
+	return ret || level->sums.fd < 0 ? ret : thaw_sums_sample(&level->sums, level->pages_fd, name);
 }
 
 /* Does anything have to be read from the pages file of this level? */
@@ -171,7 +173,7 @@ static int open_level(int dirfd, int pid, struct thaw_image_chain *chain)
 	if (!ret)
 		ret = thaw_image_pagemap_load(dirfd, pid, &level->pm);
 	if (!ret) {
-		level->pages_fd = -1;
+		level->pages_fd = level->sums.fd = -1;
 		chain->n++;
 		ret = needs_pages(chain, level) ? open_pages(dirfd, level) : 0;
 	}
@@ -279,6 +281,7 @@ void thaw_image_chain_close(struct thaw_image_chain *chain)
 	for (unsigned i = 0; i < chain->n; i++) {
 		if (chain->level[i].pages_fd >= 0)
 			close(chain->level[i].pages_fd);
+		thaw_sums_close(&chain->level[i].sums);
 		thaw_image_pagemap_free(&chain->level[i].pm);
 	}
 	chain->n = 0;

@@ -7,16 +7,18 @@
  * Threads   immutable after it has been opened
  * Errors    -errno with a sentence: -ELOOP parents in a circle or too many, -ENOTSUP pages that the dump left behind
  *           (dump --lazy-pages), -EBADMSG a page that no parent has, a pages file of another size than its
- *           pagemap says */
+ *           pagemap says, or with other content than its checksums say */
 #ifndef THAW_IMAGE_CHAIN_H
 #define THAW_IMAGE_CHAIN_H
 
 #include "image/image.h"
+#include "image/sums.h"
 
 #define THAW_CHAIN_MOST 64
 
 struct thaw_image_level {
 	int pages_fd; /* -1: it has no pages of its own */
+	struct thaw_sums sums; /* of those pages, a sample of which has been compared; fd -1: there are none */
 	struct thaw_image_pagemap pm;
 };
 /* What of the images is meant. */

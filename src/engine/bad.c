@@ -3,6 +3,7 @@
 #include "config.h"
 #include "engine/bad.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,13 +70,15 @@ static void tell(struct thaw_mm *mm, const struct thaw_extent *e, int error)
 		.length = e->pages << THAW_PAGE_SHIFT,
 		.error = error,
 	};
+	const struct thaw_object *o = thaw_content_object(mm->content, e->object);
 	char where[256] = "its source";
 
 	if (src->ops->describe)
 		src->ops->describe(src, e->object, e->off, where, sizeof(where));
 	thaw_log_error(&mm->m->set.log, "space %lld: the content of %#llx+%#llx cannot be read (%s): %s; %s",
 		       (long long)mm->id, (unsigned long long)info.address, (unsigned long long)info.length, where,
-		       strerror(error), mm->m->set.failure == THAW_FAILURE_SIGBUS ? "its readers get SIGBUS" :
+		       error == EBADMSG && o && o->sums ?
+		       "does not match its checksum: the image is corrupt or belongs to another checkpoint" : strerror(error), mm->m->set.failure == THAW_FAILURE_SIGBUS ? "its readers get SIGBUS" :
 		       "its readers wait, and it is tried again");
 	thaw_monitor_event(mm->m, &info);
 }

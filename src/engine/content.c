@@ -81,6 +81,7 @@ static int open_object(struct thaw_object *o, struct thaw_source *src)
 	struct iovec iov = { &byte, 1 };
 
 	o->map = NULL;
+	o->sums = NULL;
 	o->fd = src->ops->object_fd ? src->ops->object_fd(src, o->number) : -1;
 	if (o->fd < 0)
 		return 0;
@@ -89,7 +90,9 @@ static int open_object(struct thaw_object *o, struct thaw_source *src)
 	o->size = st.st_size;
 	o->resident = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
 	o->nowait = !o->resident && (preadv2(o->fd, &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN);
-	map_object(o, &st);
+	o->sums = src->ops->sums ? src->ops->sums(src, o->number) : NULL;
+	if (!o->sums)
+		map_object(o, &st);
 	return 0;
 }
 
@@ -181,37 +184,57 @@ static int read_all(const struct thaw_object *o, uint64_t off, size_t len, void 
 	return 0;
 }
 
+static int verify(const struct thaw_object *o, uint64_t off, size_t len, const void *buf, int flags)
+{
+	int64_t right = o->sums ? thaw_sums_right(o->sums, off, len, buf, flags) : (int64_t)len;
+
+	return right < 0 ? (int)right : (size_t)right < len ? -EBADMSG : 0;
+}
+
+int thaw_object_verify(const struct thaw_object *o, uint64_t off, size_t len, const void *buf)
+{
+	return verify(o, off, len, buf, 0);
+}
+
 int thaw_object_read_now(const struct thaw_object *o, uint64_t off, size_t len, void *buf)
 {
-	int err;
+	int flags = o->resident ? 0 : RWF_NOWAIT, err;
 
-	if (o->resident)
-		return read_all(o, off, len, buf, 0);
-	if (!o->nowait)
+	if (!o->resident && !o->nowait)
 		return -EAGAIN;
-	err = read_all(o, off, len, buf, RWF_NOWAIT);
+	err = read_all(o, off, len, buf, flags);
+	if (!err)
+		err = verify(o, off, len, buf, flags);
 	return err == -EOPNOTSUPP ? -EAGAIN : err;
 }
 
 int thaw_object_read(const struct thaw_object *o, uint64_t off, size_t len, void *buf)
 {
-	return read_all(o, off, len, buf, 0);
+	int err = read_all(o, off, len, buf, 0);
+
+	return err ? err : verify(o, off, len, buf, 0);
 }
 
 static bool read_window(struct thaw_window *w, const struct thaw_content *c, const struct thaw_object *o, uint64_t off,
 			uint64_t least, unsigned char *buf)
 {
 	struct iovec iov = { buf, THAW_INJECT_SHORT("content.ahead", THAW_WINDOW_BYTES, 1) };
+	int flags = o->resident ? 0 : RWF_NOWAIT;
 	uint64_t got;
 	ssize_t n;
 
 	if (!o->resident && !o->nowait)
 		return false;
 	do
-		n = THAW_INJECT_ERRNO("content.ahead") ? -1 : preadv2(o->fd, &iov, 1, (off_t)off, o->resident ? 0 : RWF_NOWAIT);
+		n = THAW_INJECT_ERRNO("content.ahead") ? -1 : preadv2(o->fd, &iov, 1, (off_t)off, flags);
 	while (n < 0 && errno == EINTR);
 	got = n < 0 ? 0 : (uint64_t)n & ~(THAW_PAGE_SIZE - 1);
-	if (got < least) /* the rest is on the disk, or cannot be read: the read that waits will tell */
+	if (got && o->sums) {
+		int64_t right = thaw_sums_right(o->sums, off, got, buf, flags);
+
+		got = right < 0 ? 0 : (uint64_t)right;
+	}
+	if (got < least) /* the rest is on the disk, cannot be read or is not right: the read that waits will tell */
 		return false;
 	*w = (struct thaw_window){ c, o->number, off, off + got, buf, false };
 	return true;

@@ -145,6 +145,8 @@ static void ring_done(struct thaw_ring_req *req, int error, void *thread)
 {
 	struct thaw_read *r = container(req, struct thaw_read, ring);
 
+	if (!error && thread && r->demand) /* what is read ahead, the copier that places it compares */
+		error = thaw_fetch_verify(r);
 	r->error = error;
 	if (!thread || error == ECANCELED)
 		thaw_fetch_give_back(r); /* its readers sleep on, as all others do after a stop */

@@ -53,6 +53,9 @@ struct thaw_read *thaw_fetch_pop(struct thaw_read_list *l);
 /* Asks for what r describes: the ring or the application. 0, or what came of it when it was answered at once. */
 int thaw_fetch_submit(struct thaw_worker *w, struct thaw_read *r);
 
+/* A file's content that was read, before any of it is placed: 0 or a positive errno. */
+int thaw_fetch_verify(const struct thaw_read *r);
+
 /* Ends the read; r is not the caller's any more. */
 void thaw_fetch_give_back(struct thaw_read *r);
 

@@ -15,6 +15,13 @@ static struct thaw_window window_of(const struct thaw_read *r)
 	return (struct thaw_window){ r->mm->content, r->e.object, r->e.off, r->e.off + (r->e.pages << THAW_PAGE_SHIFT), r->buf };
 }
 
+int thaw_fetch_verify(const struct thaw_read *r)
+{
+	const struct thaw_object *o = thaw_content_object(r->mm->content, r->e.object);
+
+	return o ? -thaw_object_verify(o, r->e.off, r->e.pages << THAW_PAGE_SHIFT, r->buf) : 0;
+}
+
 /* The page that was asked for: first, and with patience. Owner: once, the caller tries again after its next X. */
 static enum thaw_step_kind place_fault(struct thaw_worker *w, struct thaw_read *r, bool owner,
 				       const struct thaw_window *win)
@@ -130,6 +137,8 @@ static void place_ahead(struct thaw_worker *w, struct thaw_read *r)
 	uint64_t end = r->e.addr + (r->e.pages << THAW_PAGE_SHIFT);
 	struct thaw_window win = window_of(r);
 
+	if (!r->error)
+		r->error = thaw_fetch_verify(r);
 	if (!r->error) {
 		unsigned most = atomic_load(&r->mm->ahead_pages);
 

@@ -26,6 +26,11 @@ static int object_fd(struct thaw_source *s, uint32_t object)
 	return thaw_chain_fd(&((struct imagedir *)s)->chain, object);
 }
 
+static const struct thaw_sums *sums(struct thaw_source *s, uint32_t object)
+{
+	return thaw_chain_sums(&((struct imagedir *)s)->chain, object);
+}
+
 static void describe(struct thaw_source *s, uint32_t object, uint64_t off, char *buf, size_t size)
 {
 	const struct imagedir *d = (const struct imagedir *)s;
@@ -49,6 +54,7 @@ static const struct thaw_source_ops ops = {
 	.kind = "images",
 	.extents = extents,
 	.object_fd = object_fd,
+	.sums = sums,
 	.describe = describe,
 	.free = free_imagedir,
 };

@@ -29,6 +29,11 @@ static int object_fd(struct thaw_source *s, uint32_t object)
 	return thaw_chain_fd(&((struct remote *)s)->chain, object);
 }
 
+static const struct thaw_sums *sums(struct thaw_source *s, uint32_t object)
+{
+	return thaw_chain_sums(&((struct remote *)s)->chain, object);
+}
+
 static int read_remote(struct thaw_source *s, uint32_t object, uint64_t off, size_t len, void *buf, struct thaw_request *req)
 {
 	const struct remote *r = (const struct remote *)s;
@@ -112,6 +117,7 @@ static const struct thaw_source_ops ops = {
 	.far = true,
 	.extents = extents,
 	.object_fd = object_fd,
+	.sums = sums,
 	.read = read_remote,
 	.describe = describe,
 	.free = free_remote,

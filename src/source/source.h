@@ -12,6 +12,7 @@
 #define THAW_SOURCE_SOURCE_H
 
 #include "core/pagemap.h"
+#include "image/sums.h"
 #include "thaw.h"
 
 /* A read under way that the source answers later. The engine embeds it; done() is called exactly once, on any
@@ -29,6 +30,8 @@ struct thaw_source_ops {
 	 * the space's ranges have content, object 0, offset = address. */
 	int (*extents)(struct thaw_source *s, int (*emit)(void *opaque, const struct thaw_extent *e), void *opaque);
 	int (*object_fd)(struct thaw_source *s, uint32_t object); /* >= 0: a file, borrowed; -1: use read() */
+	/* The checksums of such a file's pages; NULL, as the member may be: there are none. Who reads the file compares. */
+	const struct thaw_sums *(*sums)(struct thaw_source *s, uint32_t object);
 	/* 0: buf is filled; THAW_LATER: req->done() follows; else -errno. `off` as in the extent. Only non-file
 	 * objects. */
 	int (*read)(struct thaw_source *s, uint32_t object, uint64_t off, size_t len, void *buf,

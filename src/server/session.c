@@ -14,14 +14,14 @@
 
 #define PAGE 4096ULL
 #define ANSWER_PAGES 4096        /* at most: 16 MiB */
-#define TLS_BUFFER (64UL << 10)
+#define BUFFER (64UL << 10)
 #define HALF_MS 30000            /* for the rest of a request that has begun, for a handshake, for the end */
 
 struct client {
 	struct thaw_server *server;
 	int fd;
 	struct thaw_tls_session *tls;
-	unsigned char *buf; /* TLS only */
+	unsigned char *buf; /* of BUFFER; TLS, or pages that are compared with their checksums */
 	uint64_t pages;
 };
 
@@ -71,23 +71,45 @@ static int put_file(struct client *c, int file, uint64_t off, uint64_t len)
 	return 0;
 }
 
-static int put_file_tls(struct client *c, int file, uint64_t off, uint64_t len)
+static int need_buffer(struct client *c)
 {
-	while (len) {
-		ssize_t n = pread(file, c->buf, len < TLS_BUFFER ? len : TLS_BUFFER, (off_t)off);
-		int err;
+	if (!c->buf)
+		c->buf = malloc(BUFFER);
+	return c->buf ? 0 : thaw_err_set(-ENOMEM, "no memory");
+}
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -ENODATA;
-		err = put(c, c->buf, (size_t)n, false);
-		if (err)
-			return err;
-		off += (uint64_t)n;
-		len -= (uint64_t)n;
+/* What is in the buffer: 0, -EBADMSG, or why its checksums cannot be read. */
+static int compare(struct client *c, const struct thaw_sums *sums, uint64_t off, size_t len)
+{
+	int64_t right = sums->fd < 0 ? (int64_t)len : thaw_sums_right(sums, off, len, c->buf, 0);
+
+	return right < 0 ? (int)right : (size_t)right < len ? -EBADMSG : 0;
+}
+
+/* Through memory of ours. */
+static int put_file_read(struct client *c, const struct thaw_image_level *level, uint64_t off, uint64_t len)
+{
+	int err = need_buffer(c);
+
+	while (len && !err) {
+		size_t want = len < BUFFER ? len : BUFFER, have = 0;
+
+		while (have < want) { /* whole pages: they are compared as such */
+			ssize_t n = pread(level->pages_fd, c->buf + have, want - have, (off_t)(off + have));
+
+			if (n < 0 && errno == EINTR)
+				continue;
+			if (n <= 0)
+				return n ? -errno : -ENODATA;
+			have += (size_t)n;
+		}
+		err = compare(c, &level->sums, off, want);
+		if (!err)
+			err = put(c, c->buf, want, false);
+		off += want;
+		len -= want;
 	}
-	return 0;
+	return err;
 }
 
 /* > 0, 0: the end, or -errno. `begun`: the rest is due soon. */
@@ -110,20 +132,21 @@ static ssize_t get(struct client *c, unsigned char *at, size_t room, bool begun)
 static bool is_there(void *opaque, uint64_t id, uint64_t addr)
 {
 	const struct client *c = opaque;
+	const struct thaw_image_level *level;
 	uint64_t off;
-	int file;
 
-	return thaw_store_find(&c->server->store, id, addr, &file, &off);
+	return thaw_store_find(&c->server->store, id, addr, &level, &off);
 }
 
 static int answer(struct client *c, enum thaw_frame_layout layout, const struct thaw_frame *f)
 {
 	struct thaw_frame reply = *f;
 	unsigned char header[THAW_FRAME_MOST];
-	uint64_t off, pages;
-	int file, err;
+	const struct thaw_image_level *level = NULL;
+	uint64_t off = 0, pages;
+	int err;
 
-	pages = thaw_store_find(&c->server->store, f->id, f->addr, &file, &off);
+	pages = thaw_store_find(&c->server->store, f->id, f->addr, &level, &off);
 	if (pages > f->pages)
 		pages = f->pages;
 	if (pages > ANSWER_PAGES)
@@ -134,13 +157,16 @@ static int answer(struct client *c, enum thaw_frame_layout layout, const struct 
 	err = thaw_frame_encode(layout, &reply, header);
 	if (!err)
 		err = put(c, header, (size_t)layout, true);
-	if (!err)
-		err = c->tls ? put_file_tls(c, file, off, pages * PAGE) : put_file(c, file, off, pages * PAGE);
+	if (!err && pages)
+		err = c->tls || level->sums.fd >= 0 ? put_file_read(c, level, off, pages * PAGE) :
+						      put_file(c, level->pages_fd, off, pages * PAGE);
 	c->pages += err ? 0 : pages;
 	/* The header promised pages; without them there is nothing to go on with. */
-	if (err == -ENODATA || err == -EIO)
-		return thaw_err_set(-EIO, "%lu pages of process %lu at %#lx cannot be read from the images: %s", pages, f->id, f->addr,
-				    err == -EIO ? strerror(EIO) : "their file has been cut");
+	if (err == -ENODATA || err == -EIO || err == -EBADMSG)
+		return thaw_err_set(-EIO, "%lu pages of process %lu at %#lx cannot be read from the images (pages-%u.img at byte %lu): %s", pages,
+				    f->id, f->addr, level->pm.pages_id, off, err == -EIO ? strerror(EIO) : err == -EBADMSG ?
+				    "they do not match their checksums: the image is corrupt or belongs to another checkpoint" :
+				    "their file has been cut");
 	return err ? thaw_err_set(err, "%s", strerror(-err)) : 0;
 }
 
@@ -195,9 +221,9 @@ static int secure(struct client *c)
 
 	if (!c->server->tls)
 		return 0;
-	c->buf = malloc(TLS_BUFFER);
-	if (!c->buf)
-		return thaw_err_set(-ENOMEM, "no memory");
+	err = need_buffer(c);
+	if (err)
+		return err;
 	err = thaw_tls_begin(&c->tls, c->server->tls, c->fd, true, NULL);
 	while (!err && (err = thaw_tls_handshake(c->tls, &write)) == -EAGAIN) {
 		err = await(c, write ? THAW_NET_WRITABLE : THAW_NET_READABLE, HALF_MS);

@@ -86,14 +86,14 @@ void thaw_store_close(struct thaw_store *s)
 	*s = (struct thaw_store){ 0 };
 }
 
-uint64_t thaw_store_find(const struct thaw_store *s, uint64_t id, uint64_t addr, int *file, uint64_t *off)
+uint64_t thaw_store_find(const struct thaw_store *s, uint64_t id, uint64_t addr, const struct thaw_image_level **level, uint64_t *off)
 {
 	size_t lo = 0, hi = s->n;
 
 	while (lo < hi) {
 		size_t mid = (lo + hi) / 2;
 		const struct thaw_image_chain *chain = &s->task[mid].chain;
-		unsigned level = 0;
+		unsigned at = 0;
 		uint64_t pages;
 
 		if ((uint64_t)s->task[mid].pid != id) {
@@ -103,8 +103,8 @@ uint64_t thaw_store_find(const struct thaw_store *s, uint64_t id, uint64_t addr,
 				hi = mid;
 			continue;
 		}
-		pages = thaw_image_chain_find(chain, addr, &level, off);
-		*file = pages ? chain->level[level].pages_fd : -1;
+		pages = thaw_image_chain_find(chain, addr, &at, off);
+		*level = pages ? &chain->level[at] : NULL;
 		return pages;
 	}
 	return 0;

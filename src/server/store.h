@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* server/store.h - a checkpoint as a page server sees it: for each process, where each page's content is.
  *
- * Page maps are in memory, pages are not: they go from the page cache to the socket.
+ * Page maps are in memory, pages are not: they go from the page cache to the socket. Those that have checksums are compared
+ * with them on the way.
  *
  * Rule      immutable once it is open
  * Threads   any
@@ -26,7 +27,7 @@ struct thaw_store {
 int thaw_store_open(struct thaw_store *s, int dirfd);
 void thaw_store_close(struct thaw_store *s);
 
-/* How many pages of the process lie one behind the other from addr on, in which file and where. 0: none. */
-uint64_t thaw_store_find(const struct thaw_store *s, uint64_t id, uint64_t addr, int *file, uint64_t *off);
+/* How many pages of the process lie one behind the other from addr on, at which level of its images and where. 0: none. */
+uint64_t thaw_store_find(const struct thaw_store *s, uint64_t id, uint64_t addr, const struct thaw_image_level **level, uint64_t *off);
 
 #endif

@@ -63,6 +63,7 @@ struct thaw_dumper {
 	struct thaw_dump_landlock landlock;
 	int pages_fd;                    /* pages-1.img and its map, until they are synced */
 	struct thaw_pagemap_writer *pagemap_writer;
+	struct thaw_sums_writer *sums_writer; /* pages-1.sum.img, likewise */
 	uint64_t bytes;                  /* memory stored */
 };
 
@@ -102,7 +103,7 @@ void thaw_dump_sleep_left(struct thaw_dumper *d, const struct thaw_seized_thread
 
 /* ---- dump_memory.c, dump_images.c: the directory ------------------------------------------------------------------- */
 int thaw_dump_memory_prepare(struct thaw_dumper *d, bool warm_up); /* before the stop */
-int thaw_dump_memory(struct thaw_dumper *d);         /* pages-1.img and pagemap-PID.img */
+int thaw_dump_memory(struct thaw_dumper *d);         /* pages-1.img, pages-1.sum.img and pagemap-PID.img */
 int thaw_dump_memory_sync(struct thaw_dumper *d);    /* ... onto the disk; the process may run already */
 int thaw_dump_images(struct thaw_dumper *d);         /* inventory, pstree, mm, thaw.img */
 

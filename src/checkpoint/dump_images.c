@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "checkpoint/whole.h"
+#include "image/sums.h"
 #include "image/write.h"
 #include "util/err.h"
 
@@ -114,6 +116,22 @@ static int write_pstree(struct thaw_dumper *d)
 	return thaw_image_write_pstree(d->dirfd, d->pid, d->p.ppid, d->p.pgid, d->p.sid, tids, d->p.n_threads);
 }
 
+/* Read back: what is in the directory counts, and it is in the page cache still. */
+static int list_image(void *opaque, const char *name)
+{
+	struct thaw_dumper *d = opaque;
+	ThawState__Image *m = thaw_dump_alloc(sizeof(*m));
+	int r = thaw_dump_abandoned(d);
+
+	thaw_state__image__init(m);
+	m->name = thaw_dump_strdup(name);
+	if (r == 0)
+		r = thaw_image_digest(d->dirfd, name, &m->length, &m->checksum);
+	d->head.images = thaw_dump_grow(d->head.images, d->head.n_images, sizeof(*d->head.images));
+	d->head.images[d->head.n_images++] = m;
+	return r;
+}
+
 static int write_state(struct thaw_dumper *d)
 {
 	unsigned n = thaw_store_count(d->store), i;
@@ -123,6 +141,9 @@ static int write_state(struct thaw_dumper *d)
 	d->head.n_stored_sizes = n;
 	for (i = 0; i < n; i++)
 		d->head.stored_sizes[i] = thaw_store_size(d->store, i);
+	r = thaw_whole_names(d->pid, n, list_image, d);
+	if (r < 0)
+		return r;
 	fd = thaw_state_write(d->dirfd, &d->head, &d->p);
 	if (fd < 0)
 		return fd;

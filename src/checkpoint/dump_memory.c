@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* checkpoint/dump_memory.c - the pages of a stopped process, into pages-1.img and pagemap-PID.img */
+/* checkpoint/dump_memory.c - the pages of a stopped process, into pages-1.img, their checksums and pagemap-PID.img */
 #include "config.h"
 #include "checkpoint/dump.h"
 
@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "image/sums.h"
 #include "image/write.h"
 #include "util/err.h"
 
@@ -24,6 +25,7 @@ struct memory {
 	const ThawState__Mapping *m; /* the mapping at hand */
 	const struct thaw_dump_map *dm;
 	struct thaw_pagemap_writer *w;
+	struct thaw_sums_writer *sums;
 	int pages_fd, mem_fd;
 	unsigned char *buf;
 	unsigned flags;              /* THAW_PE_* of its pages */
@@ -98,6 +100,8 @@ static int store(struct memory *mem, uint64_t addr, size_t first, size_t end)
 	if (first == end)
 		return 0;
 	r = thaw_image_pagemap_add(mem->w, addr + first * PAGE, end - first, mem->flags);
+	if (r == 0)
+		r = thaw_sums_add(mem->sums, mem->buf + first * PAGE, end - first); /* of what is in the cache still */
 	if (r == 0)
 		r = write_out(mem, mem->buf + first * PAGE, (end - first) * PAGE);
 	mem->d->bytes += (end - first) * PAGE;
@@ -184,7 +188,8 @@ static int open_files(struct memory *mem)
 	if (mem->mem_fd < 0)
 		return thaw_err_set(-errno, "process %d: %s: %s", mem->d->pid, path, strerror(errno));
 	mem->w = thaw_image_pagemap_create(mem->d->dirfd, mem->d->pid, PAGES_ID);
-	return mem->w ? 0 : thaw_err_code();
+	mem->sums = mem->w ? thaw_sums_create(mem->d->dirfd, PAGES_ID) : NULL;
+	return mem->sums ? 0 : thaw_err_code();
 }
 
 int thaw_dump_memory(struct thaw_dumper *d)
@@ -200,6 +205,7 @@ int thaw_dump_memory(struct thaw_dumper *d)
 		close(mem.mem_fd);
 	free(mem.buf);
 	d->pagemap_writer = mem.w;
+	d->sums_writer = mem.sums;
 	if (r == 0 && ftruncate(d->pages_fd, (off_t)d->bytes) < 0) /* it was made too long */
 		r = thaw_err_set(-errno, "pages-%d.img: %s", PAGES_ID, strerror(errno));
 	return r;
@@ -266,9 +272,12 @@ static int sync_pieces(struct thaw_dumper *d)
 
 int thaw_dump_memory_sync(struct thaw_dumper *d)
 {
-	int r = thaw_image_pagemap_close(d->pagemap_writer);
+	int r = thaw_image_pagemap_close(d->pagemap_writer), sums = thaw_sums_finish(d->sums_writer);
 
 	d->pagemap_writer = NULL;
+	d->sums_writer = NULL;
+	if (r == 0)
+		r = sums;
 	if (r == 0)
 		r = sync_pieces(d);
 	if (r == 0 && fsync(d->pages_fd) < 0)

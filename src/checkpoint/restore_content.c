@@ -8,82 +8,63 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "kern/sys.h"
 #include "util/err.h"
 
-#define CHUNK_PAGES 512u            /* of one process_vm_writev */
+#define CHUNK_PAGES 64u             /* read, compared and written at once: they stay in the second cache meanwhile */
 #define TWO_THREADS_PAGES 16384u    /* below 64 MiB a second thread does not pay */
 
-struct window { const unsigned char *base; size_t len; };
 struct writer {
 	struct thaw_restore *r;
-	struct window *windows;  /* by object, mapped whole */
-	unsigned n_windows;
 	atomic_size_t next;      /* the run to be written next */
 	uint64_t pages, began_ns;
 	_Atomic uint64_t done;   /* pages written */
 	_Atomic uint64_t first_ns;
 	atomic_int failed;       /* -errno */
 	_Atomic uint64_t where;
+	_Atomic bool reading;    /* it was the image that failed, at byte `where` of pages-1.img */
 };
 
-static int map_object(struct writer *w, uint32_t object)
+static int read_failed(struct writer *w, uint64_t off, int err)
 {
-	struct thaw_source *src = w->r->source;
-	struct window *bigger;
-	struct stat st;
-	void *base;
-	int fd;
-
-	if (object >= w->n_windows) {
-		bigger = realloc(w->windows, (object + 1) * sizeof(*bigger));
-		if (!bigger)
-			return thaw_err_set(-ENOMEM, "no memory for %u image files", object + 1);
-		memset(bigger + w->n_windows, 0, (object + 1 - w->n_windows) * sizeof(*bigger));
-		w->windows = bigger;
-		w->n_windows = object + 1;
-	}
-	if (w->windows[object].base)
-		return 0;
-	fd = src->ops->object_fd(src, object);
-	if (fd < 0 || fstat(fd, &st) || st.st_size <= 0)
-		return thaw_err_set(-EBADMSG, "the pages of %s cannot be opened", w->r->o.dir);
-	base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-	if (base == MAP_FAILED)
-		return thaw_err_set(-errno, "mapping %lld bytes of pages: %s", (long long)st.st_size, strerror(errno));
-	madvise(base, (size_t)st.st_size, MADV_SEQUENTIAL); /* only a hint */
-	w->windows[object] = (struct window){ base, (size_t)st.st_size };
-	return 0;
-}
-
-static int map_objects(struct writer *w)
-{
-	const struct thaw_restore *r = w->r;
-	int err = 0;
-
-	for (size_t i = 0; i < r->n_eager && !err; i++) {
-		const struct thaw_run *run = &r->eager[i];
-
-		err = map_object(w, run->object);
-		if (!err && (run->off > w->windows[run->object].len ||
-			     run->pages * THAW_PAGE_SIZE > w->windows[run->object].len - run->off))
-			err = thaw_err_set(-EBADMSG, "the content of 0x%llx lies behind the end of its pages image: it is truncated",
-					   (unsigned long long)run->addr);
-	}
+	atomic_store(&w->where, off);
+	atomic_store(&w->reading, true);
 	return err;
 }
 
-static int write_chunk(struct writer *w, const struct thaw_run *run, uint64_t first, uint64_t pages)
+static int read_chunk(struct writer *w, const struct thaw_run *run, uint64_t off, uint64_t len, unsigned char *buf)
 {
-	uint64_t done = 0, len = pages * THAW_PAGE_SIZE, at = run->addr + first * THAW_PAGE_SIZE;
-	const unsigned char *src = w->windows[run->object].base + run->off + first * THAW_PAGE_SIZE;
+	struct thaw_source *src = w->r->source;
+	const struct thaw_sums *sums = src->ops->sums ? src->ops->sums(src, run->object) : NULL;
+	int fd = src->ops->object_fd(src, run->object);
+	uint64_t done = 0;
+	int64_t right;
 
 	while (done < len) {
-		struct iovec from = { (void *)(src + done), len - done }, to = { (void *)(at + done), len - done };
+		ssize_t n = pread(fd, buf + done, len - done, (off_t)(off + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return read_failed(w, off + done, n ? -errno : -ENODATA);
+		done += (uint64_t)n;
+	}
+	right = sums ? thaw_sums_right(sums, off, len, buf, 0) : (int64_t)len;
+	if (right >= 0 && (uint64_t)right == len)
+		return 0;
+	return right < 0 ? read_failed(w, off, (int)right) : read_failed(w, off + (uint64_t)right, -EBADMSG);
+}
+
+static int write_chunk(struct writer *w, const struct thaw_run *run, uint64_t first, uint64_t pages, unsigned char *buf)
+{
+	uint64_t done = 0, len = pages * THAW_PAGE_SIZE, at = run->addr + first * THAW_PAGE_SIZE;
+	int err = read_chunk(w, run, run->off + first * THAW_PAGE_SIZE, len, buf);
+
+	while (!err && done < len) {
+		struct iovec from = { buf + done, len - done }, to = { (void *)(at + done), len - done };
 		ssize_t n = process_vm_writev(w->r->pid, &from, 1, &to, 1, 0);
 
 		if (n <= 0) {
@@ -92,7 +73,7 @@ static int write_chunk(struct writer *w, const struct thaw_run *run, uint64_t fi
 		}
 		done += (uint64_t)n;
 	}
-	return 0;
+	return err;
 }
 
 static void count(struct writer *w, uint64_t pages, bool tells)
@@ -110,9 +91,12 @@ static void count(struct writer *w, uint64_t pages, bool tells)
 static void write_runs(struct writer *w, bool tells)
 {
 	const struct thaw_restore *r = w->r;
+	unsigned char *buf = malloc(CHUNK_PAGES * THAW_PAGE_SIZE);
 	size_t i = 0;
 	uint64_t before = 0; /* chunks of the runs before i */
 
+	if (!buf)
+		atomic_store(&w->failed, -ENOMEM);
 	while (!atomic_load_explicit(&w->failed, memory_order_relaxed)) { /* only to end early */
 		uint64_t mine = atomic_fetch_add(&w->next, 1), chunks, first, n;
 		int err;
@@ -124,14 +108,15 @@ static void write_runs(struct writer *w, bool tells)
 		chunks = mine - before;
 		first = chunks * CHUNK_PAGES;
 		n = r->eager[i].pages - first < CHUNK_PAGES ? r->eager[i].pages - first : CHUNK_PAGES;
-		err = write_chunk(w, &r->eager[i], first, n);
-		if (!err && mine % 64 == 0)
+		err = write_chunk(w, &r->eager[i], first, n, buf);
+		if (!err && mine % 512 == 0)
 			err = thaw_restore_interrupted(r);
 		if (err)
 			atomic_store(&w->failed, err);
 		else
 			count(w, n, tells);
 	}
+	free(buf);
 }
 
 static void *help(void *opaque)
@@ -149,30 +134,38 @@ static uint64_t eager_pages(const struct thaw_restore *r)
 	return pages;
 }
 
+static int tell(struct writer *w, int err)
+{
+	const struct thaw_restore *r = w->r;
+	uint64_t where = atomic_load(&w->where);
+
+	if (err == -EINTR)
+		return thaw_restore_interrupted(r); /* the helper's sentence is not ours */
+	if (!atomic_load(&w->reading))
+		return thaw_err_set(err, "restoring process %d: writing its memory at 0x%llx: %s", r->p->pid, (unsigned long long)where,
+				    strerror(-err));
+	if (err == -EBADMSG)
+		return thaw_err_set(err, "%s: pages-1.img: the page at byte %llu does not match its checksum: the image is corrupt or "
+				    "belongs to another checkpoint", r->o.dir, (unsigned long long)where);
+	return thaw_err_set(err, "%s: pages-1.img: at byte %llu: %s", r->o.dir, (unsigned long long)where,
+			    err == -ENODATA ? "it has become shorter" : strerror(-err));
+}
+
 int thaw_restore_content(struct thaw_restore *r)
 {
 	struct writer w = { .r = r, .pages = eager_pages(r), .began_ns = thaw_sys_now_ns() };
 	pthread_t helper;
 	bool helped = false;
-	int err = map_objects(&w);
+	int err;
 
-	if (!err) {
-		if (w.pages > TWO_THREADS_PAGES)
-			helped = !pthread_create(&helper, NULL, help, &w);
-		write_runs(&w, true);
-		if (helped)
-			pthread_join(helper, NULL);
-		err = atomic_load(&w.failed);
-		if (err == -EINTR)
-			thaw_restore_interrupted(r); /* the helper's sentence is not ours */
-		else if (err)
-			thaw_err_set(err, "restoring process %d: writing its memory at 0x%llx: %s", r->p->pid,
-				     (unsigned long long)atomic_load(&w.where), strerror(-err));
-	}
-	for (unsigned i = 0; i < w.n_windows; i++)
-		if (w.windows[i].base)
-			munmap((void *)w.windows[i].base, w.windows[i].len);
-	free(w.windows);
+	if (w.pages > TWO_THREADS_PAGES)
+		helped = !pthread_create(&helper, NULL, help, &w);
+	write_runs(&w, true);
+	if (helped)
+		pthread_join(helper, NULL);
+	err = atomic_load(&w.failed);
+	if (err)
+		tell(&w, err);
 	r->written = (struct thaw_written){ w.pages * THAW_PAGE_SIZE, w.first_ns, thaw_sys_now_ns() - w.began_ns };
 	return err;
 }

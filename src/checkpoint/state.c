@@ -138,6 +138,9 @@ int thaw_state_parse(const unsigned char *buf, size_t len, ThawState__Head **hea
 	if (r == 0 && (*head)->version > THAW_STATE_VERSION)
 		r = thaw_err_set(-ENOTSUP, THAW_STATE_FILE ": version %u, this thaw reads up to %d: use a newer one",
 				 (*head)->version, THAW_STATE_VERSION);
+	if (r == 0 && (*head)->version < THAW_STATE_VERSION)
+		r = thaw_err_set(-ENOTSUP, THAW_STATE_FILE ": version %u, which had no checksums of memory: it is not restored, since nothing "
+				 "tells whether it is right; checkpoint the process anew", (*head)->version);
 	if (r == 0)
 		r = record_at(buf, len, &at, &thaw_state__process__descriptor, "process", (ProtobufCMessage **)p);
 	if (r == 0 && at != len)

@@ -13,7 +13,7 @@
 #include "checkpoint/state.pb-c.h"
 
 #define THAW_STATE_FILE "thaw.img"
-#define THAW_STATE_VERSION 1
+#define THAW_STATE_VERSION 2 /* 1 had no checksums of the other files: not read */
 #define THAW_MAP_DROPPABLE 0x08 /* MAP_DROPPABLE, Linux 6.11 */
 
 /* Makes the file in dirfd (mode 0600, must not exist) and fills it; the caller syncs. Returns its descriptor. */

@@ -7,10 +7,10 @@
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "image/image.h"
+#include "image/sums.h"
 #include "util/err.h"
 
 static int check_index(int dirfd, int pid)
@@ -50,31 +50,71 @@ static int check_mm(int dirfd, const ThawState__Process *p)
 	return r;
 }
 
-static int check_stored(int dirfd, size_t i, uint64_t size)
+/* ---- checksums --------------------------------------------------------------------------------------------- */
+int thaw_whole_names(int pid, size_t stored, int (*each)(void *opaque, const char *name), void *opaque)
 {
-	char name[32];
-	struct stat st;
+	static const char *const forms[] = { "inventory.img", "pstree.img", "mm-%d.img", "pagemap-%d.img", "pages-1.sum.img" };
+	char name[40];
 	int r = 0;
 
-	snprintf(name, sizeof(name), "file-%zu.raw", i);
-	int fd = thaw_image_open_file(dirfd, name);
-	if (fd < 0)
-		return fd;
-	if (fstat(fd, &st) < 0)
-		r = thaw_err_set(-errno, "%s: cannot be looked at", name);
-	else if ((uint64_t)st.st_size != size)
-		r = thaw_err_set(-EBADMSG, "%s: ends at byte %jd instead of %" PRIu64, name, (intmax_t)st.st_size, size);
-	close(fd);
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]) && !r; i++) {
+		snprintf(name, sizeof(name), forms[i], pid);
+		r = each(opaque, name);
+	}
+	for (size_t i = 0; i < stored && !r; i++) {
+		snprintf(name, sizeof(name), "file-%zu.raw", i);
+		r = each(opaque, name);
+	}
+	return r;
+}
+
+struct listed {
+	int dirfd;
+	const ThawState__Head *head;
+	size_t next;
+};
+
+/* They are listed in the order in which they are asked for. */
+static int check_image(void *opaque, const char *name)
+{
+	struct listed *l = opaque;
+	const ThawState__Image *m = l->next < l->head->n_images ? l->head->images[l->next++] : NULL;
+	uint64_t len, sum;
+	int r;
+
+	if (!m || strcmp(m->name, name))
+		return thaw_err_set(-EBADMSG, "thaw.img: has no checksum of %s", name);
+	r = thaw_image_digest(l->dirfd, name, &len, &sum);
+	if (r)
+		return r;
+	if (len != m->length)
+		return thaw_err_set(-EBADMSG, "%s: ends at byte %" PRIu64 " instead of %" PRIu64, name, len, m->length);
+	if (sum != m->checksum)
+		return thaw_err_set(-EBADMSG, "%s: wrong checksum (bytes 0 to %" PRIu64 "): it is corrupt or belongs to another checkpoint",
+				    name, len);
+	return 0;
+}
+
+static int check_images(int dirfd, const ThawState__Head *head, int pid)
+{
+	struct listed l = { dirfd, head, 0 };
+	int r = thaw_whole_names(pid, head->n_stored_sizes, check_image, &l);
+
+	if (!r && l.next != head->n_images)
+		r = thaw_err_set(-EBADMSG, "thaw.img: has checksums of %zu files, there are %zu", head->n_images, l.next);
+	for (size_t i = 0; !r && i < head->n_stored_sizes; i++)
+		if (head->images[head->n_images - head->n_stored_sizes + i]->length != head->stored_sizes[i])
+			r = thaw_err_set(-EBADMSG, "thaw.img: has two sizes of file-%zu.raw", i);
 	return r;
 }
 
 int thaw_whole_check(int dirfd, const ThawState__Head *head, const ThawState__Process *p)
 {
-	int r = check_index(dirfd, p->pid);
+	int r = thaw_image_check_owner(dirfd, "image directory");
 
 	if (!r)
-		r = check_mm(dirfd, p);
-	for (size_t i = 0; !r && i < head->n_stored_sizes; i++)
-		r = check_stored(dirfd, i, head->stored_sizes[i]);
-	return r;
+		r = check_images(dirfd, head, p->pid);
+	if (!r)
+		r = check_index(dirfd, p->pid);
+	return r ? r : check_mm(dirfd, p);
 }

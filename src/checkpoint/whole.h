@@ -7,8 +7,13 @@
 
 #include "checkpoint/state.pb-c.h"
 
-/* Looks at everything but thaw.img (thaw_state_load) and the page map (who reads it checks it): inventory, process tree,
- * mappings, stored files. None of them may have been written by others. */
+/* Calls each with the names of the files of a checkpoint that thaw.img has the checksum of, all but itself and pages-1.img; a value
+ * other than 0 ends that and is returned. */
+int thaw_whole_names(int pid, size_t stored, int (*each)(void *opaque, const char *name), void *opaque);
+
+/* Looks at everything but thaw.img (thaw_state_load) and pages-1.img (who reads it compares it with pages-1.sum.img): length
+ * and checksum of each file, then inventory, process tree, mappings. None of them may have been written by others. Reads all
+ * of the stored files. */
 int thaw_whole_check(int dirfd, const ThawState__Head *head, const ThawState__Process *p);
 
 #endif

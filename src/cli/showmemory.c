@@ -11,6 +11,7 @@
 
 #include "cli/show.h"
 #include "image/image.h"
+#include "image/sums.h"
 #include "util/err.h"
 
 /* Mappings and runs are both in address order: one walk. */
@@ -39,6 +40,20 @@ static int sum(struct thaw_show *s, const struct thaw_image_pagemap *pm)
 	return 0;
 }
 
+/* All of it is read: a restore does that only as the memory is needed. */
+static int check_sums(const struct thaw_image_pagemap *pm, int dirfd, int pages_fd, const char *name)
+{
+	struct thaw_sums sums;
+	int r = thaw_sums_open(dirfd, pm->pages_id, pm->file_pages, &sums);
+
+	if (!r && sums.fd < 0)
+		r = thaw_err_set(-ENOENT, "%s: no such file: is the image directory complete?", sums.name);
+	if (!r)
+		r = thaw_sums_verify(&sums, pages_fd, name);
+	thaw_sums_close(&sums);
+	return r;
+}
+
 static int check_pages(const struct thaw_image_pagemap *pm, int dirfd, uint64_t page)
 {
 	char name[32];
@@ -54,6 +69,8 @@ static int check_pages(const struct thaw_image_pagemap *pm, int dirfd, uint64_t 
 	else if ((uint64_t)st.st_size != pm->file_pages * page)
 		r = thaw_err_set(-EBADMSG, "%s: ends at byte %jd instead of %" PRIu64, name, (intmax_t)st.st_size,
 				 pm->file_pages * page);
+	else
+		r = check_sums(pm, dirfd, fd, name);
 	close(fd);
 	return r;
 }

@@ -55,6 +55,46 @@ for name in $(cd "$IMAGE" && echo *); do
 	chown 65534 "$IMAGE/$name"
 	refused "$name" "$name another's"
 done
+# Every file has a checksum, in thaw.img or in pages-1.sum.img: a bit anywhere in it, a byte more, another's of the same length
+flip()
+{
+	python - "$IMAGE/$1" "$2" <<'END'
+import sys
+with open(sys.argv[1], "r+b") as f:
+    f.seek(int(sys.argv[2])); b = f.read(1)[0]
+    f.seek(int(sys.argv[2])); f.write(bytes([b ^ 4]))
+END
+}
+for name in $(cd "$IMAGE" && echo *); do
+	size=$(stat -c %s "$IMAGE/$name")
+	printf 'X' >>"$IMAGE/$name"
+	refused "$name" "$name with a byte more"
+	for at in 0 $((size / 3)) $((size - 1)); do
+		[ "$name" = pages-1.img ] && at=$((at == 0 ? 4095 : size - 1)) # which are looked at; others when they are read
+		flip "$name" "$at"
+		refused "$name" "$name with a wrong bit at $at"
+	done
+done
+flip pages-1.img $((17 * 4096 + 5))
+refused_by_show_and_eager()
+{
+	local command
+	for command in show "restore --eager"; do
+		# shellcheck disable=SC2086
+		timeout 30 "$THAW" $command -D "$IMAGE" >"$TMP/said.out" 2>"$TMP/said.err" </dev/null
+		status=$?
+		[ $status = 1 ] || fail "a wrong page: thaw $command: status $status; $(cat "$TMP/said.err")"
+		grep -q "pages-1.img: the page at byte $((17 * 4096)) does not match its checksum" "$TMP/said.err" ||
+			fail "a wrong page: thaw $command says '$(cat "$TMP/said.err")'"
+		is_gone "$pid" || fail "a wrong page: thaw $command left process $pid"
+	done
+	rm -rf "$IMAGE"
+	cp -a "$TMP/good" "$IMAGE"
+}
+refused_by_show_and_eager
+{ tail -c +4097 "$TMP/good/pages-1.img"; head -c 4096 "$TMP/good/pages-1.img"; } >"$IMAGE/pages-1.img"
+refused "pages-1.img: the page at byte 0 does not match its checksum: .* another checkpoint" "pages-1.img another's of the same length"
+
 for name in inventory.img pstree.img thaw.img "mm-$pid.img" "pagemap-$pid.img"; do
 	printf 'X' | dd of="$IMAGE/$name" bs=1 seek=1 conv=notrunc status=none
 	refused "$name" "$name with another magic number"
@@ -62,12 +102,7 @@ done
 # thaw.img has checksums: a bit anywhere
 size=$(stat -c %s "$IMAGE/thaw.img")
 for at in 9 40 $((size / 3)) $((size / 2)) $((size - 2)); do
-	python - "$IMAGE/thaw.img" "$at" <<'END'
-import sys
-with open(sys.argv[1], "r+b") as f:
-    f.seek(int(sys.argv[2])); b = f.read(1)[0]
-    f.seek(int(sys.argv[2])); f.write(bytes([b ^ 4]))
-END
+	flip thaw.img $at
 	refused "thaw.img" "thaw.img with a wrong bit at $at"
 done
 chmod 777 "$IMAGE"

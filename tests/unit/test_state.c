@@ -88,6 +88,28 @@ Test(state, others_could_write_it)
 	teardown(&f);
 }
 
+/* Of version 1 nothing tells whether its memory is right. */
+Test(state, without_checksums)
+{
+	ThawState__Process *p, one = THAW_STATE__PROCESS__INIT;
+	ThawState__Head *h, old = THAW_STATE__HEAD__INIT;
+	ThawState__FileId id = THAW_STATE__FILE_ID__INIT;
+	struct fixture f;
+	int fd;
+
+	setup(&f);
+	unlinkat(f.dirfd, THAW_STATE_FILE, 0);
+	old.version = 1;
+	old.kernel = old.boot_id = one.cwd = one.root = one.exe = "text";
+	one.exe_id = &id;
+	fd = thaw_state_write(f.dirfd, &old, &one);
+	cr_assert(fd >= 0, "%s", thaw_err_text());
+	close(fd);
+	cr_expect_eq(thaw_state_load(f.dirfd, &h, &p), -ENOTSUP);
+	cr_expect(strstr(thaw_err_text(), "thaw.img: version 1") && strstr(thaw_err_text(), "anew"), "%s", thaw_err_text());
+	teardown(&f);
+}
+
 /* Every length that is too short, every byte changed, one byte more: refused with a sentence, never read as something. */
 Test(state, damaged)
 {

@@ -3,15 +3,17 @@
  * search
  *
  * Input: a byte of switches, then three pagemaps (without magic), each behind a 16-bit length. The pages files get the
- * size that fits, unless a switch says otherwise. */
+ * size that fits, unless a switch says otherwise. With another one the first has right checksums, with two a byte of those is wrong. */
 #include "config.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "image/image.h"
+#include "image/sums.h"
 #include "source/source.h"
 #include "support/imagedir.h"
 #include "util/err.h"
@@ -108,6 +110,35 @@ static int compare(void *opaque, const struct thaw_extent *e)
 	return emitted >= NEGLIGIBLE;
 }
 
+/* Of a file of zeros, as the pages files here are. */
+static bool put_sums(unsigned wrong)
+{
+	static const unsigned char page[THAW_SUMS_PAGE];
+	struct thaw_sums_writer *w;
+	char name[32];
+	off_t at;
+	char c;
+	int fd;
+
+	if (!level[0].n || level[0].file_pages > NEGLIGIBLE)
+		return false;
+	w = thaw_sums_create(dir[0].fd, level[0].pages_id);
+	check(w != NULL, "no checksums");
+	for (uint64_t i = 0; i < level[0].file_pages; i++)
+		thaw_sums_add(w, page, 1);
+	check(!thaw_sums_finish(w), "checksums not written");
+	if (!wrong)
+		return true;
+	snprintf(name, sizeof(name), "pages-%u.sum.img", level[0].pages_id);
+	fd = openat(dir[0].fd, name, O_RDWR | O_CLOEXEC);
+	at = (off_t)(wrong * 7919UL % (THAW_SUMS_HEADER + level[0].file_pages * 4));
+	check(fd >= 0 && pread(fd, &c, 1, at) == 1, "checksums not read");
+	c ^= 1 << wrong % 8;
+	check(pwrite(fd, &c, 1, at) == 1, "checksums not changed");
+	close(fd);
+	return true;
+}
+
 static void check_source(struct thaw_source *s)
 {
 	uint64_t want = 0;
@@ -126,14 +157,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const uint8_t *end = data + size;
 	unsigned switches = size ? *data++ : 0;
 	struct thaw_source *s;
+	bool sums;
 
 	begin();
 	for (unsigned i = 0; i < LEVELS; i++)
 		data = put_level(i, data, end, switches >> i);
 	if (switches & 64)
 		symlinkat(dir[0].path, dir[LEVELS - 1].fd, "parent");
+	sums = switches & 128 && put_sums(switches & 32 ? 1 + (unsigned)size : 0);
 	thaw_err_clear();
 	s = thaw_source_images(dir[0].fd, 7);
+	check(!s || !sums || !(switches & 32) || !level[0].file_pages, "wrong checksums that were not noticed");
 	if (s)
 		check_source(s);
 	else

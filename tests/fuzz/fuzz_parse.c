@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* fuzz/fuzz_parse.c - one image file of hostile bytes, in memory: framing, and each kind's reader
  *
- * First byte: which kind, and whether the magic numbers are the input's own or right ones are put in front. */
+ * First byte: which kind, and whether the magic numbers are the input's own or right ones are put in front. With 8 in it, eight bytes
+ * of a number of pages and a file of checksums follow. */
 #include "config.h"
 
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 
 #include "image/image.h"
+#include "image/sums.h"
 #include "util/err.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -74,6 +76,23 @@ static int read_it(struct thaw_image_file *f, unsigned kind)
 	return ret;
 }
 
+static void read_sums(const uint8_t *data, size_t size)
+{
+	unsigned char header[THAW_SUMS_HEADER] = { 0 };
+	uint64_t pages = 0;
+	int ret;
+
+	memcpy(&pages, data, size < 8 ? size : 8);
+	pages %= (UINT64_C(1) << 44) + 1; /* no page map has more */
+	data += size < 8 ? size : 8;
+	size -= size < 8 ? size : 8;
+	memcpy(header, data, size < sizeof(header) ? size : sizeof(header));
+	thaw_err_clear();
+	ret = thaw_sums_parse("fuzz.img", header, size, pages);
+	check(ret || size == THAW_SUMS_HEADER + pages * 4, "a file of checksums that is too short for its pages, or too long");
+	check(!ret || (ret < 0 && thaw_err_code() == ret && strstr(thaw_err_text(), "fuzz.img")), "refused without a sentence");
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	unsigned kind = size ? data[0] & 3 : 0;
@@ -84,6 +103,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!size)
 		return 0;
+	if (data[0] & 8) {
+		read_sums(data + 1, size - 1);
+		return 0;
+	}
 	buf = malloc(size + 8);
 	if (!buf)
 		return 0;

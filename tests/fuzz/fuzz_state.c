@@ -51,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	thaw_err_clear();
 	if (!thaw_state_parse(file, len, &head, &p)) {
-		if (!head || !p || head->version > THAW_STATE_VERSION)
+		if (!head || !p || head->version != THAW_STATE_VERSION)
 			abort();
 		thaw_state_free(head, p);
 	} else if (head || p || !strstr(thaw_err_text(), "thaw.img")) {

@@ -320,9 +320,7 @@ inline select_page(a_sp)
 	:: a_sp = 0
 	:: a_sp = 1
 #if N > 2
-#if N > 2
 	:: a_sp = 2
-#endif
 #endif
 	fi
 }

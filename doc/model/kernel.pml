@@ -35,10 +35,8 @@ byte kind[THREADS], from[THREADS], to[THREADS], stamp[THREADS]; /* the event of 
 #define SECTION filling[PROCESS] == 0
 #ifdef LOCK
 #define MAY_RAISE_REMOVE filling[PROCESS] == 0
-#define LOOKUP_FIRST 1
 #else
 #define MAY_RAISE_REMOVE true
-#define LOOKUP_FIRST 0
 #endif
 
 inline raise()
@@ -120,10 +118,12 @@ inline close_uffd(m_cu)
 #define ESRCH 6
 #define TO_LOCK 8 /* on the way */
 #define LOCKED 9
-#ifdef LOCK
+#ifdef LOOKUP_FIRST
 #define FIRST_LOOK 7
+#define AHEAD 1
 #else
 #define FIRST_LOOK TO_LOCK
+#define AHEAD 0
 #endif
 
 #ifdef MATCH_ONCE
@@ -139,8 +139,8 @@ inline close_uffd(m_cu)
 inline fill(m_f, d_f, n_f, c_f, g_f)
 {
 	do
-#ifdef LOCK
-	:: atomic { res == FIRST_LOOK -> /* without any lock; before 6.9 the one behind is enough to know */
+#ifdef LOOKUP_FIRST
+	:: atomic { res == FIRST_LOOK -> /* without any lock; where mappings are looked up behind, the second one says as much */
 		if
 		:: CHANGING(m_f) -> SEEN(early_eagain); res = EAGAIN
 		:: else -> res = TO_LOCK
@@ -151,7 +151,7 @@ inline fill(m_f, d_f, n_f, c_f, g_f)
 		:: !uffd[m_f] || (m_f == PROCESS && finished) -> res = ESRCH
 		:: else ->
 			if
-			:: LOOKUP_FIRST && !IN_ONE_VMA(m_f, d_f, n_f) ->
+			:: AHEAD && !IN_ONE_VMA(m_f, d_f, n_f) ->
 				SEEN(enoent);
 				res = ENOENT;
 				if

@@ -234,7 +234,6 @@ inline mark(m_m2, d_m2, n_m2)
 }
 
 /* Sets res to EAGAIN when the page may only have moved. */
-/* Sets res to EAGAIN when the page may only have moved. */
 inline probe(m_p, g_p)
 {
 #ifndef NO_PROBE

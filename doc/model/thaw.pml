@@ -3,7 +3,8 @@
  *
  * README.md says what is modelled, which function each part stands for and how to run it. Everything is chosen by -D:
  *
- *	the kernel       LOCK        map_changing_lock, mappings looked up before mmap_changing is compared (6.9 and later)
+ *	the kernel       LOCK        map_changing_lock (6.9 and later, and the patched 6.1)
+ *	                 LOOKUP_FIRST  mappings are looked up before mmap_changing is compared (6.9 and later)
  *	                 DROPS       a source may have to be faulted in, for which a fill drops its locks
  *	                 BOOL        mmap_changing is a bool (5.10)
  *	                 NUMBERS     messages carry a number, fills can demand one (the patched kernel)

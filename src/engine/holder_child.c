@@ -5,6 +5,7 @@
 #include "kern/keep.h"
 #include "kern/sandbox.h"
 #include "kern/uffd.h"
+#include "util/inject.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -85,13 +86,14 @@ static int number_of(const char *s)
 int thaw_holder_each_number(const char *path, int (*fn)(void *opaque, int number), void *opaque)
 {
 	char buf[4096] __attribute__((aligned(8)));
-	int dir = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int dir = THAW_INJECT_ERRNO("holder.list") ? -1 :
+		  syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int stop = 0;
-	long n, at;
+	long n = 0, at;
 
 	if (dir < 0)
 		return -errno;
-	while (!stop && (n = syscall(SYS_getdents64, dir, buf, sizeof(buf))) > 0)
+	while (!stop && (n = THAW_INJECT_ERRNO("holder.entries") ? -1 : syscall(SYS_getdents64, dir, buf, sizeof(buf))) > 0)
 		for (at = 0; !stop && at < n;) {
 			struct entry *e = (struct entry *)(buf + at);
 			int number = number_of(e->name);
@@ -100,6 +102,8 @@ int thaw_holder_each_number(const char *path, int (*fn)(void *opaque, int number
 				stop = fn(opaque, number);
 			at += e->reclen;
 		}
+	if (n < 0)
+		stop = -errno;
 	syscall(SYS_close, dir);
 	return stop;
 }
@@ -111,7 +115,9 @@ bool thaw_holder_is_uffd(int fd)
 	long n;
 
 	thaw_holder_path(path, "/proc/self/fd/", fd, "");
-	n = syscall(SYS_readlink, path, link, sizeof(link));
+	n = THAW_INJECT_ERRNO("holder.link") ? -1 : syscall(SYS_readlink, path, link, sizeof(link));
+	if (n < 0)
+		return errno != ENOENT; /* it cannot be asked: not to be closed, as what it may be */
 	return n == sizeof(want) - 1 && !memcmp(link, want, n);
 }
 
@@ -134,8 +140,10 @@ static int drop_dead(void *opaque, int fd)
 
 	if (thaw_keep_has(fd))
 		return 0; /* nobody waits for a connection */
-	/* Page 0 is in no registered range. EINVAL: it was never initialised, so nothing is registered with it. */
-	over = syscall(SYS_ioctl, fd, UFFDIO_ZEROPAGE, &z) < 0 && (errno == ESRCH || errno == EINVAL);
+	/* Page 0 is in no registered range. EINVAL: it was never initialised, so nothing is registered with it. ENOTTY: it is
+	 * something else. */
+	over = !THAW_INJECT("holder.probe") && syscall(SYS_ioctl, fd, UFFDIO_ZEROPAGE, &z) < 0 &&
+	       (errno == ESRCH || errno == EINVAL || errno == ENOTTY);
 
 	if (over)
 		syscall(SYS_close, fd);
@@ -144,15 +152,17 @@ static int drop_dead(void *opaque, int fd)
 	return 0;
 }
 
-/* Closing while the directory is read can hide an entry: until a walk closes nothing. */
+/* Closing while the directory is read can hide an entry: until a walk closes nothing. What cannot be looked at may live. */
 static unsigned count_living(void)
 {
 	struct living l = { 0 }, again;
 
-	thaw_holder_each_number("/proc/self/fd", drop_dead, &l);
+	if (thaw_holder_each_number("/proc/self/fd", drop_dead, &l))
+		return 1;
 	for (;;) {
 		again.n = 0;
-		thaw_holder_each_number("/proc/self/fd", drop_dead, &again);
+		if (thaw_holder_each_number("/proc/self/fd", drop_dead, &again))
+			return 1;
 		if (again.n == l.n)
 			return l.n;
 		l = again;
@@ -167,11 +177,18 @@ static void sleep_ms(int ms)
 /* The monitor is dead: say who waits, let go of everything else, stay until the last of them has gone. */
 static void hold(const struct thaw_holder_args *a)
 {
-	int i;
+	int i, tries;
 
+	/* The monitor may have died with as many descriptors as there may be: then nothing more could be opened here. */
+	syscall(SYS_close, a->monitor_fd);
+	syscall(SYS_close, a->wake_fd);
+	syscall(SYS_close, a->maps_fd);
 	thaw_holder_report(a);
-	for (i = 0; i < 3; i++)
-		thaw_holder_each_number("/proc/self/fd", drop_other, NULL);
+	for (i = tries = 0; i < 3 && tries < 100; tries++)
+		if (thaw_holder_each_number("/proc/self/fd", drop_other, NULL))
+			sleep_ms(10);
+		else
+			i++;
 	while (count_living())
 		sleep_ms(200);
 }
@@ -196,7 +213,7 @@ void thaw_holder_run(const struct thaw_holder_args *a)
 	err = a->filter ? thaw_sandbox_install(a->filter) : 0;
 	set_ready(a->page, err ? err : 1);
 	while (!err && !__atomic_load_n(&a->page->done, __ATOMIC_ACQUIRE)) {
-		long n = syscall(SYS_poll, p, 2, a->maps_fd >= 0 ? LOOK_MS : -1);
+		long n = THAW_INJECT("holder.poll") ? -1 : syscall(SYS_poll, p, 2, LOOK_MS);
 
 		if (n > 0 && p[1].revents && __atomic_load_n(&a->page->done, __ATOMIC_ACQUIRE))
 			break;

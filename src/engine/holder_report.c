@@ -3,7 +3,9 @@
 #include "config.h"
 #include "engine/holder_impl.h"
 #include "kern/keep.h"
+#include "util/inject.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
@@ -62,17 +64,32 @@ static bool flagged_line(const char *line, size_t len, const char *flag, uint64_
 	return false;
 }
 
+/* A file of /proc. What fails for want of something else than the process or leave to look at it is tried again: it must not
+ * pass for a process that does not wait. */
+static int open_file(int pid, const char *name)
+{
+	char path[40];
+	int fd = -1;
+
+	thaw_holder_path(path, "/proc/", pid, name);
+	for (unsigned i = 0; i < 100; i++) {
+		fd = THAW_INJECT_ERRNO("holder.open") ? -1 : syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+		if (fd >= 0 || errno == ENOENT || errno == ESRCH || errno == EACCES || errno == EPERM)
+			break;
+		syscall(SYS_poll, NULL, 0, 1);
+	}
+	return fd;
+}
+
 /* The first mapping of the process at or behind `from` that has a flag of VmFlags, as " um". */
 static bool find_flagged(int pid, const char *flag, uint64_t from, struct range *v)
 {
-	char path[40];
 	size_t have = 0;
 	bool found = false;
 	long n;
 	int fd;
 
-	thaw_holder_path(path, "/proc/", pid, "/smaps");
-	fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	fd = open_file(pid, "/smaps");
 	if (fd < 0)
 		return false;
 	v->start = 0;
@@ -136,13 +153,12 @@ static bool is_ours(int pid)
 /* Field 22 of stat, in clock ticks since boot; 0: the process is gone. */
 static uint64_t start_time(int pid)
 {
-	char path[40], buf[1024], *p;
+	char buf[1024], *p;
 	uint64_t value = 0;
 	int fd, field;
 	long n;
 
-	thaw_holder_path(path, "/proc/", pid, "/stat");
-	fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	fd = open_file(pid, "/stat");
 	if (fd < 0)
 		return 0;
 	n = syscall(SYS_read, fd, buf, sizeof(buf) - 1);
@@ -176,11 +192,8 @@ static bool is_root(int pid)
 
 static bool readable(int pid)
 {
-	char path[40];
-	int fd;
+	int fd = open_file(pid, "/smaps");
 
-	thaw_holder_path(path, "/proc/", pid, "/smaps");
-	fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0)
 		syscall(SYS_close, fd);
 	return fd >= 0;
@@ -232,6 +245,7 @@ static void add_pids(const char *between)
 static void write_out(int fd)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	unsigned again = 0;
 	size_t done = 0;
 
 	while (done < r.at) {
@@ -240,7 +254,10 @@ static void write_out(int fd)
 		/* A pipe that nobody empties must not keep us from letting go of the rest. */
 		if (syscall(SYS_poll, &p, 1, 5000) != 1)
 			return;
-		n = syscall(SYS_write, fd, r.text + done, r.at - done);
+		n = THAW_INJECT_ERRNO("holder.write") ? -1 :
+		    syscall(SYS_write, fd, r.text + done, THAW_INJECT_SHORT("holder.write", r.at - done, 1));
+		if (n < 0 && (errno == EINTR || errno == EAGAIN) && ++again < 100)
+			continue;
 		if (n <= 0)
 			return;
 		done += n;
@@ -252,22 +269,26 @@ static void write_out(int fd)
 static void find_waiting(void)
 {
 	unsigned before, tries = 0;
+	bool whole;
 
 	do {
 		before = r.n;
 		syscall(SYS_poll, NULL, 0, 30);
 		r.n = 0;
-		thaw_holder_each_number("/proc", consider, NULL);
-	} while ((r.n != before || !tries) && ++tries < 30);
+		whole = !thaw_holder_each_number("/proc", consider, NULL);
+	} while ((!whole || r.n != before || !tries) && ++tries < 30);
 }
 
 void thaw_holder_report(const struct thaw_holder_args *a)
 {
+	unsigned tries = 0;
 	bool one;
 
 	r.args = a;
 	r.born = start_time((int)syscall(SYS_getpid));
-	thaw_holder_each_number("/proc/self/fd", note_fd, NULL);
+	do
+		r.n_fds = r.n_kept = 0;
+	while (thaw_holder_each_number("/proc/self/fd", note_fd, NULL) && ++tries < 100);
 	find_waiting();
 	if (!r.n)
 		return;

@@ -60,6 +60,13 @@
 	X("holder.start", "the start of the holder as a whole") \
 	X("holder.memory", "mmap() of what holder and monitor share") \
 	X("holder.clone", "clone() of the holder") \
+	X("holder.poll", "the holder's sleep: EINTR") \
+	X("holder.list", "its opening a directory of /proc") \
+	X("holder.entries", "its reading one") \
+	X("holder.link", "its readlink() of a descriptor") \
+	X("holder.open", "its opening a file of /proc/PID") \
+	X("holder.probe", "its question whether a process still exists: EAGAIN") \
+	X("holder.write", "its one line: EINTR, EAGAIN; short: some bytes") \
 	X("sandbox.load", "making a system call filter") \
 	X("sandbox.install", "seccomp(2)") \
 	X("thread.create", "pthread_create()") \

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -197,12 +198,17 @@ static void library_monitor(pid_t pid, int log_fd, bool run)
 	serve_by_library(pid, uffd, log_fd, run);
 }
 
-static void monitor(pid_t pid, int log_fd)
+/* full: with as many descriptors as it may have when it dies. A holder that could open nothing more looked at no process, and
+ * let go of all. */
+static void monitor(pid_t pid, int log_fd, bool full)
 {
+	struct rlimit few = { 40, 40 };
 	struct thaw_holder *h;
 	int pidfd, uffd;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (full && setrlimit(RLIMIT_NOFILE, &few))
+		die_of("setrlimit");
 	if (thaw_holder_start(&h, log_fd, true))
 		die_of(thaw_err_text());
 	shared->holder = thaw_holder_pid(h);
@@ -211,6 +217,8 @@ static void monitor(pid_t pid, int log_fd)
 	take_uffd(pid, &pidfd, &uffd);
 	if (thaw_holder_add_pid(h, pid, pidfd) < 0)
 		die_of("thaw_holder_add_pid");
+	while (full && dup(uffd) >= 0)
+		;
 	shared->serving = 1;
 	serve(uffd);
 }
@@ -382,7 +390,7 @@ static void round_of(unsigned seed, enum server server)
 	}
 	mon = fork();
 	if (mon == 0 && server == SMALLEST)
-		monitor(proc, fds[1]);
+		monitor(proc, fds[1], seed % 2);
 	if (mon == 0)
 		library_monitor(proc, fds[1], server == LIBRARY_RUN);
 	close(fds[1]);

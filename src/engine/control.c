@@ -108,7 +108,7 @@ static void visit_frozen(struct thaw_worker *w, struct thaw_mm *mm)
 
 static void visit(struct thaw_worker *w, struct thaw_mm *mm, bool tick, uint64_t now)
 {
-	bool kicked = atomic_exchange(&mm->kicked, false);
+	bool kicked = atomic_exchange(&mm->kicked, false) || atomic_load(&mm->unwatched);
 
 	if (atomic_load(&mm->held)) {
 		if (kicked && mm->raise_from)
@@ -201,7 +201,7 @@ void thaw_control_run(struct thaw_worker *w)
 		for (int64_t id = 0; (mm = next_live(m, id)); thaw_mm_put(mm)) {
 			id = mm->id;
 			visit(w, mm, tick, now);
-			late = late || atomic_load(&mm->kicked);
+			late = late || atomic_load(&mm->kicked) || (atomic_load(&mm->unwatched) && thaw_mm_is_live(mm));
 		}
 		if (tick) {
 			look_after_holder(m);

@@ -62,19 +62,33 @@ void thaw_mm_put(struct thaw_mm *mm)
 	free(mm);
 }
 
-static void arm(struct thaw_mm *mm, int op)
+/* As long as epoll does not tell of it, the control thread looks at it, and each look tries this again. */
+static void arm(struct thaw_mm *mm)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = (uintptr_t)mm };
+	int op = mm->in_epoll ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, err;
 
-	if (((op == EPOLL_CTL_ADD && THAW_INJECT_ERRNO("epoll.add")) || epoll_ctl(mm->m->epoll, op, mm->uffd, &ev)) &&
-	    op == EPOLL_CTL_ADD)
+	if (!mm->in_epoll)
+		atomic_fetch_add(&mm->m->published, 1); /* what was set up is seen by a reader that epoll gives the address */
+	err = mm->in_epoll ? THAW_INJECT_ERRNO("epoll.arm") : THAW_INJECT_ERRNO("epoll.add");
+	if (!err)
+		err = epoll_ctl(mm->m->epoll, op, mm->uffd, &ev);
+	if (!err) {
+		mm->in_epoll = true;
+		atomic_store(&mm->unwatched, false);
+		return;
+	}
+	if (!mm->unwatched_told)
 		thaw_log_error(&mm->m->set.log, "space %lld: epoll cannot watch its userfaultfd (errno %d): it is looked at"
-			       " four times a second", (long long)mm->id, errno);
+			       " every millisecond until it can", (long long)mm->id, errno);
+	mm->unwatched_told = true;
+	if (!atomic_exchange(&mm->unwatched, true))
+		thaw_monitor_chore(mm->m);
 }
 
 void thaw_mm_rearm(struct thaw_mm *mm)
 {
-	arm(mm, EPOLL_CTL_MOD);
+	arm(mm);
 }
 
 /* Two spaces with one userfaultfd would share its messages out between them, and close it twice. */
@@ -109,8 +123,7 @@ static void let_go(struct thaw_mm *mm)
 	struct thaw *m = mm->m;
 
 	thaw_mm_get(mm);
-	atomic_fetch_add(&m->published, 1); /* what was set up is seen by a reader that epoll gives the address */
-	arm(mm, EPOLL_CTL_ADD);
+	arm(mm);
 	atomic_store(&mm->held, false);
 	/* An event that epoll told of while it was held was passed by; and it may have nothing absent at all. */
 	thaw_mm_kick(mm);
@@ -132,9 +145,10 @@ int thaw_mm_publish(struct thaw_mm *mm)
 	if (mm->pidfd >= 0) {
 		struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = (uintptr_t)mm | 1 };
 
-		atomic_fetch_add(&m->published, 1); /* as in let_go() */
+		atomic_fetch_add(&m->published, 1); /* as in arm() */
 		/* Without it the end is seen a quarter of a second later, by the probe. */
-		(void)epoll_ctl(m->epoll, EPOLL_CTL_ADD, mm->pidfd, &ev);
+		if (!THAW_INJECT("epoll.process"))
+			(void)epoll_ctl(m->epoll, EPOLL_CTL_ADD, mm->pidfd, &ev);
 	}
 	let_go(mm);
 	return 0;

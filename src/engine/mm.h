@@ -112,6 +112,7 @@ struct thaw_mm {
 	_Atomic bool dead;        /* somebody was answered ESRCH: the owner ends the space */
 	_Atomic bool check;       /* the owner is to find out whether the mm still lives */
 	_Atomic bool kicked;      /* the control thread is to own it for a moment: the last page is in, or it is dead */
+	_Atomic bool unwatched; /* epoll would not be told to tell of it: the control thread looks instead */
 	_Atomic uint64_t last_fault_ns;
 
 	/* the owner's */
@@ -124,6 +125,8 @@ struct thaw_mm {
 	unsigned around, zero_around;    /* pages brought in beside a fault, grown and shrunk by success */
 	struct thaw_asked asked[8];      /* by page */
 	bool asked_told;
+	bool in_epoll;                   /* before it is let go: who does that */
+	bool unwatched_told;
 
 	/* the copiers' */
 	struct thaw_lock plan_lock; /* THAW_RANK_PLAN */

@@ -45,6 +45,9 @@
 	X("uffd.read", "read() of messages: EMFILE, EINTR; short: fewer messages") \
 	X("epoll.create", "epoll_create1()") \
 	X("epoll.add", "EPOLL_CTL_ADD of a userfaultfd") \
+	X("epoll.arm", "EPOLL_CTL_MOD of a userfaultfd: it is not told of any more") \
+	X("epoll.process", "EPOLL_CTL_ADD of a pidfd") \
+	X("epoll.stop", "EPOLL_CTL_ADD of the eventfd that ends the readers") \
 	X("epoll.wait", "epoll_pwait2(): EINTR") \
 	X("eventfd.make", "eventfd()") \
 	X("content.stat", "fstat() of a content file") \

@@ -23,6 +23,7 @@
 #define CONNECT_TRIES 25
 #define CONNECT_PAUSE_MS 200
 #define FINISH_MS 30000
+#define LONGEST_MS 1000 /* an event that the session could not be woken for is seen then */
 
 struct lazy {
 	struct thaw_lazy_command cmd;
@@ -229,10 +230,12 @@ static int turn(struct lazy *l)
 		{ .fd = l->start.watchfd, .events = POLLIN },
 	};
 	char where[300];
-	int ret = 0;
+	int ret = 0, due, n;
 
 	thaw_status_poll(&l->status, p + 6);
-	if (poll(p, sizeof(p) / sizeof(*p), thaw_lazy_lines_due(l->session)) < 0)
+	due = thaw_lazy_lines_due(l->session);
+	n = poll(p, sizeof(p) / sizeof(*p), due < 0 || due > LONGEST_MS ? LONGEST_MS : due);
+	if (n < 0)
 		return errno == EINTR ? 0 : thaw_err_set(-errno, "poll: %s", strerror(errno));
 	if (p[0].revents)
 		ret = take_connection(l);
@@ -240,7 +243,7 @@ static int turn(struct lazy *l)
 		ret = thaw_lazy_watch(&l->start);
 	if (!ret && p[1].revents)
 		ret = thaw_lazy_receive(l->session);
-	if (!ret && (p[2].revents || !thaw_lazy_lines_due(l->session)))
+	if (!ret && (!n || p[2].revents || !thaw_lazy_lines_due(l->session)))
 		ret = thaw_lazy_settle(l->session);
 	if (!ret && p[4].revents)
 		ret = look_at_server(l);

@@ -63,7 +63,7 @@ static void map_object(struct thaw_object *o, const struct stat *st)
 	map = THAW_INJECT("content.map") ? MAP_FAILED : mmap(NULL, o->size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, o->fd, 0);
 	if (map == MAP_FAILED)
 		return; /* it is read then */
-	if (munlock(map, o->size) || mprotect(map, o->size, PROT_READ)) {
+	if (THAW_INJECT("content.unlock") || munlock(map, o->size) || mprotect(map, o->size, PROT_READ)) {
 		munmap(map, o->size);
 		return;
 	}

@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -66,9 +65,9 @@ static int prepare(struct thaw_holder *h, int log_fd, bool sandbox)
 	h->monitor_fd = thaw_sys_pidfd_open(getpid());
 	if (h->monitor_fd < 0)
 		return thaw_err_set(h->monitor_fd, "holder: pidfd_open: %s", strerror(-h->monitor_fd));
-	h->wake_fd = THAW_INJECT_ERRNO("eventfd.make") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	h->wake_fd = thaw_sys_eventfd(true);
 	if (h->wake_fd < 0)
-		return thaw_err_set(-errno, "holder: eventfd: %s", strerror(errno));
+		return thaw_err_set(h->wake_fd, "holder: eventfd: %s", strerror(-h->wake_fd));
 	h->log_fd = fcntl(log_fd < 0 ? STDERR_FILENO : log_fd, F_DUPFD_CLOEXEC, 3);
 	if (h->log_fd < 0 && log_fd >= 0)
 		return thaw_err_set(-errno, "holder: the log descriptor %d cannot be duplicated: %s", log_fd,
@@ -199,7 +198,6 @@ void thaw_holder_remove_pid(struct thaw_holder *h, int slot)
 void thaw_holder_finish(struct thaw_holder *h)
 {
 	struct timespec pause = { .tv_nsec = 1000000 };
-	uint64_t one = 1;
 	unsigned i;
 
 	if (!h)
@@ -207,7 +205,7 @@ void thaw_holder_finish(struct thaw_holder *h)
 	if (h->owner == getpid() && h->pid > 0) {
 		__atomic_store_n(&h->page->done, 1, __ATOMIC_RELEASE);
 		/* The word is what counts; the eventfd only ends its sleep (which ends by itself, too). */
-		if (write(h->wake_fd, &one, sizeof(one)) < 0)
+		if (thaw_sys_eventfd_raise(h->wake_fd))
 			pause.tv_nsec *= 2;
 		for (i = 0; i < 3000 && waitpid(h->pid, NULL, __WALL | WNOHANG) == 0; i++)
 			nanosleep(&pause, NULL);

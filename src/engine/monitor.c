@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -44,9 +43,11 @@ struct thaw *thaw_monitor_new(void)
 	};
 	thaw_lock_init(&m->lock, THAW_RANK_MONITOR);
 	thaw_cond_init(&m->changed);
-	m->stop_fd = THAW_INJECT_ERRNO("eventfd.make") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	m->stop_fd = thaw_sys_eventfd(true);
+	errno = m->stop_fd < 0 ? -m->stop_fd : 0;
 	m->epoll = m->stop_fd < 0 || THAW_INJECT_ERRNO("epoll.create") ? -1 : epoll_create1(EPOLL_CLOEXEC);
-	if (m->epoll < 0 || m->stop_fd < 0 || epoll_ctl(m->epoll, EPOLL_CTL_ADD, m->stop_fd, &stop)) {
+	if (m->epoll < 0 || m->stop_fd < 0 || THAW_INJECT_ERRNO("epoll.stop") ||
+	    epoll_ctl(m->epoll, EPOLL_CTL_ADD, m->stop_fd, &stop)) {
 		thaw_err_set(-errno, "no descriptor for a monitor: %s", strerror(errno));
 		thaw_monitor_free(m);
 		return NULL;

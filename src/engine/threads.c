@@ -112,11 +112,12 @@ int thaw_threads_start(struct thaw *m)
 
 void thaw_threads_stop(struct thaw *m)
 {
-	uint64_t one = 1;
+	int err;
 
 	atomic_store(&m->stopping, true);
-	if (write(m->stop_fd, &one, sizeof(one)) < 0)
-		thaw_log_error(&m->set.log, "the readers cannot be told to stop: errno %d", errno);
+	err = thaw_sys_eventfd_raise(m->stop_fd);
+	if (err) /* they look by themselves within a second */
+		thaw_log_error(&m->set.log, "the readers cannot be told to stop: %s", strerror(-err));
 	thaw_fetch_stop(m->fetch);
 	atomic_fetch_add(&m->work, 1);
 	thaw_futex_wake(&m->work, INT_MAX);

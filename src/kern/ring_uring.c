@@ -2,6 +2,7 @@
 /* kern/ring_uring.c - the ring on io_uring: owned by one thread, woken through an eventfd that it reads like a file */
 #include "config.h"
 #include "kern/ring_impl.h"
+#include "kern/sys.h"
 #include "util/err.h"
 #include "util/inject.h"
 
@@ -12,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -137,9 +137,9 @@ int thaw_ring_uring_init(struct thaw_ring *r)
 {
 	const char *why;
 
-	r->wake_fd = THAW_INJECT_ERRNO("eventfd.make") ? -1 : eventfd(0, EFD_CLOEXEC); /* blocking: a read of a non-blocking one would not wait in the ring */
+	r->wake_fd = thaw_sys_eventfd(false); /* a read of a non-blocking one would not wait in the ring */
 	if (r->wake_fd < 0)
-		return thaw_err_set(-errno, "i/o ring: eventfd: %s", strerror(errno));
+		return thaw_err_set(r->wake_fd, "i/o ring: eventfd: %s", strerror(-r->wake_fd));
 	switch (thaw_ring_probe(&why)) {
 	case THAW_RING_OK:
 		return 0;
@@ -171,11 +171,7 @@ void thaw_ring_uring_exit(struct thaw_ring *r)
 
 void thaw_ring_uring_wake(struct thaw_ring *r)
 {
-	uint64_t one = 1;
-
-	/* Cannot fail: the counter is read each time and never near its end. */
-	if (write(r->wake_fd, &one, sizeof(one)) < 0)
-		return;
+	(void)thaw_sys_eventfd_raise(r->wake_fd); /* where that fails, it looks by itself soon: see enter() */
 }
 
 /* There is always room: the ring has `limit` + 1 entries, and take_locked gives at most `limit`. */
@@ -245,14 +241,16 @@ static unsigned reap(struct thaw_ring *r, bool *armed, void *thread)
 
 static void enter(struct thaw_ring *r, bool wait)
 {
+	struct __kernel_timespec longest = { .tv_nsec = 250000000 };
+	struct io_uring_cqe *cqe;
 	int err = THAW_INJECT("ring.submit");
 
 	if (!err)
-		err = wait ? io_uring_submit_and_wait(&r->uring, 1) : io_uring_submit(&r->uring);
+		err = wait ? io_uring_submit_and_wait_timeout(&r->uring, &cqe, 1, &longest, NULL) : io_uring_submit(&r->uring);
 
 	/* EINTR, EAGAIN and EBUSY pass once completions have been taken; anything else would be a mistake of ours. Both
 	 * end in another try: the requests are never reported as read when they are not. */
-	if (err < 0 && err != -EINTR)
+	if (err < 0 && err != -EINTR && err != -ETIME)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 }
 
@@ -277,8 +275,8 @@ int thaw_ring_uring_run(struct thaw_ring *r, void *thread)
 		idle = !reap(r, &armed, thread) && !any;
 	}
 	if (armed) { /* the read of the eventfd lands in r: it has to end before r goes */
-		thaw_ring_uring_wake(r);
 		while (armed) {
+			thaw_ring_uring_wake(r);
 			enter(r, true);
 			reap(r, &armed, thread);
 		}

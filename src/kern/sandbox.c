@@ -122,7 +122,6 @@ static const struct {
 	{ SCMP_SYS(sched_yield), THREADS | NET },
 	{ SCMP_SYS(sched_getaffinity), THREADS },
 	{ SCMP_SYS(sched_setaffinity), THREADS },
-	{ SCMP_SYS(sched_setscheduler), THREADS },
 	{ SCMP_SYS(setpriority), THREADS },
 	{ SCMP_SYS(getcpu), THREADS },
 	{ SCMP_SYS(getrusage), THREADS | NET },

@@ -13,18 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
-
-#ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
-#define MADV_POPULATE_READ 22
-#define MADV_POPULATE_WRITE 23
-#endif
 
 static int result(long r)
 {
@@ -65,7 +60,7 @@ int thaw_sys_pid_of(int pidfd)
 	int fd, pid;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = THAW_INJECT_ERRNO("procfs.open") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? -EBADF : -errno;
 	n = read(fd, buf, sizeof(buf) - 1);
@@ -109,7 +104,23 @@ int thaw_sys_futex_wait(uint32_t *word, uint32_t value, int64_t timeout_ns, bool
 
 int thaw_sys_futex_wake(uint32_t *word, unsigned n, bool shared)
 {
+	(void)THAW_INJECT("futex.wake");
 	return result(syscall(SYS_futex, word, FUTEX_WAKE | (shared ? 0 : FUTEX_PRIVATE_FLAG), n, NULL, NULL, 0));
+}
+
+int thaw_sys_eventfd(bool nonblocking)
+{
+	int err = THAW_INJECT("eventfd.make");
+
+	return err ? err : result(eventfd(0, EFD_CLOEXEC | (nonblocking ? EFD_NONBLOCK : 0)));
+}
+
+int thaw_sys_eventfd_raise(int fd)
+{
+	int err = THAW_INJECT("eventfd.raise");
+	uint64_t one = 1;
+
+	return err ? err : write(fd, &one, sizeof(one)) < 0 ? -errno : 0;
 }
 
 /* One iovec each way; the kernel may stop early at a page that it cannot have, and says why only when asked again. */
@@ -143,28 +154,6 @@ int thaw_sys_vm_write(pid_t pid, uint64_t remote, const void *buf, size_t len)
 	return vm_transfer(pid, remote, (char *)buf, len, true);
 }
 
-int thaw_sys_lock(void *addr, size_t len, bool *locked)
-{
-	int err;
-
-	*locked = true;
-	if (!THAW_INJECT_ERRNO("memory.lock") && !mlock(addr, len))
-		return 0;
-	err = -errno;
-	*locked = false;
-	if (err != -ENOMEM && err != -EPERM && err != -EAGAIN)
-		return err;
-	/* A read-only mapping refuses POPULATE_WRITE with EINVAL. */
-	if (madvise(addr, len, MADV_POPULATE_WRITE) && (errno != EINVAL || madvise(addr, len, MADV_POPULATE_READ)))
-		return -errno;
-	return 0;
-}
-
-int thaw_sys_unlock(void *addr, size_t len)
-{
-	return result(munlock(addr, len));
-}
-
 uint64_t thaw_sys_lock_limit(void)
 {
 	struct rlimit r;
@@ -176,15 +165,12 @@ uint64_t thaw_sys_lock_limit(void)
 
 int thaw_sys_nice_thread(int nice)
 {
+	int err = THAW_INJECT("thread.nice");
+
+	if (err)
+		return err;
 	/* On Linux the nice value is a thread's, and 0 is the caller. */
 	return result(setpriority(PRIO_PROCESS, 0, nice));
-}
-
-int thaw_sys_batch_thread(void)
-{
-	struct sched_param p = { 0 };
-
-	return result(syscall(SYS_sched_setscheduler, 0, SCHED_BATCH, &p));
 }
 
 int thaw_sys_name_thread(const char *name)
@@ -199,8 +185,11 @@ int thaw_sys_cpu(void)
 
 int thaw_sys_pin_thread(int cpu)
 {
+	int err = THAW_INJECT("thread.pin");
 	cpu_set_t set;
 
+	if (err)
+		return err;
 	CPU_ZERO(&set);
 	if (cpu >= 0)
 		CPU_SET(cpu, &set);
@@ -216,7 +205,7 @@ int thaw_sys_cpu_of(pid_t tid)
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)tid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = THAW_INJECT_ERRNO("procfs.open") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	n = read(fd, buf, sizeof(buf) - 1);

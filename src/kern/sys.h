@@ -27,19 +27,17 @@ pid_t thaw_sys_gettid(void);
 int thaw_sys_futex_wait(uint32_t *word, uint32_t value, int64_t timeout_ns, bool shared);
 int thaw_sys_futex_wake(uint32_t *word, unsigned n, bool shared);
 
+int thaw_sys_eventfd(bool nonblocking); /* close-on-exec */
+/* Adds one: who waits for it is woken. Who could not be told has to find out by time: nobody waits for an eventfd alone. */
+int thaw_sys_eventfd_raise(int fd);
+
 /* Memory of another process: all of len or -errno (-EFAULT also when a part only could be had). */
 int thaw_sys_vm_read(pid_t pid, uint64_t remote, void *buf, size_t len);
 int thaw_sys_vm_write(pid_t pid, uint64_t remote, const void *buf, size_t len);
 
-/* Makes memory resident and keeps it so: mlock; where the limit is too small, the pages are populated (*locked false):
- * resident now, though the kernel may take them away when memory is short. */
-int thaw_sys_lock(void *addr, size_t len, bool *locked);
-int thaw_sys_unlock(void *addr, size_t len);
 uint64_t thaw_sys_lock_limit(void); /* RLIMIT_MEMLOCK in bytes; UINT64_MAX: none (or CAP_IPC_LOCK) */
 
-/* The calling thread's scheduling. nice: 0..19 only lowers; batch: SCHED_BATCH (no preemption of others on wake-up). */
-int thaw_sys_nice_thread(int nice);
-int thaw_sys_batch_thread(void);
+int thaw_sys_nice_thread(int nice);                /* the calling thread; 0..19 only lowers */
 int thaw_sys_name_thread(const char *name);        /* 15 characters are kept */
 int thaw_sys_cpu(void);                            /* the CPU that we are on */
 int thaw_sys_pin_thread(int cpu);                  /* cpu -1: all that the process may use */

@@ -306,7 +306,10 @@ struct thaw_fill thaw_uffd_poison(int uffd, uint64_t dst, uint64_t len)
 int thaw_uffd_unregister(int uffd, uint64_t addr, uint64_t len)
 {
 	struct uffdio_range r = { addr, len };
+	int err = THAW_INJECT("uffd.unregister");
 
+	if (err)
+		return err;
 	return ioctl(uffd, UFFDIO_UNREGISTER, &r) ? -errno : 0;
 }
 
@@ -336,7 +339,11 @@ enum thaw_outcome thaw_uffd_is_registered(int uffd, uint64_t addr)
 	/* CONTINUE maps a page of a file; private anonymous memory has none, and the kernel says EINVAL, but only after
 	 * it has found the mapping to be registered. */
 	struct uffdio_continue c = { .range = { addr, 4096 } };
-	enum thaw_outcome out = sort(ioctl(uffd, UFFDIO_CONTINUE, &c) ? errno : 0, c.mapped).outcome;
+	enum thaw_outcome out;
+
+	if (THAW_INJECT("uffd.registered") == -EAGAIN)
+		return THAW_CHANGING;
+	out = sort(ioctl(uffd, UFFDIO_CONTINUE, &c) ? errno : 0, c.mapped).outcome;
 
 	return out == THAW_NO_VMA || out == THAW_CHANGING || out == THAW_DEAD ? out : THAW_PRESENT;
 }
@@ -373,7 +380,7 @@ int thaw_uffd_events(int uffd, uint32_t *last, unsigned *raised, unsigned *queue
 	int fd;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", uffd);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = THAW_INJECT_ERRNO("procfs.open") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	n = read(fd, buf, sizeof(buf) - 1);

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "kern/procfs.h"
@@ -31,10 +30,8 @@ static void unlock(struct thaw_lazy *z)
 static void ring(void *opaque)
 {
 	const struct thaw_lazy *z = opaque;
-	uint64_t one = 1;
 
-	if (write(z->events, &one, sizeof(one)) < 0)
-		return; /* full: it is awake anyway */
+	(void)thaw_sys_eventfd_raise(z->events); /* what there is to tell is told with the next event, or at the end */
 }
 
 int thaw_lazy_members_init(struct thaw_lazy *z)
@@ -47,8 +44,8 @@ int thaw_lazy_members_init(struct thaw_lazy *z)
 	pthread_mutexattr_destroy(&a);
 	z->lines = (struct thaw_lines){ .out = z->o.log, .opaque = z->o.log_opaque, .rouse = ring, .rouse_opaque = z };
 	thaw_lines_init(&z->lines);
-	z->events = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	return z->events < 0 ? thaw_err_set(-errno, "eventfd: %s", strerror(errno)) : 0;
+	z->events = thaw_sys_eventfd(true);
+	return z->events < 0 ? thaw_err_set(z->events, "eventfd: %s", strerror(-z->events)) : 0;
 }
 
 void thaw_lazy_members_free(struct thaw_lazy *z)

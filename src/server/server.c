@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "kern/sys.h"
@@ -68,9 +67,9 @@ int thaw_server_init(struct thaw_server *s)
 	s->listener = -1;
 	thaw_lock_init(&s->lock, THAW_RANK_IO);
 	thaw_cond_init(&s->ended);
-	s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->stop_fd = thaw_sys_eventfd(true);
 	if (s->stop_fd < 0)
-		return thaw_err_set(-errno, "no descriptor for a server: %s", strerror(errno));
+		return thaw_err_set(s->stop_fd, "no descriptor for a server: %s", strerror(-s->stop_fd));
 	return 0;
 }
 
@@ -185,7 +184,6 @@ static void take_client(struct thaw_server *s)
 
 int thaw_server_run(struct thaw_server *s, int signal_fd)
 {
-	uint64_t one = 1;
 	int err = thaw_sandbox_attach(-1);
 
 	if (err)
@@ -204,8 +202,11 @@ int thaw_server_run(struct thaw_server *s, int signal_fd)
 		if (what & THAW_NET_READABLE)
 			take_client(s);
 	}
-	if (write(s->stop_fd, &one, sizeof(one)) < 0)
-		return thaw_err_set(-errno, "the sessions cannot be told to end: %s", strerror(errno));
+	/* They use what the caller frees next, and wait for this alone. */
+	while ((err = thaw_sys_eventfd_raise(s->stop_fd)) == -EAGAIN || err == -EINTR)
+		usleep(1000);
+	if (err)
+		return thaw_err_set(err, "the sessions cannot be told to end: %s", strerror(-err));
 	THAW_SCOPED_LOCK(&s->lock);
 	while (s->sessions)
 		thaw_cond_wait(&s->ended, &s->lock);

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "kern/keep.h"
@@ -124,9 +123,9 @@ static int connect_first(struct thaw_pageserver *ps, const struct thaw_pageserve
 
 	if (err)
 		return thaw_err_set(err, "no memory for a connection");
-	ps->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	ps->wake_fd = thaw_sys_eventfd(true);
 	if (ps->wake_fd < 0)
-		return thaw_err_set(-errno, "no descriptor for a connection: %s", strerror(errno));
+		return thaw_err_set(ps->wake_fd, "no descriptor for a connection: %s", strerror(-ps->wake_fd));
 	if (o->tls)
 		err = thaw_tls_new(&ps->tls, &files);
 	if (!err && ps->inherited)
@@ -162,12 +161,13 @@ static int start_thread(struct thaw_pageserver *ps)
 
 static void stop(struct thaw_pageserver *ps)
 {
-	uint64_t one = 1;
+	int err;
 
 	atomic_store(&ps->stop, true);
 	if (ps->running) {
-		if (write(ps->wake_fd, &one, sizeof(one)) < 0)
-			thaw_log_error(&ps->log, "page server %s: its thread cannot be told to end: errno %d", ps->name, errno);
+		err = thaw_sys_eventfd_raise(ps->wake_fd);
+		if (err) /* it looks by itself within a second */
+			thaw_log_error(&ps->log, "page server %s: its thread cannot be told to end: %s", ps->name, strerror(-err));
 		pthread_join(ps->thread, NULL);
 	}
 	ps->running = false;

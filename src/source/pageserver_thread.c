@@ -20,16 +20,15 @@
 #define CONNECT_NS (10 * SECOND)
 #define STEADY_NS (10 * SECOND) /* a connection that has lasted so long counts as found again */
 #define FINISH_NS (30 * SECOND)
+#define LONGEST_NS SECOND       /* it sleeps, should a word to wake it be lost */
 #define WRONG_MOST 5            /* answers in a row that make no sense */
 #define RECEIVES 64             /* before new wants are looked at */
 
 void thaw_pageserver_wake(struct thaw_pageserver *ps)
 {
-	uint64_t one = 1;
-
 	/* The thread says that it sleeps before it looks for the last time: it sees what was left, or this sees its word. */
-	if (atomic_load(&ps->asleep) && write(ps->wake_fd, &one, sizeof(one)) < 0)
-		return; /* the counter is full: it is readable */
+	if (atomic_load(&ps->asleep))
+		(void)thaw_sys_eventfd_raise(ps->wake_fd); /* where that fails, it looks by itself within a second */
 }
 
 /* ---- answers ----------------------------------------------------------------------------------------------- */
@@ -401,7 +400,9 @@ static int sleep_ms(const struct thaw_pageserver *ps)
 	else if (ps->state == THAW_PAGESERVER_LOST)
 		at = ps->retry_ns;
 	else
-		return -1;
+		at = now + LONGEST_NS;
+	if (at > now + LONGEST_NS)
+		at = now + LONGEST_NS;
 	return at <= now ? 0 : (int)((at - now) / 1000000 + 1);
 }
 

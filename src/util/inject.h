@@ -36,6 +36,8 @@
 	X("uffd.call", "userfaultfd(2)") \
 	X("uffd.api", "UFFDIO_API") \
 	X("uffd.register", "UFFDIO_REGISTER") \
+	X("uffd.registered", "the question whether a page's mapping is registered: EAGAIN") \
+	X("uffd.unregister", "UFFDIO_UNREGISTER") \
 	X("uffd.copy", "UFFDIO_COPY: EAGAIN, EEXIST, ENOENT, ENOMEM, EFAULT; short: some whole pages") \
 	X("uffd.copy.page", "UFFDIO_COPY of one page: ENOENT, true or not (for the test of a move that overtakes)") \
 	X("uffd.zero", "UFFDIO_ZEROPAGE: EAGAIN, ENOMEM; short: some whole pages") \
@@ -50,8 +52,10 @@
 	X("epoll.stop", "EPOLL_CTL_ADD of the eventfd that ends the readers") \
 	X("epoll.wait", "epoll_pwait2(): EINTR") \
 	X("eventfd.make", "eventfd()") \
+	X("eventfd.raise", "write() to one") \
 	X("content.stat", "fstat() of a content file") \
 	X("content.map", "mmap() of a content file") \
+	X("content.unlock", "munlock() of that mapping") \
 	X("content.mincore", "mincore() of a window of its mapping") \
 	X("content.populate", "MADV_POPULATE_READ of such a window") \
 	X("content.ahead", "preadv2() of a copier's window; short: some bytes") \
@@ -73,13 +77,16 @@
 	X("sandbox.load", "making a system call filter") \
 	X("sandbox.install", "seccomp(2)") \
 	X("thread.create", "pthread_create()") \
+	X("thread.nice", "setpriority()") \
+	X("thread.pin", "sched_setaffinity()") \
 	X("memory.staging", "mmap() of staging buffers") \
-	X("memory.lock", "mlock(): ENOMEM, EPERM") \
+	X("memory.lock", "mlock2() of staging buffers: ENOMEM, EPERM") \
 	X("memory.space", "memory for a space") \
 	X("memory.core", "memory for page maps and their changes") \
 	X("memory.parked", "memory for faults that wait") \
 	X("engine.apply", "applying a change to a map") \
 	X("futex.wait", "FUTEX_WAIT: EINTR, EAGAIN") \
+	X("futex.wake", "FUTEX_WAKE: delays only, since a wake that is not carried out is a lie") \
 	X("pidfd.open", "pidfd_open()") \
 	X("pidfd.getfd", "pidfd_getfd()") \
 	X("pidfd.signal", "pidfd_send_signal()") \

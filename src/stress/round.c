@@ -28,6 +28,7 @@ struct round {
 	struct thaw *h;
 	bool started;
 	pthread_mutex_t lock;   /* what the library's threads tell */
+	_Atomic bool frozen;   /* see freezes() */
 };
 
 static bool trouble(struct round *r, const char *fmt, const char *detail)
@@ -37,12 +38,29 @@ static bool trouble(struct round *r, const char *fmt, const char *detail)
 }
 
 /* ---- what the library tells: on its threads ------------------------------------------------------------------------------- */
+/* Out of memory for a change of its map the library places nothing more in a space, and a child that it has no memory for is not
+ * served: both wait for ever, and the log says so. Where no memory was had by order that is what has to come of it. */
+static bool freezes(const char *line)
+{
+	static const char *const points[] = { "engine.apply:", "memory.core:", "memory.space:" };
+	const char *inject = getenv("THAW_INJECT");
+
+	if (!inject || (!strstr(line, ": nothing more is placed in it") && !strstr(line, ": the child waits for ever at its")))
+		return false;
+	for (unsigned i = 0; i < sizeof(points) / sizeof(points[0]); i++)
+		if (strstr(inject, points[i]))
+			return true;
+	return false;
+}
+
 static void log_line(void *opaque, enum thaw_log_level level, const char *line)
 {
 	struct round *r = opaque;
 	struct timespec t;
 	struct stress_message *m;
 
+	if (level == THAW_LOG_ERROR && freezes(line))
+		atomic_store(&r->frozen, true);
 	if (!r->o->messages)
 		return;
 	clock_gettime(CLOCK_MONOTONIC, &t);
@@ -279,7 +297,7 @@ static void let_loose(struct round *r, bool hasty, const volatile int *stop)
 	r->o->ran = true;
 	for (unsigned i = 0; i < r->u->processes; i++)
 		thaw_stress_process_go(&r->p[i]);
-	while (reap(r) && !*stop && !r->o->trouble[0] && !atomic_load(&r->s->violation.ready)) {
+	while (reap(r) && !*stop && !r->o->trouble[0] && !atomic_load(&r->s->violation.ready) && !atomic_load(&r->frozen)) {
 		track = w ? thaw_stress_watch_tick(w) : -1;
 		if (track < 0)
 			continue;
@@ -293,7 +311,7 @@ static void let_loose(struct round *r, bool hasty, const volatile int *stop)
 	}
 	thaw_stress_content_release(r->content);
 	/* All is over for the processes; it has to be for the monitor, too. */
-	if (!*stop && !r->o->trouble[0] && !atomic_load(&r->s->violation.claimed) &&
+	if (!*stop && !r->o->trouble[0] && !atomic_load(&r->s->violation.claimed) && !atomic_load(&r->frozen) &&
 	    thaw_wait(r->h, 0, (int)(w ? thaw_stress_watch_patience_ms(w) : 60000)))
 		blame(r, STRESS_NEVER_FINISHED, -1, "every space finished or gone", thaw_get_error(),
 		      "all processes have ended");
@@ -323,7 +341,8 @@ static void take_down(struct round *r)
 		o->progress.size = sizeof(o->progress);
 		(void)thaw_get_stats(r->h, 0, &o->stats);
 		(void)thaw_get_progress(r->h, 0, &o->progress);
-		if (!o->trouble[0] && !atomic_load(&r->s->violation.claimed) && !atomic_load(&r->s->stop))
+		if (!o->trouble[0] && !atomic_load(&r->s->violation.claimed) && !atomic_load(&r->s->stop) &&
+		    !atomic_load(&r->frozen))
 			check_account(r);
 	}
 	for (unsigned i = 0; i < r->u->processes; i++)

@@ -172,20 +172,22 @@ static void found(struct run *r)
 /* One round; true: go on. */
 static bool one(struct run *r, int *status)
 {
+	if (!r->totals.rounds)
+		r->totals.schedule = thaw_stress_schedule_hash(&r->plan);
 	thaw_stress_round(&r->setup, &r->plan, &r->out, false, &stop);
-	if (r->out.trouble[0] && !stop && r->o->inject && !r->out.ran) {
+	if (r->out.interrupted && !r->out.violated)
+		return false;
+	if (r->out.trouble[0] && r->o->inject && !r->out.ran) {
 		/* What was injected met the start: that has to fail in good order, and the next one starts anew. */
 		r->totals.unstarted++;
 		snprintf(r->unstarted, sizeof(r->unstarted), "%s", r->out.trouble);
 		return true;
 	}
-	if (r->out.trouble[0] && !stop) {
+	if (r->out.trouble[0]) {
 		fprintf(stderr, "thaw-stress: not possible here: %s\n", r->out.trouble);
 		*status = STRESS_IMPOSSIBLE;
 		return false;
 	}
-	if (!r->totals.rounds)
-		r->totals.schedule = thaw_stress_schedule_hash(&r->plan);
 	thaw_stress_totals_add(&r->totals, &r->setup, &r->out);
 	r->totals.ms = thaw_stress_ms() - r->began;
 	progress(&r->totals, r->totals.ms, r->o->ms, false);
@@ -194,6 +196,15 @@ static bool one(struct run *r, int *status)
 	progress(&r->totals, r->totals.ms, r->o->ms, true);
 	*status = STRESS_VIOLATED;
 	return false;
+}
+
+/* A run of which nothing came about is not clean. */
+static int some_were_made(const struct run *r, int status)
+{
+	if (r->totals.rounds || !r->totals.unstarted || stop)
+		return status;
+	fprintf(stderr, "thaw-stress: not possible here: no round could be made, the last one because %s\n", r->unstarted);
+	return STRESS_IMPOSSIBLE;
 }
 
 static int run_rounds(struct run *r)
@@ -207,11 +218,7 @@ static int run_rounds(struct run *r)
 		thaw_stress_schedule_draw(&r->plan, &r->setup);
 		go_on = one(r, &status);
 	}
-	if (!r->totals.rounds && r->totals.unstarted) {
-		fprintf(stderr, "thaw-stress: not possible here: no round could be made, the last one because %s\n", r->unstarted);
-		return STRESS_IMPOSSIBLE;
-	}
-	return status;
+	return some_were_made(r, status);
 }
 
 static int run_replay(struct run *r)
@@ -230,7 +237,7 @@ static int run_replay(struct run *r)
 	r->o->all_kinds = false;
 	while (go_on && !stop && (!(r->totals.rounds + r->totals.unstarted) || thaw_stress_ms() - r->began < r->o->ms))
 		go_on = one(r, &status);
-	return status;
+	return some_were_made(r, status);
 }
 
 static int report(struct run *r, int status)
@@ -242,13 +249,15 @@ static int report(struct run *r, int status)
 	if (status != STRESS_CLEAN && status != STRESS_VIOLATED)
 		return status;
 	if (r->o->json)
-		thaw_stress_summary_json(stdout, &r->totals, r->o, status == STRESS_VIOLATED ? &r->out : NULL, r->replay);
+		thaw_stress_summary_json(stdout, &r->totals, r->o, stop && status == STRESS_CLEAN,
+					 status == STRESS_VIOLATED ? &r->out : NULL, r->replay);
 	else
 		thaw_stress_summary(stdout, &r->totals, r->o);
-	missing = thaw_stress_missing(r->o->json ? stderr : stdout, &r->totals, r->o);
+	if (r->totals.rounds)
+		missing = thaw_stress_missing(r->o->json ? stderr : stdout, &r->totals, r->o);
 	if (!r->o->json)
 		printf("%s\n", status == STRESS_VIOLATED ? "VIOLATED" : stop ? "interrupted; clean until then" : "clean");
-	if (status == STRESS_CLEAN && missing && r->o->require_coverage) {
+	if (status == STRESS_CLEAN && missing && r->o->require_coverage && !stop) {
 		fprintf(stderr, "thaw-stress: %u of what was to be seen never occurred\n", missing);
 		status = STRESS_VIOLATED;
 	}
@@ -274,7 +283,7 @@ int main(int argc, char **argv)
 	thaw_stress_content_forget();
 	thaw_stress_schedule_free(&r.plan);
 	free(r.out.messages);
-	if (stop) {
+	if (stop && status == STRESS_CLEAN) {
 		signal(stop, SIG_DFL);
 		raise(stop);
 	}

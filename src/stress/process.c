@@ -17,6 +17,7 @@
 #define WORKER "thaw-stress-worker"
 #define FIRST_FREE_FD 10 /* below lie those that the worker expects */
 #define START_MS 60000
+#define LOOK_MS 50
 
 extern char **environ;
 
@@ -101,14 +102,25 @@ int thaw_stress_process_start(struct stress_process *p, unsigned number, int sha
 	return 0;
 }
 
-int thaw_stress_process_uffd(struct stress_process *p, const struct stress_shared *s, char *why, size_t size)
+/* A worker with much memory takes its time: it is waited for in short turns. */
+static bool has_sent(int sock, const volatile int *stop)
+{
+	struct pollfd poller = { .fd = sock, .events = POLLIN };
+	uint64_t began = thaw_stress_ms();
+	int n = 0;
+
+	while (n <= 0 && !*stop && thaw_stress_ms() - began < START_MS)
+		n = poll(&poller, 1, LOOK_MS);
+	return n == 1 && !*stop;
+}
+
+int thaw_stress_process_uffd(struct stress_process *p, const struct stress_shared *s, const volatile int *stop, char *why, size_t size)
 {
 	char byte, control[CMSG_SPACE(sizeof(int))];
 	struct iovec iov = { &byte, 1 };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
-	struct pollfd poller = { .fd = p->sock, .events = POLLIN };
 
-	if (poll(&poller, 1, START_MS) != 1 || recvmsg(p->sock, &msg, MSG_CMSG_CLOEXEC) != 1 || !CMSG_FIRSTHDR(&msg)) {
+	if (!has_sent(p->sock, stop) || recvmsg(p->sock, &msg, MSG_CMSG_CLOEXEC) != 1 || !CMSG_FIRSTHDR(&msg)) {
 		snprintf(why, size, "a worker did not start: %s", s->trouble[0] ? s->trouble : "it sent no userfaultfd");
 		return -1;
 	}

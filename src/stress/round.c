@@ -16,11 +16,13 @@
 #include <unistd.h>
 
 #define LOOK_MS 20
+#define WAIT_MS 100
 
 struct round {
 	const struct stress_setup *u;
 	const struct stress_schedule *plan;
 	struct stress_outcome *o;
+	const volatile int *stop;
 	struct stress_shared *s;
 	int shared_fd, scratch_fd;
 	struct stress_content_source *content;
@@ -35,6 +37,14 @@ static bool trouble(struct round *r, const char *fmt, const char *detail)
 {
 	snprintf(r->o->trouble, sizeof(r->o->trouble), fmt, detail);
 	return false;
+}
+
+/* By a signal: then nothing is to be concluded from what is not done yet. */
+static bool given_up(struct round *r)
+{
+	if (*r->stop)
+		r->o->interrupted = true;
+	return r->o->interrupted;
 }
 
 /* ---- what the library tells: on its threads ------------------------------------------------------------------------------- */
@@ -159,10 +169,11 @@ static bool make_monitor(struct round *r)
 static bool start_processes(struct round *r)
 {
 	for (unsigned i = 0; i < r->u->processes; i++)
-		if (thaw_stress_process_start(&r->p[i], i, r->shared_fd, r->scratch_fd, r->o->trouble, sizeof(r->o->trouble)))
+		if (given_up(r) ||
+		    thaw_stress_process_start(&r->p[i], i, r->shared_fd, r->scratch_fd, r->o->trouble, sizeof(r->o->trouble)))
 			return false;
 	for (unsigned i = 0; i < r->u->processes; i++)
-		if (thaw_stress_process_uffd(&r->p[i], r->s, r->o->trouble, sizeof(r->o->trouble)))
+		if (thaw_stress_process_uffd(&r->p[i], r->s, r->stop, r->o->trouble, sizeof(r->o->trouble)))
 			return false;
 	return true;
 }
@@ -197,7 +208,7 @@ static bool add_space(struct round *r, unsigned process)
 static bool add_all(struct round *r)
 {
 	for (unsigned i = 0; i < r->u->processes; i++)
-		if (!add_space(r, i))
+		if (given_up(r) || !add_space(r, i))
 			return false;
 	return true;
 }
@@ -207,11 +218,11 @@ static bool set_out(struct round *r)
 	if (!make_shared(r) || !describe(r))
 		return false;
 	make_scratch(r);
-	r->content = thaw_stress_content_new(r->u, r->s, r->plan, r->o->trouble, sizeof(r->o->trouble));
+	r->content = thaw_stress_content_new(r->u, r->s, r->plan, r->stop, r->o->trouble, sizeof(r->o->trouble));
 	if (!r->content)
 		return false;
 	r->s->planted = thaw_stress_content_planted(r->content);
-	if (!make_monitor(r) || !start_processes(r))
+	if (given_up(r) || !make_monitor(r) || !start_processes(r))
 		return false;
 	if (!r->u->late_add && !add_all(r))
 		return false;
@@ -288,7 +299,25 @@ static bool reap(struct round *r)
 	return n;
 }
 
-static void let_loose(struct round *r, bool hasty, const volatile int *stop)
+/* In short turns, so that a signal is heard. */
+static void wait_for_all(struct round *r, uint64_t patience_ms)
+{
+	uint64_t began = thaw_stress_ms();
+	char found[96];
+
+	while (thaw_wait(r->h, 0, WAIT_MS)) {
+		if (given_up(r))
+			return;
+		if (thaw_get_errno() == ETIMEDOUT && thaw_stress_ms() - began < patience_ms)
+			continue;
+		snprintf(found, sizeof(found), "not finished after %llu ms", (unsigned long long)patience_ms);
+		blame(r, STRESS_NEVER_FINISHED, -1, "every space finished or gone",
+		      thaw_get_errno() == ETIMEDOUT ? found : thaw_get_error(), "all processes have ended");
+		return;
+	}
+}
+
+static void let_loose(struct round *r, bool hasty)
 {
 	struct stress_watch *w = thaw_stress_watch_new(r->u, r->s, hasty);
 	char found[96];
@@ -297,7 +326,7 @@ static void let_loose(struct round *r, bool hasty, const volatile int *stop)
 	r->o->ran = true;
 	for (unsigned i = 0; i < r->u->processes; i++)
 		thaw_stress_process_go(&r->p[i]);
-	while (reap(r) && !*stop && !r->o->trouble[0] && !atomic_load(&r->s->violation.ready) && !atomic_load(&r->frozen)) {
+	while (reap(r) && !given_up(r) && !r->o->trouble[0] && !atomic_load(&r->s->violation.ready) && !atomic_load(&r->frozen)) {
 		track = w ? thaw_stress_watch_tick(w) : -1;
 		if (track < 0)
 			continue;
@@ -311,10 +340,8 @@ static void let_loose(struct round *r, bool hasty, const volatile int *stop)
 	}
 	thaw_stress_content_release(r->content);
 	/* All is over for the processes; it has to be for the monitor, too. */
-	if (!*stop && !r->o->trouble[0] && !atomic_load(&r->s->violation.claimed) && !atomic_load(&r->frozen) &&
-	    thaw_wait(r->h, 0, (int)(w ? thaw_stress_watch_patience_ms(w) : 60000)))
-		blame(r, STRESS_NEVER_FINISHED, -1, "every space finished or gone", thaw_get_error(),
-		      "all processes have ended");
+	if (!r->o->interrupted && !r->o->trouble[0] && !atomic_load(&r->s->violation.claimed) && !atomic_load(&r->frozen))
+		wait_for_all(r, w ? thaw_stress_watch_patience_ms(w) : 60000);
 	thaw_stress_watch_free(w);
 }
 
@@ -341,7 +368,7 @@ static void take_down(struct round *r)
 		o->progress.size = sizeof(o->progress);
 		(void)thaw_get_stats(r->h, 0, &o->stats);
 		(void)thaw_get_progress(r->h, 0, &o->progress);
-		if (!o->trouble[0] && !atomic_load(&r->s->violation.claimed) && !atomic_load(&r->s->stop) &&
+		if (!o->trouble[0] && !o->interrupted && !atomic_load(&r->s->violation.claimed) && !atomic_load(&r->s->stop) &&
 		    !atomic_load(&r->frozen))
 			check_account(r);
 	}
@@ -372,6 +399,8 @@ static void take_results(struct round *r)
 		return;
 	for (int i = 0; i < 100 && !atomic_load(&s->violation.ready); i++)
 		nanosleep(&(struct timespec){ 0, 10000000 }, NULL);
+	if (o->interrupted && !atomic_load(&s->violation.ready))
+		return; /* whoever found it was ended before it could say what */
 	o->violated = true;
 	o->trouble[0] = 0; /* what else went wrong followed from it */
 	memcpy(&o->violation, &s->violation, sizeof(o->violation));
@@ -383,7 +412,7 @@ void thaw_stress_round(const struct stress_setup *u, const struct stress_schedul
 		       const volatile int *stop)
 {
 	struct stress_message *messages = o->messages;
-	struct round r = { .u = u, .plan = plan, .o = o, .shared_fd = -1, .scratch_fd = -1 };
+	struct round r = { .u = u, .plan = plan, .o = o, .stop = stop, .shared_fd = -1, .scratch_fd = -1 };
 
 	memset(o, 0, sizeof(*o));
 	o->messages = messages;
@@ -396,7 +425,9 @@ void thaw_stress_round(const struct stress_setup *u, const struct stress_schedul
 	for (unsigned i = 0; i < u->processes; i++)
 		r.p[i] = (struct stress_process){ 0, -1, -1, -1, false, 0 };
 	if (set_out(&r))
-		let_loose(&r, hasty, stop);
+		let_loose(&r, hasty);
+	else
+		(void)given_up(&r); /* then that is why */
 	take_down(&r);
 	if (r.s) {
 		take_results(&r);

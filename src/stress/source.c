@@ -86,7 +86,7 @@ static int make_file(bool disk)
 	return fd;
 }
 
-static bool write_pages(int fd, uint64_t seed, uint64_t at, uint64_t from, uint64_t pages)
+static bool write_pages(int fd, uint64_t seed, uint64_t at, uint64_t from, uint64_t pages, const volatile int *stop)
 {
 	static unsigned char buf[64 * STRESS_PAGE];
 
@@ -97,6 +97,10 @@ static bool write_pages(int fd, uint64_t seed, uint64_t at, uint64_t from, uint6
 			thaw_stress_fill(buf + i * STRESS_PAGE, seed, from + i, 0);
 		if (pwrite(fd, buf, n * STRESS_PAGE, at * STRESS_PAGE) != (ssize_t)(n * STRESS_PAGE))
 			return false;
+		if (*stop) {
+			errno = EINTR;
+			return false;
+		}
 		at += n;
 		from += n;
 		pages -= n;
@@ -104,20 +108,20 @@ static bool write_pages(int fd, uint64_t seed, uint64_t at, uint64_t from, uint6
 	return true;
 }
 
-static bool fill_file(int fd, const struct stress_setup *u, const struct stress_shared *s)
+static bool fill_file(int fd, const struct stress_setup *u, const struct stress_shared *s, const volatile int *stop)
 {
 	if (ftruncate(fd, (s->file_pages + 1ULL) * STRESS_PAGE))
 		return false;
 	if (!thaw_stress_is_sparse(u))
-		return write_pages(fd, s->seed, 0, 0, s->file_pages);
+		return write_pages(fd, s->seed, 0, 0, s->file_pages, stop);
 	for (uint32_t i = 0; i < s->n_runs; i++)
 		if (!write_pages(fd, s->seed, s->runs[i].file, (uint64_t)s->runs[i].process * s->initial_pages + s->runs[i].first,
-				 s->runs[i].pages))
+				 s->runs[i].pages, stop))
 			return false;
 	return true;
 }
 
-static int content_file(const struct stress_setup *u, const struct stress_shared *s)
+static int content_file(const struct stress_setup *u, const struct stress_shared *s, const volatile int *stop)
 {
 	bool disk = u->source == STRESS_COLD;
 
@@ -128,7 +132,7 @@ static int content_file(const struct stress_setup *u, const struct stress_shared
 	kept.fd = make_file(disk);
 	if (kept.fd < 0)
 		return -1;
-	if (!fill_file(kept.fd, u, s)) {
+	if (!fill_file(kept.fd, u, s, stop)) {
 		thaw_stress_content_forget();
 		return -1;
 	}
@@ -322,7 +326,8 @@ static bool is_function(const struct stress_content_source *c)
 }
 
 struct stress_content_source *thaw_stress_content_new(const struct stress_setup *u, const struct stress_shared *s,
-						      const struct stress_schedule *plan, char *why, size_t size)
+						      const struct stress_schedule *plan, const volatile int *stop, char *why,
+						      size_t size)
 {
 	struct stress_content_source *c = calloc(1, sizeof(*c));
 
@@ -335,7 +340,7 @@ struct stress_content_source *thaw_stress_content_new(const struct stress_setup 
 	c->last = &c->first;
 	c->bytes = s->file_pages * STRESS_PAGE;
 	choose_lie(c, plan);
-	c->fd = content_file(u, s);
+	c->fd = content_file(u, s, stop);
 	if (c->fd < 0 || (c->plant == STRESS_OP_PLANT_TORN && !write_torn(c))) {
 		snprintf(why, size, "the content cannot be written: %s", strerror(errno));
 		free(c);

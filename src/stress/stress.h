@@ -94,21 +94,23 @@ struct stress_outcome {
 	char asleep[8192];                /* a lost fault: where each thread of the process and of the monitor is, a line each */
 	char trouble[320];                /* why the round could not be made, or not go on; "": it could */
 	bool ran;                         /* the processes were let loose */
+	bool interrupted;                 /* given up before its end: what it has shown until then is no whole round */
 	struct thaw_stats stats;
 	struct thaw_progress progress;
 	uint64_t finished, gone, forked, unavailable;
 	uint64_t done[STRESS_KINDS], refused[STRESS_KINDS], pages_checked, forks;
 	int64_t space[STRESS_MAX_PROCESSES];
 };
-/* hasty: a hang is believed sooner. *stop: give up (a signal). */
+/* hasty: a hang is believed sooner. *stop: give up (a signal), from the set-up on; a violation that was there before is one still. */
 void thaw_stress_round(const struct stress_setup *u, const struct stress_schedule *c, struct stress_outcome *o, bool hasty,
 		       const volatile int *stop);
 
 /* ---- source.c: the checkpoint's content ------------------------------------------------------------------------------- */
 struct stress_content_source;
-/* NULL with a sentence in why. The content of the processes of `s`, for as many rounds as look alike. */
+/* NULL with a sentence in why (or when *stop, in the middle of it). The content of the processes of `s`, for as many rounds as look alike. */
 struct stress_content_source *thaw_stress_content_new(const struct stress_setup *u, const struct stress_shared *s,
-						      const struct stress_schedule *c, char *why, size_t size);
+						      const struct stress_schedule *c, const volatile int *stop, char *why,
+						      size_t size);
 /* For one process, when its break is known. NULL: thaw_get_error(). */
 struct thaw_source *thaw_stress_content_source(struct stress_content_source *c, unsigned process);
 uint32_t thaw_stress_content_planted(const struct stress_content_source *c);
@@ -123,9 +125,10 @@ struct stress_process {
 	bool ended;
 	int status;
 };
-/* 0, or -1 with a sentence in why. */
+/* 0, or -1 with a sentence in why. *stop: wait no longer. */
 int thaw_stress_process_start(struct stress_process *p, unsigned number, int shared_fd, int scratch_fd, char *why, size_t size);
-int thaw_stress_process_uffd(struct stress_process *p, const struct stress_shared *s, char *why, size_t size);
+int thaw_stress_process_uffd(struct stress_process *p, const struct stress_shared *s, const volatile int *stop, char *why,
+			     size_t size);
 void thaw_stress_process_go(struct stress_process *p);
 void thaw_stress_process_kill(struct stress_process *p); /* with all its descendants; waits */
 void thaw_stress_process_close(struct stress_process *p);
@@ -170,7 +173,7 @@ void thaw_stress_totals_add(struct stress_totals *t, const struct stress_setup *
 /* Names what never occurred (each a line, if f is not NULL); how many. */
 unsigned thaw_stress_missing(FILE *f, const struct stress_totals *t, const struct stress_options *o);
 void thaw_stress_summary(FILE *f, const struct stress_totals *t, const struct stress_options *o);
-void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const struct stress_options *o,
+void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const struct stress_options *o, bool interrupted,
 			      const struct stress_outcome *violation, const char *replay);
 
 uint64_t thaw_stress_ms(void); /* CLOCK_MONOTONIC */

@@ -163,7 +163,7 @@ static struct json_object *violation_object(const struct stress_outcome *o, cons
 	return j;
 }
 
-void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const struct stress_options *o,
+void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const struct stress_options *o, bool interrupted,
 			      const struct stress_outcome *violation, const char *replay)
 {
 	struct json_object *j = json_object_new_object(), *ops = json_object_new_object(), *seen = json_object_new_object();
@@ -171,6 +171,7 @@ void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const stru
 	put_text(j, "thaw", thaw_get_version());
 	put(j, "seed", o->seed);
 	put(j, "schedule", t->schedule);
+	json_object_object_add(j, "interrupted", json_object_new_boolean(interrupted));
 	put(j, "rounds", t->rounds);
 	put(j, "rounds_not_made", t->unstarted);
 	put(j, "processes", t->processes);

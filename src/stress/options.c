@@ -39,22 +39,23 @@ static const struct option longs[] = {
 static const char help[] =
 	"Usage: thaw-stress [OPTION]...\n"
 	"Restore generated processes, let them loose, and check every byte they see.\n\n"
-	"      --seconds N          how long (10; a round that runs is ended): 90, 90s, 5m, 2h\n"
+	"      --seconds N          how long (10; a round is ended): 90, 90s, 5m, 2h\n"
 	"      --seed N             what all else is drawn from (1)\n"
 	"      --size BYTES         memory of a process (8M): K, M, G\n"
 	"      --processes N        restored at once, 1 to 256 (drawn: 1 to 3)\n"
 	"      --threads N          in each of them, 1 to 32 (drawn: 1 to 4)\n"
-	"      --ops LIST           operations, by commas (all); -NAME: without; list: tell\n"
+	"      --ops LIST           operations, by commas (all); -NAME: without; list\n"
 	"      --copiers N          threads that copy ahead, 1 to 64 (drawn: 1 to 4)\n"
 	"      --chunk BYTES        longest copy, 4K to 256K (drawn)\n"
 	"      --source KIND        resident, cold, slow or failing (drawn)\n"
-	"      --background[=WHEN]  copy ahead: run, delayed or lazy (drawn; without WHEN: run)\n"
-	"      --numbering HOW      numbered messages: on, off or auto: where the kernel has them (auto)\n"
+	"      --background[=WHEN]  copy ahead: run (without WHEN), delayed, lazy (drawn)\n"
+	"      --numbering HOW      numbers of messages: on, off or auto (auto)\n"
 	"      --json               the summary as JSON\n"
 	"      --replay FILE        run what a replay file holds, until it fails again\n"
 	"      --require-coverage   fail when something never occurred\n"
-	"      --sabotage NAME      break a rule of the library (debug builds); list: tell\n"
-	"      --inject SPEC        let the library's kernel calls fail (debug builds)\n"
+	"      --sabotage NAME      break a rule of the library (debug builds); list\n"
+	"      --inject SPEC        let kernel calls fail (debug builds): rules like\n"
+	"                           uffd.copy:EAGAIN:1/4 (POINT:WHAT:COUNT); list\n"
 	"      --help               show this help\n"
 	"      --version            show the version\n";
 
@@ -142,11 +143,20 @@ static void choose_all(struct stress_options *o)
 	o->all_kinds = true;
 }
 
+/* What was asked for is on standard output, or it is said why not. */
+static int told(void)
+{
+	if (!fflush(stdout) && !ferror(stdout))
+		return STRESS_CLEAN;
+	fprintf(stderr, "thaw-stress: standard output cannot be written: %s\n", strerror(errno));
+	return STRESS_USAGE;
+}
+
 static int list_ops(void)
 {
 	for (unsigned k = 0; k < STRESS_KINDS; k++)
 		printf("%-16s %s\n", thaw_stress_kinds[k].name, thaw_stress_kinds[k].text);
-	return fflush(stdout) ? STRESS_VIOLATED : STRESS_CLEAN;
+	return told();
 }
 
 /* read,write,fork or all,-fork or -fork (all but that). */
@@ -204,16 +214,24 @@ static int choose_sabotage(struct stress_options *o, const char *name)
 		return refuse("--sabotage: '%s' is no rule (--sabotage list tells them)", name);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		printf("%-24s %s\n", names[i].name, names[i].text);
-	return fflush(stdout) ? STRESS_VIOLATED : STRESS_CLEAN;
+	return told();
 }
 
 static int choose_inject(struct stress_options *o, const char *spec)
 {
+	char why[2400];
+
 #ifndef THAW_DEBUG
 	return impossible("--inject needs a library that was configured with --enable-debug");
 #endif
+	if (!strcmp(spec, "list")) {
+		thaw_stress_inject_list(stdout);
+		return told();
+	}
 	if (!*spec)
 		return refuse("--inject: the SPEC is empty");
+	if (thaw_stress_inject_check(spec, why, sizeof(why)))
+		return refuse("--inject: %s", why);
 	o->inject = spec;
 	return -1;
 }
@@ -289,10 +307,10 @@ static int set(struct stress_options *o, int option, const char *text)
 		return choose_inject(o, text);
 	case OPT_HELP:
 		fputs(help, stdout);
-		return fflush(stdout) ? STRESS_VIOLATED : STRESS_CLEAN;
+		return told();
 	default:
 		printf("thaw-stress %s\n", PACKAGE_VERSION);
-		return fflush(stdout) ? STRESS_VIOLATED : STRESS_CLEAN;
+		return told();
 	}
 }
 

@@ -42,6 +42,11 @@ struct stress_options {
 /* -1: go on; else an exit status. */
 int thaw_stress_options(struct stress_options *o, int argc, char **argv);
 
+/* ---- inject.c: the SPEC of --inject ---------------------------------------------------------------------------------- */
+/* 0: the library can read it; or -1 with what is wrong in why. */
+int thaw_stress_inject_check(const char *spec, char *why, size_t size);
+void thaw_stress_inject_list(FILE *f);
+
 /* ---- setup.c: what a round is like ----------------------------------------------------------------------------------- */
 struct stress_setup {
 	uint64_t seed, content, size; /* content: the seed of what the pages hold, the same for all rounds of a run */
@@ -107,7 +112,8 @@ void thaw_stress_round(const struct stress_setup *u, const struct stress_schedul
 
 /* ---- source.c: the checkpoint's content ------------------------------------------------------------------------------- */
 struct stress_content_source;
-/* NULL with a sentence in why (or when *stop, in the middle of it). The content of the processes of `s`, for as many rounds as look alike. */
+/* NULL with a sentence in why (or when *stop, in the middle of it). The content of the processes of `s`, for as many rounds as look
+ * alike. */
 struct stress_content_source *thaw_stress_content_new(const struct stress_setup *u, const struct stress_shared *s,
 						      const struct stress_schedule *c, const volatile int *stop, char *why,
 						      size_t size);

@@ -39,7 +39,7 @@ refused "line 1 is not a line of a replay file" --replay "$TMP/other"
 
 "$STRESS" --version | grep -qx 'thaw-stress [0-9.]*' || fail "--version"
 "$STRESS" --help >"$TMP/help" || fail "--help"
-awk 'length > 80 { exit 1 } END { exit NR > 24 }' "$TMP/help" || fail "--help does not fit 24 lines of 80"
+awk 'length > 80 { long = 1 } END { exit long || NR > 24 }' "$TMP/help" || fail "--help does not fit 24 lines of 80"
 "$STRESS" --help >/dev/full 2>/dev/null && fail "--help to a full device succeeds"
 
 # help, manual page and completion name the same options, list and page the same operations
@@ -59,6 +59,25 @@ diff "$TMP/ops" "$TMP/page.ops" >"$TMP/diff.log" || fail "--ops list (<) and the
 if is_debug_build; then
 	refused "'melt' is no rule" --sabotage melt
 	[ "$("$STRESS" --sabotage list | wc -l)" -ge 10 ] || fail "--sabotage list"
+	[ "$("$STRESS" --inject list | wc -l)" -ge 10 ] || fail "--inject list"
+	refused "the SPEC is empty" --inject ''
+	refused "'zzz' is no point" --inject zzz:EIO:1
+	refused "'' is no point" --inject :EIO:1
+	for text in uffd.copy uffd.copy:EIO ',' 'uffd.copy:EIO:1,'; do
+		refused "is not POINT:WHAT:COUNT" --inject "$text"
+	done
+	for text in EFOO '' 0 -1 4096 eio shorter delay delay=1 delay=us delay=-1us delay=100001us delay=1h; do
+		refused "'$text' of uffd.copy is neither" --inject "uffd.copy:$text:1/4"
+	done
+	for text in 0 0/0 0/4 5/4 1/ /4 1/4294967296 +1 -1 1++ 1x '' 99999999999999999999 1:1; do
+		refused "'$text' of uffd.copy is no count" --inject "uffd.zero:short:1,uffd.copy:EAGAIN:$text"
+	done
+	refused "more than 32 rules" --inject "$(yes uffd.copy:EIO:1 | head -n 33 | paste -sd ,)"
+	refused "longer than 2047 bytes" --inject "$(yes uffd.copy:EIO:1 | head -n 200 | paste -sd ,)"
+	# and the library can read what is not refused
+	for text in uffd.copy:EAGAIN:7 uffd.copy:11:1000000+ uffd.copy:short:1/4 uffd.copy:delay=0us:1,uffd.copy:delay=3ms:1/9,uffd.zero:delay=1s:99999; do
+		stress injected --inject "$text" --seconds 1 --size 1M --processes 1 --threads 1 --ops read || fail "$text: status $?"
+	done
 else
 	for option in --sabotage=list --inject=uffd.copy:EAGAIN:1; do
 		"$STRESS" $option 2>"$TMP/said.err"

@@ -223,7 +223,7 @@ static int run_rounds(struct run *r)
 
 static int run_replay(struct run *r)
 {
-	char why[400];
+	char why[700];
 	int status = STRESS_CLEAN;
 	bool go_on = true;
 
@@ -235,6 +235,10 @@ static int run_replay(struct run *r)
 		r->o->ms = REPLAY_MS;
 	memcpy(r->o->kind, r->setup.kind, sizeof(r->o->kind));
 	r->o->all_kinds = false;
+	r->o->seed = r->setup.content;
+	r->o->source = r->setup.source;
+	r->o->background = r->setup.background;
+	r->totals.numbered = r->totals.numbered && !r->setup.gate;
 	while (go_on && !stop && (!(r->totals.rounds + r->totals.unstarted) || thaw_stress_ms() - r->began < r->o->ms))
 		go_on = one(r, &status);
 	return some_were_made(r, status);

@@ -249,7 +249,7 @@ static int set(struct stress_options *o, int option, const char *text)
 	case OPT_SEED:
 		return plain(text, 0, UINT64_MAX, &o->seed) ? -1 : refuse("--seed: '%s' is not a whole number", text);
 	case OPT_SIZE:
-		if (!bytes(text, 1 << 20, 1ULL << 38, &o->size))
+		if (!bytes(text, STRESS_LEAST_SIZE, STRESS_MOST_SIZE, &o->size))
 			return refuse("--size: '%s' is not from 1M to 256G", text);
 		o->size &= ~(STRESS_PAGE - 1);
 		return -1;
@@ -266,12 +266,12 @@ static int set(struct stress_options *o, int option, const char *text)
 	case OPT_OPS:
 		return choose_ops(o, text);
 	case OPT_COPIERS:
-		if (!plain(text, 1, 64, &n))
+		if (!plain(text, 1, STRESS_MAX_COPIERS, &n))
 			return refuse("--copiers: '%s' is not a whole number from 1 to 64", text);
 		o->copiers = n;
 		return -1;
 	case OPT_CHUNK:
-		if (!bytes(text, STRESS_PAGE, 64 * STRESS_PAGE, &o->chunk) || o->chunk % STRESS_PAGE)
+		if (!bytes(text, STRESS_PAGE, STRESS_MOST_CHUNK, &o->chunk) || o->chunk % STRESS_PAGE)
 			return refuse("--chunk: '%s' is not from 4K to 256K in whole pages", text);
 		return -1;
 	case OPT_SOURCE:
@@ -322,19 +322,30 @@ static const char *name_of(int option)
 	return "?";
 }
 
+/* What a round is like stands in the replay file. */
+static int agree_with_replay(const bool *given)
+{
+	static const int fixed[] = { OPT_SEED, OPT_SIZE, OPT_PROCESSES, OPT_THREADS, OPT_OPS, OPT_COPIERS, OPT_CHUNK, OPT_SOURCE,
+				     OPT_BACKGROUND, OPT_NUMBERING };
+
+	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
+		if (given[fixed[i] - OPT_SECONDS])
+			return refuse("--%s does not go with --replay: the file says it", name_of(fixed[i]));
+	return -1;
+}
+
 static int settle(const struct stress_options *o)
 {
-	unsigned threads = o->threads ? o->threads : 4;
+	char why[200];
 
-	if (o->size < (uint64_t)threads << 18)
-		return refuse("--size: 256K for each of the %u threads are needed", threads);
-	if (o->processes && (uint64_t)o->processes * (o->size / STRESS_PAGE) >= 1ULL << 31)
-		return refuse("--size: %u processes of that size have more pages than can be told apart", o->processes);
-	return -1;
+	if (thaw_stress_fits(o->size, o->processes ? o->processes : 3, o->threads ? o->threads : 4, why, sizeof(why)))
+		return -1;
+	return refuse("--size: %s", why);
 }
 
 int thaw_stress_options(struct stress_options *o, int argc, char **argv)
 {
+	bool given[OPT_VERSION - OPT_SECONDS + 1] = { false };
 	int option, r;
 
 	*o = (struct stress_options){ .ms = 10000, .seed = 1, .size = 8 << 20, .source = STRESS_ANY_SOURCE,
@@ -355,11 +366,13 @@ int thaw_stress_options(struct stress_options *o, int argc, char **argv)
 		/* Both --background=lazy and --background lazy. */
 		if (option == OPT_BACKGROUND && !text && optind < argc && choice(argv[optind], thaw_stress_backgrounds) >= 0)
 			text = argv[optind++];
+		given[option - OPT_SECONDS] = true;
 		r = set(o, option, text);
 		if (r >= 0)
 			return r;
 	}
 	if (optind < argc)
 		return refuse("'%s' is not expected here: thaw-stress takes options only", argv[optind]);
-	return settle(o);
+	r = o->replay ? agree_with_replay(given) : -1;
+	return r >= 0 ? r : settle(o);
 }

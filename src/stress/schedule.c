@@ -8,7 +8,6 @@
 
 #define FEWEST_OPS 60
 #define MORE_OPS 240
-#define DEEPEST 4
 #define TRACKS_EACH 30 /* of one restored process */
 
 struct drawing {
@@ -31,17 +30,22 @@ static void *grow(void *p, uint32_t *room, uint32_t need, size_t size)
 	return p;
 }
 
-static bool forks(unsigned kind)
+bool thaw_stress_kind_forks(unsigned kind)
 {
 	return kind == STRESS_OP_FORK || kind == STRESS_OP_FORK_EXIT || kind == STRESS_OP_FORK_KILL || kind == STRESS_OP_FORK_EXEC;
 }
 
-/* Not in children: the library learns of these marks from the process's smaps, and it does not know a child's pid. */
+/* The library learns of marks from the process's smaps, and it does not know a child's pid. */
+bool thaw_stress_kind_suits_children(unsigned kind)
+{
+	return kind != STRESS_OP_KILL && kind != STRESS_OP_WIPEONFORK && kind != STRESS_OP_DONTFORK;
+}
+
 static bool suits(const struct drawing *d, unsigned kind, int depth, bool may_fork)
 {
-	if (kind == STRESS_OP_KILL || (depth && (kind == STRESS_OP_WIPEONFORK || kind == STRESS_OP_DONTFORK)))
+	if (kind == STRESS_OP_KILL || (depth && !thaw_stress_kind_suits_children(kind)))
 		return false;
-	return !forks(kind) || (may_fork && depth < DEEPEST && d->c->n_tracks < d->limit);
+	return !thaw_stress_kind_forks(kind) || (may_fork && depth < STRESS_DEEPEST && d->c->n_tracks < d->limit);
 }
 
 static int draw_kind(struct drawing *d, int depth, bool may_fork)
@@ -83,7 +87,7 @@ static int draw_track(struct drawing *d, int process, int thread, int parent, in
 			.child = -1,
 		};
 
-		if (forks(kind))
+		if (thaw_stress_kind_forks(kind))
 			op.child = draw_track(d, process, thread, number, depth + 1,
 					      kind == STRESS_OP_FORK_EXIT ? 0 : 4 + thaw_stress_random(&d->rnd) % (8 + ops / 4),
 					      kind != STRESS_OP_FORK_KILL, false);

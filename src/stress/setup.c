@@ -25,6 +25,17 @@ bool thaw_stress_is_sparse(const struct stress_setup *u)
 	return u->size >= SPARSE_SIZE;
 }
 
+bool thaw_stress_fits(uint64_t size, unsigned processes, unsigned threads, char *why, size_t why_size)
+{
+	if (size < (uint64_t)threads << 18)
+		snprintf(why, why_size, "256K for each of the %u threads are needed", threads);
+	else if (processes * (size / STRESS_PAGE) >= 1ULL << 31)
+		snprintf(why, why_size, "%u processes of that size have more pages than can be told apart", processes);
+	else
+		return true;
+	return false;
+}
+
 void thaw_stress_draw(struct stress_setup *u, const struct stress_options *o, uint64_t round)
 {
 	static const unsigned threads[] = { 1, 1, 2, 4 }, copiers[] = { 1, 2, 2, 4 };

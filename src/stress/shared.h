@@ -19,8 +19,9 @@
 #define STRESS_MAX_PROCESSES 256
 #define STRESS_MAX_THREADS 32
 #define STRESS_MAX_TRACKS 16384
+#define STRESS_DEEPEST 4 /* children of children */
 #define STRESS_MAX_OPS (1U << 20)
-#define STRESS_MAX_RANGES 32768
+#define STRESS_MAX_RANGES (STRESS_MAX_PROCESSES * (4 * STRESS_MAX_THREADS + 4)) /* four a thread, and the common ones */
 #define STRESS_MAX_RUNS 262144
 
 /* Arenas of a process: one a thread, and these. */

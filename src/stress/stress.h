@@ -48,6 +48,11 @@ int thaw_stress_inject_check(const char *spec, char *why, size_t size);
 void thaw_stress_inject_list(FILE *f);
 
 /* ---- setup.c: what a round is like ----------------------------------------------------------------------------------- */
+#define STRESS_LEAST_SIZE (1ULL << 20)
+#define STRESS_MOST_SIZE (1ULL << 38)
+#define STRESS_MAX_COPIERS 64
+#define STRESS_MOST_CHUNK (64 * STRESS_PAGE)
+
 struct stress_setup {
 	uint64_t seed, content, size; /* content: the seed of what the pages hold, the same for all rounds of a run */
 	unsigned processes, threads, copiers, readers, around, spin, delay_ms;
@@ -65,6 +70,8 @@ void thaw_stress_draw(struct stress_setup *u, const struct stress_options *o, ui
 /* Ranges, runs and addresses: a function of the set-up. */
 void thaw_stress_lay_out(const struct stress_setup *u, struct stress_shared *s);
 bool thaw_stress_is_sparse(const struct stress_setup *u);
+/* Can processes of that size be made? Else says in why what stands against it. */
+bool thaw_stress_fits(uint64_t size, unsigned processes, unsigned threads, char *why, size_t why_size);
 
 /* ---- schedule.c ------------------------------------------------------------------------------------------------------ */
 struct stress_plan_track {
@@ -76,6 +83,8 @@ struct stress_schedule {
 	struct stress_op *ops;
 	uint32_t n_tracks, n_ops;
 };
+bool thaw_stress_kind_forks(unsigned kind);          /* makes a child, with a track of its own */
+bool thaw_stress_kind_suits_children(unsigned kind); /* not in restored processes only */
 void thaw_stress_schedule_draw(struct stress_schedule *c, const struct stress_setup *u);
 void thaw_stress_schedule_copy(struct stress_schedule *to, const struct stress_schedule *from);
 void thaw_stress_schedule_free(struct stress_schedule *c);

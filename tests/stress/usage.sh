@@ -35,7 +35,12 @@ refused "leaves nothing to do" --ops read,-read
 refused "the FILE is empty" --replay ''
 refused "/absent" --replay "$TMP/absent"
 echo "something else" >"$TMP/other"
-refused "line 1 is not a line of a replay file" --replay "$TMP/other"
+refused "other: line 1: is not 'thaw-stress replay 1'" --replay "$TMP/other"
+: >"$TMP/other"
+refused "other: line 1: the file ends here" --replay "$TMP/other"
+for option in --seed=1 --size=8M --processes=1 --threads=1 --ops=read --copiers=1 --chunk=4K --source=slow --background --numbering=off; do
+	refused "${option%%=*} does not go with --replay" --replay "$TMP/other" $option
+done
 
 "$STRESS" --version | grep -qx 'thaw-stress [0-9.]*' || fail "--version"
 "$STRESS" --help >"$TMP/help" || fail "--help"

@@ -24,6 +24,11 @@ few="--size 1M --processes 1 --threads 1 --seconds 1 --source resident"
 	status=$?
 	[ $status = 1 ] || fail "something never occurred and was required: status $status"
 
+	# private memory refuses MADV_REMOVE: tried and refused is all that can be asked of it
+	stress refused $few --background run --ops read,remove --require-coverage || fail "remove is asked for: status $?"
+	grep -q '^remove  *0  *[1-9]' "$TMP/refused.log" || fail "a refused remove is done: $(grep '^remove' "$TMP/refused.log")"
+	grep -q '^refused, as it has to be: operation remove ' "$TMP/refused.log" || fail "why remove is not asked for is not told"
+
 	"$STRESS" $few --ops read,write --json >"$TMP/clean.json" 2>"$TMP/json.err" || fail "--json: status $?"
 	"$STRESS" $few --ops read,write,plant-zero --json --seconds 5 >"$TMP/bad.json" 2>"$TMP/bad.err"
 	status=$?

@@ -155,8 +155,8 @@ enum stress_done thaw_stress_op_REMOVE(struct stress_task *t, const struct stres
 	if (!madvise(p.at, p.n * STRESS_PAGE, MADV_REMOVE))
 		thaw_stress_violation(t, STRESS_FAILED_CALL, (uintptr_t)p.at, "EINVAL", "success",
 				      "MADV_REMOVE of private memory");
-	look_again(t, op, &p);
-	return STRESS_DONE;
+	look_again(t, op, &p); /* a refusal has changed nothing */
+	return STRESS_REFUSED;
 }
 
 static enum stress_done mark(struct stress_task *t, const struct stress_op *op, unsigned attr, int on, int off)

@@ -66,17 +66,15 @@ static bool freezes(const char *line)
 static void log_line(void *opaque, enum thaw_log_level level, const char *line)
 {
 	struct round *r = opaque;
-	struct timespec t;
 	struct stress_message *m;
 
 	if (level == THAW_LOG_ERROR && freezes(line))
 		atomic_store(&r->frozen, true);
 	if (!r->o->messages)
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &t);
 	pthread_mutex_lock(&r->lock);
 	m = &r->o->messages[r->o->n_messages++ % STRESS_MESSAGES];
-	m->ns = t.tv_sec * 1000000000ULL + t.tv_nsec;
+	m->ns = thaw_stress_ns();
 	snprintf(m->text, sizeof(m->text), "%s", line);
 	pthread_mutex_unlock(&r->lock);
 }
@@ -245,7 +243,7 @@ static void blame(struct round *r, enum stress_class class, int track, const cha
 	v->op = track >= 0 ? (int)atomic_load(&r->s->tracks[track].done) : -1;
 	v->pid = track >= 0 ? atomic_load(&r->s->tracks[track].pid) : 0;
 	v->address = track >= 0 ? atomic_load(&r->s->tracks[track].address) : 0;
-	v->ns = thaw_stress_ms() * 1000000;
+	v->ns = thaw_stress_ns();
 	snprintf(v->expected, sizeof(v->expected), "%s", expected);
 	snprintf(v->found, sizeof(v->found), "%s", found);
 	snprintf(v->what, sizeof(v->what), "%s", what);

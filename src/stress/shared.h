@@ -65,9 +65,10 @@ enum stress_track_state { STRESS_UNBORN, STRESS_RUNNING, STRESS_WAITING, STRESS_
 struct stress_trace {
 	uint64_t ns;
 	uint64_t op;
-	uint64_t addr, len, to;
+	uint64_t addr, len, to;     /* of pages: the first, nothing, the last */
+	uint32_t pages;             /* that it has read or written; 0: it was a call */
 };
-#define STRESS_TRACES 12
+#define STRESS_TRACES 20
 
 struct stress_track {
 	uint16_t process, thread;

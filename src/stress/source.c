@@ -144,14 +144,6 @@ static int content_file(const struct stress_setup *u, const struct stress_shared
 }
 
 /* ---- a function as a source ---------------------------------------------------------------------------------------------- */
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
-
 static uint64_t base_of(const struct stress_shared *s, unsigned process, unsigned arena)
 {
 	return arena == STRESS_BRK ? atomic_load(&s->brk[process]) : s->base + arena * s->stride;
@@ -182,7 +174,7 @@ static void *answer_late(void *arg)
 	pthread_mutex_lock(&c->lock);
 	while (!c->ending || c->first) {
 		struct request *r = c->first;
-		uint64_t now = now_ns();
+		uint64_t now = thaw_stress_ns();
 
 		if (!r) {
 			pthread_cond_wait(&c->more, &c->lock);
@@ -263,7 +255,7 @@ static int ask(void *opaque, uint64_t addr, size_t len, void *buf, struct thaw_r
 	r = calloc(1, sizeof(*r));
 	if (!r)
 		return -ENOMEM;
-	*r = (struct request){ request, o->process, addr, now_ns() + h / 5 % 400000, len, buf, bad ? EIO : 0, NULL };
+	*r = (struct request){ request, o->process, addr, thaw_stress_ns() + h / 5 % 400000, len, buf, bad ? EIO : 0, NULL };
 	pthread_mutex_lock(&c->lock);
 	if (held ? c->held : lost) {
 		r->next = c->lost;

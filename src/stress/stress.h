@@ -192,5 +192,6 @@ void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const stru
 			      const struct stress_outcome *violation, const char *replay);
 
 uint64_t thaw_stress_ms(void); /* CLOCK_MONOTONIC */
+uint64_t thaw_stress_ns(void); /* the same */
 
 #endif

@@ -13,9 +13,26 @@ const char *const thaw_stress_classes[] = {
 
 #define SHOWN 24
 
+/* What came after it has a minus. */
 static double before(uint64_t then, uint64_t now)
 {
 	return ((double)now - (double)then) / 1e6;
+}
+
+static void tell_place(FILE *f, const struct stress_trace *t)
+{
+	unsigned long long addr = t->addr, len = t->len, to = t->to;
+
+	if (t->pages == 1)
+		fprintf(f, " page %#llx\n", addr);
+	else if (t->pages)
+		fprintf(f, " %u pages, from %#llx to %#llx\n", t->pages, addr, to);
+	else if (!addr)
+		fprintf(f, " track %llu\n", to);
+	else if (to)
+		fprintf(f, " %#llx + %#llx -> %#llx\n", addr, len, to);
+	else
+		fprintf(f, " %#llx + %#llx\n", addr, len);
 }
 
 static void tell_operations(FILE *f, const struct stress_schedule *c, const struct stress_outcome *o)
@@ -23,23 +40,17 @@ static void tell_operations(FILE *f, const struct stress_schedule *c, const stru
 	const struct stress_track *k = &o->track;
 	uint32_t n = k->traced < STRESS_TRACES ? k->traced : STRESS_TRACES;
 
-	fprintf(f, "  operations that led to it (milliseconds before):\n");
+	fprintf(f, "  operations that led to it (milliseconds before, - behind it):\n");
 	for (uint32_t i = k->traced - n; i != k->traced; i++) {
 		const struct stress_trace *t = &k->trace[i % STRESS_TRACES];
 		const struct stress_op *op = &c->ops[k->first_op + t->op];
 
-		fprintf(f, "    %10.3f  %3llu %-16s", -before(t->ns, o->violation.ns), (unsigned long long)t->op,
+		fprintf(f, "    %10.3f  %3llu %-16s", before(t->ns, o->violation.ns), (unsigned long long)t->op,
 			t->op < k->n_ops ? thaw_stress_kinds[op->kind].name : "?");
-		if (t->addr)
-			fprintf(f, " %#llx + %#llx", (unsigned long long)t->addr, (unsigned long long)t->len);
-		if (t->to && t->addr)
-			fprintf(f, " -> %#llx", (unsigned long long)t->to);
-		if (!t->addr)
-			fprintf(f, " track %llu", (unsigned long long)t->to);
-		fprintf(f, "\n");
+		tell_place(f, t);
 	}
 	if (!n)
-		fprintf(f, "    none: it only read and wrote\n");
+		fprintf(f, "    none\n");
 }
 
 /* Changes and what else there is to tell; of the faults only those of the page. Of one space, or (0) of those behind the first `spaces`:
@@ -69,13 +80,13 @@ static void tell_messages(FILE *f, const struct stress_outcome *o, long long spa
 	if (!shown)
 		return;
 	if (space)
-		fprintf(f, "  last messages of space %lld (milliseconds before):\n", space);
+		fprintf(f, "  last messages of space %lld (milliseconds before, - behind it):\n", space);
 	else
-		fprintf(f, "  last messages of the spaces of children (milliseconds before):\n");
+		fprintf(f, "  last messages of the spaces of children (milliseconds before, - behind it):\n");
 	while (shown--) {
 		const struct stress_message *m = &o->messages[at[shown] % STRESS_MESSAGES];
 
-		fprintf(f, "    %10.3f  %s\n", -before(m->ns, o->violation.ns), m->text);
+		fprintf(f, "    %10.3f  %s\n", before(m->ns, o->violation.ns), m->text);
 	}
 }
 

@@ -23,12 +23,17 @@ struct stress_watch {
 	struct { uint64_t beat, still; } *track;
 };
 
-uint64_t thaw_stress_ms(void)
+uint64_t thaw_stress_ns(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000ULL + t.tv_nsec / 1000000;
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
+
+uint64_t thaw_stress_ms(void)
+{
+	return thaw_stress_ns() / 1000000;
 }
 
 /* How much slower than an ordinary machine is this one (an emulated one, for instance)? At least 1. */

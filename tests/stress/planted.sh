@@ -14,6 +14,9 @@ planted()
 	grep -q '^  page  *0x[0-9a-f]*000 ' "$TMP/$op.log" || fail "$op: no page is named"
 	grep -q '^  expected  *[a-z]' "$TMP/$op.log" || fail "$op: nothing is said to be expected"
 	grep -q '^  found  *[a-z]' "$TMP/$op.log" || fail "$op: nothing is said to be found"
+	# the operation itself has only looked at the page: reads are among what led to it, too, and lie before it
+	sed -n '/^  operations that led to it/,/^  [a-z]/p' "$TMP/$op.log" | grep -Eq "^ +[0-9]+\.[0-9]{3} +[0-9]+ $op +(page )?0x[0-9a-f]*000" ||
+		fail "$op: it is not among the operations that led to it"
 	file=$(ls thaw-stress.3.*.replay) || fail "$op: no replay file"
 	read -r before after < <(sed -n 's/^  shrunk  *from \([0-9]*\) to \([0-9]*\) operations.*/\1 \2/p' "$TMP/$op.log")
 	[ -n "${after:-}" ] && [ "$after" -lt "$before" ] || fail "$op: not shrunk: $(grep '^  shrunk' "$TMP/$op.log")"

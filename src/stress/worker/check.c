@@ -182,7 +182,7 @@ void thaw_stress_check(struct stress_task *t, struct stress_arena *r, uint32_t p
 {
 	void *at = thaw_stress_at(r, page);
 
-	thaw_stress_beat(t, (uintptr_t)at);
+	thaw_stress_touch(t, (uintptr_t)at);
 	thaw_stress_check_bytes(t, &r->page[page], (uintptr_t)at, at);
 }
 

@@ -89,7 +89,7 @@ enum stress_done thaw_stress_op_WRITE_PART(struct stress_task *t, const struct s
 	}
 	version = thaw_stress_next_version(t);
 	w = thaw_stress_at(r, p);
-	thaw_stress_beat(t, (uintptr_t)w);
+	thaw_stress_touch(t, (uintptr_t)w);
 	g->old = g->is;
 	g->has_old = true;
 	g->is.at = at;

@@ -17,7 +17,7 @@ static void check_spot(struct stress_task *t, unsigned i)
 {
 	uint64_t addr = spot_at(t->big, i);
 
-	thaw_stress_beat(t, addr);
+	thaw_stress_touch(t, addr);
 	thaw_stress_check_bytes(t, &t->big->spot[i], addr, (void *)(uintptr_t)addr);
 }
 
@@ -47,7 +47,7 @@ enum stress_done thaw_stress_op_BIG_READ(struct stress_task *t, const struct str
 		} else {
 			uint32_t version = thaw_stress_next_version(t), from = STRESS_OWN | (0x40000000 + at);
 
-			thaw_stress_beat(t, spot_at(t->big, at));
+			thaw_stress_touch(t, spot_at(t->big, at));
 			thaw_stress_fill((void *)(uintptr_t)spot_at(t->big, at), t->s->seed, from, version);
 			thaw_stress_set_content(&t->big->spot[at], from, version);
 		}

@@ -40,7 +40,22 @@ void thaw_stress_note(struct stress_task *t, uint64_t addr, uint64_t len, uint64
 	struct stress_track *k = t->track;
 	unsigned at = k->traced++ % STRESS_TRACES;
 
-	k->trace[at] = (struct stress_trace){ thaw_stress_now_ns(), t->op, addr, len, to };
+	k->trace[at] = (struct stress_trace){ thaw_stress_now_ns(), t->op, addr, len, to, 0 };
+	thaw_stress_beat(t, addr);
+}
+
+/* One line for all pages of an operation, and none where it has told what it does: else they would push that out. */
+void thaw_stress_touch(struct stress_task *t, uint64_t addr)
+{
+	struct stress_track *k = t->track;
+	struct stress_trace *last = &k->trace[(k->traced - 1) % STRESS_TRACES];
+
+	if (t->now && k->traced == t->told) {
+		k->trace[k->traced++ % STRESS_TRACES] = (struct stress_trace){ thaw_stress_now_ns(), t->op, addr, 0, addr, 1 };
+	} else if (t->now && last->pages) {
+		last->to = addr;
+		last->pages++;
+	}
 	thaw_stress_beat(t, addr);
 }
 
@@ -55,7 +70,7 @@ void thaw_stress_write(struct stress_task *t, struct stress_arena *r, uint32_t p
 {
 	uint32_t version = thaw_stress_next_version(t), from = thaw_stress_own_number(t, r, page);
 
-	thaw_stress_beat(t, (uintptr_t)thaw_stress_at(r, page));
+	thaw_stress_touch(t, (uintptr_t)thaw_stress_at(r, page));
 	thaw_stress_fill(thaw_stress_at(r, page), t->s->seed, from, version);
 	thaw_stress_set_content(&r->page[page], from, version);
 }
@@ -112,6 +127,7 @@ void thaw_stress_run(struct stress_task *t)
 		enum stress_done done;
 
 		t->op = i;
+		t->told = t->track->traced;
 		t->now = &ops[i];
 		atomic_store_explicit(&t->track->began_ns, thaw_stress_now_ns(), memory_order_relaxed);
 		thaw_stress_beat(t, 0);

@@ -72,6 +72,7 @@ struct stress_task {
 	struct stress_track *track;
 	int number;                 /* of the track */
 	uint32_t op;                /* going on */
+	uint32_t told;              /* traced before it */
 	const struct stress_op *now;
 	struct stress_arena *arena, *brk, *common;
 	struct stress_big *big;
@@ -132,6 +133,7 @@ _Noreturn void thaw_stress_failed(struct stress_task *t, uint64_t addr, const ch
 void thaw_stress_run(struct stress_task *t);        /* the operations of its track */
 void thaw_stress_final(struct stress_task *t, uint32_t most); /* looks at everything, or about so many pages of each arena */
 void thaw_stress_beat(struct stress_task *t, uint64_t addr);  /* goes on, at that address */
+void thaw_stress_touch(struct stress_task *t, uint64_t addr); /* the same: it reads or writes the page there */
 void thaw_stress_note(struct stress_task *t, uint64_t addr, uint64_t len, uint64_t to); /* what the operation came down to */
 void thaw_stress_enter_track(struct stress_task *t, int number);
 uint32_t thaw_stress_next_version(struct stress_task *t);

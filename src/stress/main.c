@@ -4,6 +4,7 @@
 #include "stress/stress.h"
 
 #include <errno.h>
+#include <json-c/json.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +118,7 @@ struct run {
 	struct stress_schedule plan;
 	uint64_t began;
 	char replay[512];
+	struct json_object *violation; /* as it was found; with --json */
 	char unstarted[320]; /* why a round last could not be made, with --inject */
 };
 
@@ -145,28 +147,53 @@ static uint64_t shrink_budget(const struct run *r)
 	return left < LEAST_SHRINK_MS ? LEAST_SHRINK_MS : left < SHRINK_MS ? left : SHRINK_MS;
 }
 
-static void found(struct run *r)
+/* What is told stays the violation as it was found first; the replay file gets the short form. */
+static void shrink(struct run *r, FILE *f)
 {
-	FILE *f = r->o->json ? stderr : stdout;
+	struct stress_schedule less;
+	struct stress_outcome last = r->out;
 	struct stress_shrunk shrunk;
+	bool kept;
 
-	thaw_stress_verdict(f, &r->setup, &r->plan, &r->out);
-	if (r->o->replay)
-		return;
-	write_replay(r);
-	fprintf(f, "  replay     thaw-stress %s%s%s%s%s--replay %s\n", r->o->sabotage ? "--sabotage " : "",
-		r->o->sabotage ? r->o->sabotage : "", r->o->inject ? " --inject " : "", r->o->inject ? r->o->inject : "",
-		r->o->sabotage || r->o->inject ? " " : "", r->replay[0] ? r->replay : "(could not be written)");
-	fflush(f);
-	if (stop)
-		return;
-	thaw_stress_shrink(&r->setup, &r->plan, &r->out, shrink_budget(r), &shrunk, &stop);
-	if (shrunk.hits && r->replay[0] && !thaw_stress_replay_write(r->replay, &r->setup, &r->plan, &r->out))
+	last.messages = NULL;
+	thaw_stress_schedule_copy(&less, &r->plan);
+	thaw_stress_shrink(&r->setup, &less, &last, shrink_budget(r), &shrunk, &stop);
+	kept = shrunk.hits && r->replay[0] && !thaw_stress_replay_write(r->replay, &r->setup, &less, &last);
+	thaw_stress_schedule_free(&less);
+	if (kept)
 		fprintf(f, "  shrunk     from %u to %u operations in %.1f s (%u of %u runs failed); the replay file holds the short one\n",
 			shrunk.before, shrunk.after, shrunk.seconds, shrunk.hits, shrunk.tries);
 	else
 		fprintf(f, "  shrunk     not at all: %u shorter runs within %.1f s did not fail; the replay file holds all %u operations\n",
 			shrunk.tries, shrunk.seconds, shrunk.before);
+	if (!r->violation)
+		return;
+	json_object_object_add(r->violation, "operations_drawn", json_object_new_uint64(shrunk.before));
+	json_object_object_add(r->violation, "operations_replayed", json_object_new_uint64(kept ? shrunk.after : shrunk.before));
+}
+
+static void found(struct run *r)
+{
+	FILE *f = r->o->json ? stderr : stdout;
+
+	thaw_stress_verdict(f, &r->setup, &r->plan, &r->out);
+	if (r->o->json)
+		r->violation = thaw_stress_verdict_json(&r->setup, &r->plan, &r->out);
+	if (!r->o->replay)
+		write_replay(r);
+	if (r->violation) {
+		json_object_object_add(r->violation, "replay", json_object_new_string(r->o->replay ? r->o->replay : r->replay));
+		json_object_object_add(r->violation, "operations_drawn", NULL);
+		json_object_object_add(r->violation, "operations_replayed", NULL);
+	}
+	if (r->o->replay)
+		return;
+	fprintf(f, "  replay     thaw-stress %s%s%s%s%s--replay %s\n", r->o->sabotage ? "--sabotage " : "",
+		r->o->sabotage ? r->o->sabotage : "", r->o->inject ? " --inject " : "", r->o->inject ? r->o->inject : "",
+		r->o->sabotage || r->o->inject ? " " : "", r->replay[0] ? r->replay : "(could not be written)");
+	fflush(f);
+	if (!stop)
+		shrink(r, f);
 }
 
 /* One round; true: go on. */
@@ -248,24 +275,24 @@ static int report(struct run *r, int status)
 {
 	unsigned missing = 0;
 
+	setvbuf(stdout, NULL, _IOFBF, 1 << 20); /* what is wrong with it shows when it is flushed, in the end */
 	if (status == STRESS_VIOLATED)
 		found(r);
 	if (status != STRESS_CLEAN && status != STRESS_VIOLATED)
 		return status;
 	if (r->o->json)
-		thaw_stress_summary_json(stdout, &r->totals, r->o, stop && status == STRESS_CLEAN,
-					 status == STRESS_VIOLATED ? &r->out : NULL, r->replay);
+		thaw_stress_summary_json(stdout, &r->totals, r->o, stop && status == STRESS_CLEAN, r->violation);
 	else
 		thaw_stress_summary(stdout, &r->totals, r->o);
 	if (r->totals.rounds)
-		missing = thaw_stress_missing(r->o->json ? stderr : stdout, &r->totals, r->o);
+		missing = thaw_stress_missing(r->o->json ? stderr : stdout, NULL, &r->totals, r->o);
 	if (!r->o->json)
 		printf("%s\n", status == STRESS_VIOLATED ? "VIOLATED" : stop ? "interrupted; clean until then" : "clean");
 	if (status == STRESS_CLEAN && missing && r->o->require_coverage && !stop) {
 		fprintf(stderr, "thaw-stress: %u of what was to be seen never occurred\n", missing);
 		status = STRESS_VIOLATED;
 	}
-	return fflush(stdout) ? STRESS_VIOLATED : status;
+	return thaw_stress_told() || status != STRESS_CLEAN ? status : STRESS_USAGE;
 }
 
 int main(int argc, char **argv)

@@ -143,13 +143,18 @@ static void choose_all(struct stress_options *o)
 	o->all_kinds = true;
 }
 
-/* What was asked for is on standard output, or it is said why not. */
+bool thaw_stress_told(void)
+{
+	errno = EIO; /* where it was an earlier write that failed */
+	if (!fflush(stdout) && !ferror(stdout))
+		return true;
+	fprintf(stderr, "thaw-stress: standard output cannot be written: %s\n", strerror(errno));
+	return false;
+}
+
 static int told(void)
 {
-	if (!fflush(stdout) && !ferror(stdout))
-		return STRESS_CLEAN;
-	fprintf(stderr, "thaw-stress: standard output cannot be written: %s\n", strerror(errno));
-	return STRESS_USAGE;
+	return thaw_stress_told() ? STRESS_CLEAN : STRESS_USAGE;
 }
 
 static int list_ops(void)

@@ -13,7 +13,6 @@
 struct shrinking {
 	const struct stress_setup *u;
 	struct stress_outcome *best;
-	struct stress_message *spare;
 	enum stress_class class;
 	uint64_t until;
 	struct stress_shrunk *result;
@@ -29,14 +28,13 @@ static bool time_is_up(const struct shrinking *k)
 static bool fails(struct shrinking *k, const struct stress_schedule *c)
 {
 	for (int i = 0; i < RUNS && !time_is_up(k); i++) {
-		struct stress_outcome o = { .messages = k->spare };
+		struct stress_outcome o = { .messages = NULL };
 
 		thaw_stress_round(k->u, c, &o, true, k->stop);
 		k->result->tries++;
 		if (!o.violated || o.violation.class != k->class)
 			continue;
 		k->result->hits++;
-		k->spare = k->best->messages;
 		*k->best = o;
 		return true;
 	}
@@ -116,7 +114,6 @@ void thaw_stress_shrink(const struct stress_setup *u, struct stress_schedule *c,
 	uint64_t began = thaw_stress_ms();
 	struct shrinking k = {
 		.u = u, .best = o, .class = o->violation.class, .until = began + budget_ms, .result = result, .stop = stop,
-		.spare = calloc(STRESS_MESSAGES, sizeof(*k.spare)),
 	};
 
 	*result = (struct stress_shrunk){ .before = c->n_ops };
@@ -124,5 +121,4 @@ void thaw_stress_shrink(const struct stress_setup *u, struct stress_schedule *c,
 	thin_out(&k, c);
 	result->after = c->n_ops;
 	result->seconds = (thaw_stress_ms() - began) / 1000.0;
-	free(k.spare);
 }

@@ -41,6 +41,8 @@ struct stress_options {
 };
 /* -1: go on; else an exit status. */
 int thaw_stress_options(struct stress_options *o, int argc, char **argv);
+/* Is all on standard output that is to be there? Else it is said why not. */
+bool thaw_stress_told(void);
 
 /* ---- inject.c: the SPEC of --inject ---------------------------------------------------------------------------------- */
 /* 0: the library can read it; or -1 with what is wrong in why. */
@@ -160,6 +162,8 @@ void thaw_stress_threads_of(int pid, const char *whose, char *text, size_t size)
 /* ---- verdict.c, replay.c, shrink.c, summary.c --------------------------------------------------------------------------- */
 extern const char *const thaw_stress_classes[];
 void thaw_stress_verdict(FILE *f, const struct stress_setup *u, const struct stress_schedule *c, const struct stress_outcome *o);
+/* The same as an object, for the caller to put. */
+struct json_object *thaw_stress_verdict_json(const struct stress_setup *u, const struct stress_schedule *c, const struct stress_outcome *o);
 
 /* 0, or -1 with a sentence in why. */
 int thaw_stress_replay_write(const char *path, const struct stress_setup *u, const struct stress_schedule *c,
@@ -171,7 +175,7 @@ struct stress_shrunk {
 	uint32_t before, after; /* operations */
 	double seconds;
 };
-/* Makes *c smaller as long as the violation stays; the last violation seen goes to *o. */
+/* Makes *c smaller as long as the violation stays; the last violation seen goes to *o, which keeps no messages. */
 void thaw_stress_shrink(const struct stress_setup *u, struct stress_schedule *c, struct stress_outcome *o, uint64_t budget_ms,
 			struct stress_shrunk *result, const volatile int *stop);
 
@@ -185,11 +189,11 @@ struct stress_totals {
 	uint64_t by_source[4], by_background[3];
 };
 void thaw_stress_totals_add(struct stress_totals *t, const struct stress_setup *u, const struct stress_outcome *o);
-/* Names what never occurred (each a line, if f is not NULL); how many. */
-unsigned thaw_stress_missing(FILE *f, const struct stress_totals *t, const struct stress_options *o);
+/* Names what never occurred, each a line of f and a string of the array (either may be NULL); how many. */
+unsigned thaw_stress_missing(FILE *f, struct json_object *names, const struct stress_totals *t, const struct stress_options *o);
 void thaw_stress_summary(FILE *f, const struct stress_totals *t, const struct stress_options *o);
 void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const struct stress_options *o, bool interrupted,
-			      const struct stress_outcome *violation, const char *replay);
+			      struct json_object *violation);
 
 uint64_t thaw_stress_ms(void); /* CLOCK_MONOTONIC */
 uint64_t thaw_stress_ns(void); /* the same */

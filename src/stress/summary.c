@@ -57,16 +57,26 @@ static bool any_of(const struct stress_options *o, const enum stress_kind *kinds
 #define ANY_OF(...) any_of(o, (const enum stress_kind[]){ __VA_ARGS__ }, \
 			   sizeof((const enum stress_kind[]){ __VA_ARGS__ }) / sizeof(enum stress_kind))
 
-static unsigned miss(FILE *f, const char *what, const char *name, uint64_t seen, bool wanted)
+struct list {
+	FILE *f;
+	struct json_object *names;
+};
+
+static unsigned miss(const struct list *l, const char *what, const char *name, uint64_t seen, bool wanted)
 {
+	char line[80];
+
 	if (seen || !wanted)
 		return 0;
-	if (f)
-		fprintf(f, "never occurred: %s %s\n", what, name);
+	snprintf(line, sizeof(line), "%s %s", what, name);
+	if (l->f)
+		fprintf(l->f, "never occurred: %s\n", line);
+	if (l->names)
+		json_object_array_add(l->names, json_object_new_string(line));
 	return 1;
 }
 
-static unsigned missing_events(FILE *f, const struct stress_totals *t, const struct stress_options *o)
+static unsigned missing_events(const struct list *l, const struct stress_totals *t, const struct stress_options *o)
 {
 	bool fork = ANY_OF(STRESS_OP_FORK, STRESS_OP_FORK_EXIT, STRESS_OP_FORK_KILL, STRESS_OP_FORK_EXEC);
 	bool move = ANY_OF(STRESS_OP_MOVE, STRESS_OP_MOVE_PART, STRESS_OP_MOVE_FIXED, STRESS_OP_MOVE_DONTUNMAP, STRESS_OP_GROW_MOVE,
@@ -75,27 +85,27 @@ static unsigned missing_events(FILE *f, const struct stress_totals *t, const str
 			     STRESS_OP_BIG_DISCARD);
 	bool unmap = move || ANY_OF(STRESS_OP_UNMAP, STRESS_OP_MAP_FIXED, STRESS_OP_SHRINK, STRESS_OP_BRK);
 
-	return miss(f, "event", "FORK", t->stats.events_fork, fork) + miss(f, "event", "REMAP", t->stats.events_remap, move) +
-	       miss(f, "event", "REMOVE", t->stats.events_remove, remove) + miss(f, "event", "UNMAP", t->stats.events_unmap, unmap) +
-	       miss(f, "event", "FORKED", t->forked, fork) + miss(f, "event", "FINISHED", t->finished, true) +
-	       miss(f, "event", "GONE", t->gone, o->all_kinds) +
-	       miss(f, "event", "UNAVAILABLE", t->unavailable, o->source == STRESS_FAILING);
+	return miss(l, "event", "FORK", t->stats.events_fork, fork) + miss(l, "event", "REMAP", t->stats.events_remap, move) +
+	       miss(l, "event", "REMOVE", t->stats.events_remove, remove) + miss(l, "event", "UNMAP", t->stats.events_unmap, unmap) +
+	       miss(l, "event", "FORKED", t->forked, fork) + miss(l, "event", "FINISHED", t->finished, true) +
+	       miss(l, "event", "GONE", t->gone, o->all_kinds) +
+	       miss(l, "event", "UNAVAILABLE", t->unavailable, o->source == STRESS_FAILING);
 }
 
 /* Those that hold for every workload; with all operations and nothing fixed, all of them. */
-static unsigned missing_outcomes(FILE *f, const struct stress_totals *t, const struct stress_options *o)
+static unsigned missing_outcomes(const struct list *l, const struct stress_totals *t, const struct stress_options *o)
 {
 	bool all = o->all_kinds, ahead = o->background != STRESS_BG_LAZY;
 	const struct thaw_stats *s = &t->stats;
 
-	return miss(f, "outcome", "placed for a fault", s->pages_fault, true) +
-	       miss(f, "outcome", "placed beside a fault", s->pages_around, all) +
-	       miss(f, "outcome", "placed ahead", s->pages_background, ahead) +
-	       miss(f, "outcome", "zero page", s->pages_zero, all) + miss(f, "outcome", "gone", s->pages_gone, all) +
-	       miss(f, "outcome", "EAGAIN", s->eagain, all) + miss(f, "outcome", "EEXIST", s->eexist, all) +
-	       miss(f, "outcome", "ENOENT", s->enoent, all) + miss(f, "outcome", "partial", s->partial, all) +
-	       miss(f, "outcome", "ESRCH", s->esrch, all) +
-	       miss(f, "outcome", "failed read", s->io_errors, o->source == STRESS_FAILING);
+	return miss(l, "outcome", "placed for a fault", s->pages_fault, true) +
+	       miss(l, "outcome", "placed beside a fault", s->pages_around, all) +
+	       miss(l, "outcome", "placed ahead", s->pages_background, ahead) +
+	       miss(l, "outcome", "zero page", s->pages_zero, all) + miss(l, "outcome", "gone", s->pages_gone, all) +
+	       miss(l, "outcome", "EAGAIN", s->eagain, all) + miss(l, "outcome", "EEXIST", s->eexist, all) +
+	       miss(l, "outcome", "ENOENT", s->enoent, all) + miss(l, "outcome", "partial", s->partial, all) +
+	       miss(l, "outcome", "ESRCH", s->esrch, all) +
+	       miss(l, "outcome", "failed read", s->io_errors, o->source == STRESS_FAILING);
 }
 
 /* All restored memory here is private, and of that no kernel removes anything: to be refused is what it is there for. */
@@ -108,13 +118,14 @@ static uint64_t only_refused(FILE *f, const struct stress_totals *t, unsigned ki
 	return t->refused[kind];
 }
 
-unsigned thaw_stress_missing(FILE *f, const struct stress_totals *t, const struct stress_options *o)
+unsigned thaw_stress_missing(FILE *f, struct json_object *names, const struct stress_totals *t, const struct stress_options *o)
 {
+	const struct list l = { f, names };
 	unsigned n = 0;
 
 	for (unsigned k = 0; k < STRESS_KINDS; k++)
-		n += miss(f, "operation", thaw_stress_kinds[k].name, t->done[k] + only_refused(f, t, k), o->kind[k]);
-	return n + missing_events(f, t, o) + missing_outcomes(f, t, o);
+		n += miss(&l, "operation", thaw_stress_kinds[k].name, t->done[k] + only_refused(f, t, k), o->kind[k]);
+	return n + missing_events(&l, t, o) + missing_outcomes(&l, t, o);
 }
 
 /* ---- telling ----------------------------------------------------------------------------------------------------------------- */
@@ -156,31 +167,17 @@ static void put_text(struct json_object *j, const char *name, const char *text)
 	json_object_object_add(j, name, json_object_new_string(text));
 }
 
-static struct json_object *violation_object(const struct stress_outcome *o, const char *replay)
-{
-	struct json_object *j = json_object_new_object();
-	const struct stress_violation *v = &o->violation;
-
-	put_text(j, "class", thaw_stress_classes[v->class]);
-	put(j, "page", v->address & ~(STRESS_PAGE - 1));
-	put(j, "pid", v->pid);
-	json_object_object_add(j, "track", json_object_new_int(v->track));
-	json_object_object_add(j, "operation", json_object_new_int(v->op));
-	put_text(j, "expected", v->expected);
-	put_text(j, "found", v->found);
-	put_text(j, "namely", v->what);
-	put_text(j, "replay", replay ? replay : "");
-	return j;
-}
-
 void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const struct stress_options *o, bool interrupted,
-			      const struct stress_outcome *violation, const char *replay)
+			      struct json_object *violation)
 {
 	struct json_object *j = json_object_new_object(), *ops = json_object_new_object(), *seen = json_object_new_object();
+	struct json_object *missing = json_object_new_array();
+	char hash[24];
 
 	put_text(j, "thaw", thaw_get_version());
 	put(j, "seed", o->seed);
-	put(j, "schedule", t->schedule);
+	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)t->schedule);
+	put_text(j, "schedule", hash);
 	json_object_object_add(j, "interrupted", json_object_new_boolean(interrupted));
 	put(j, "rounds", t->rounds);
 	put(j, "rounds_not_made", t->unstarted);
@@ -208,8 +205,10 @@ void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const stru
 	put(seen, "unavailable", t->unavailable);
 	put(seen, "latency_max", t->stats.latency_max);
 	json_object_object_add(j, "seen", seen);
-	put(j, "never_occurred", thaw_stress_missing(NULL, t, o));
-	json_object_object_add(j, "violation", violation ? violation_object(violation, replay) : NULL);
+	if (t->rounds)
+		(void)thaw_stress_missing(NULL, missing, t, o);
+	json_object_object_add(j, "never_occurred", missing);
+	json_object_object_add(j, "violation", violation);
 	fprintf(f, "%s\n", json_object_to_json_string_ext(j, JSON_C_TO_STRING_PRETTY));
 	json_object_put(j);
 }

@@ -33,13 +33,40 @@ few="--size 1M --processes 1 --threads 1 --seconds 1 --source resident"
 	"$STRESS" $few --ops read,write,plant-zero --json --seconds 5 >"$TMP/bad.json" 2>"$TMP/bad.err"
 	status=$?
 	[ $status = 1 ] || fail "--json with a violation: status $status"
+	TMPDIR=/proc "$STRESS" $few --ops read,direct --json >"$TMP/missing.json" 2>"$TMP/json.err" || fail "--json: status $?"
+
+	# what cannot be written is no violation, and is said
+	for option in "$few --ops read" "$few --ops read --json" --help --version "--ops list"; do
+		"$STRESS" $option >/dev/full 2>"$TMP/full.err"
+		status=$?
+		[ $status = 2 ] || fail "$option to a full device: status $status"
+		grep -qx "thaw-stress: standard output cannot be written: No space left on device" "$TMP/full.err" || fail "$option: $(cat "$TMP/full.err")"
+	done
+	"$STRESS" $few --ops read,write,plant-zero --seconds 5 --json >/dev/full 2>"$TMP/full.err"
+	status=$?
+	[ $status = 1 ] || fail "a violation, and a full device: status $status"
+	grep -q "standard output cannot be written" "$TMP/full.err" || fail "a full device is not told beside a violation"
 }
-python3 - "$TMP/clean.json" "$TMP/bad.json" <<'END' || fail "the JSON is not what the page says"
+python3 - "$TMP/clean.json" "$TMP/bad.json" "$TMP/bad.err" "$TMP/missing.json" <<'END' || fail "the JSON is not what the page says"
 import json, sys
-clean, bad = (json.load(open(f)) for f in sys.argv[1:])
+clean, bad = (json.load(open(f)) for f in sys.argv[1:3])
 assert clean["violation"] is None and clean["rounds"] >= 1 and clean["operations"]["read"]["done"] > 0, clean
 assert clean["seen"]["faults"] > 0 or clean["seen"]["pages_background"] > 0, clean
+assert clean["never_occurred"] == [] or all(n.split(" ")[0] in ("event", "outcome") for n in clean["never_occurred"]), clean
+int(clean["schedule"], 16)
+assert len(clean["schedule"]) == 16 and not clean["interrupted"], clean
 v = bad["violation"]
+assert v["operation_name"] in (None, "read", "write", "plant-zero"), v
+assert "page " + hex(v["page"]) in v["expected"] and v["operations_drawn"] >= v["operations_replayed"] > 0, v
+# It is the violation that was told, not the one that the shortened schedule had: the same page, pid and operation in the text.
+said = open(sys.argv[3]).read()
+assert f"  page       {v['page']:#x} " in said and f"track {v['track']}, pid {v['pid']} " in said, (v, said)
+if v["operation"] is not None:
+    assert f"  operation  {v['operation']} of " in said, (v, said)
+assert v["operations"] and all(o["milliseconds_before"] >= 0 and o["name"] in ("read", "write", "plant-zero") for o in v["operations"]), v
+assert all(m["text"].startswith("space ") for m in v["messages"]), v
+missing = json.load(open(sys.argv[4]))["never_occurred"]
+assert "operation direct" in missing and "event REMAP" not in missing, missing
 assert v["class"] == "lost zero" and v["page"] % 4096 == 0 and v["found"] == "zero" and v["replay"], v
 END
 rm -f thaw-stress.*.replay

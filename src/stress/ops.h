@@ -58,10 +58,12 @@
 	X(FUTEX, "futex", 3, "futex(2) on a word of restored memory") \
 	X(PAUSE, "pause", 4, "sleeps for up to a millisecond") \
 	X(PLANT_STALE, "plant-stale", 0, "plants a violation: a discarded page gets its old content back") \
+	X(PLANT_FAILED, "plant-failed", 0, "plants a violation: memory that is to be there is not") \
 	X(PLANT_ZERO, "plant-zero", 0, "plants a violation: the source has lost a page") \
 	X(PLANT_WRONG, "plant-wrong", 0, "plants a violation: the source has another page in its place") \
 	X(PLANT_TORN, "plant-torn", 0, "plants a violation: the source has one half of a page from elsewhere") \
-	X(PLANT_LOST, "plant-lost", 0, "plants a violation: the source never answers for a page")
+	X(PLANT_LOST, "plant-lost", 0, "plants a violation: the source never answers for a page") \
+	X(PLANT_UNFINISHED, "plant-unfinished", 0, "plants a violation: a child that nobody knows of lives on, and so does its space")
 
 #define STRESS_OP_ID_(id, name, share, text) STRESS_OP_##id,
 enum stress_kind { STRESS_OPS(STRESS_OP_ID_) STRESS_KINDS };

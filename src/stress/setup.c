@@ -70,6 +70,8 @@ void thaw_stress_draw(struct stress_setup *u, const struct stress_options *o, ui
 	u->gate = o->numbering == STRESS_GATE;
 	u->big = o->kind[STRESS_OP_BIG_DISCARD] || o->kind[STRESS_OP_BIG_MOVE] || o->kind[STRESS_OP_BIG_READ];
 	u->held = draw(&rnd, 2) && (u->source == STRESS_SLOW || u->source == STRESS_FAILING);
+	if (o->kind[STRESS_OP_PLANT_UNFINISHED])
+		u->held = true; /* its content never comes: the space stays open */
 	memcpy(u->kind, o->kind, sizeof(u->kind));
 	/* Asked for alone, it is to be had at its full height. */
 	if (o->kind[STRESS_OP_SHATTER] && !o->all_kinds)

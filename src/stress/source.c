@@ -278,12 +278,16 @@ static void choose_lie(struct stress_content_source *c, const struct stress_sche
 		const struct stress_op *op = &plan->ops[k];
 		uint32_t skip = op->a % 64;
 
-		if (op->kind < STRESS_OP_PLANT_ZERO || op->kind > STRESS_OP_PLANT_LOST)
+		if (op->kind < STRESS_OP_PLANT_ZERO || op->kind > STRESS_OP_PLANT_UNFINISHED)
 			continue;
+		if (op->kind == STRESS_OP_PLANT_UNFINISHED) {
+			c->plant = op->kind;
+			c->planted = UINT32_MAX; /* none of theirs */
+		}
 		for (uint32_t i = 0; i < s->n_runs; i++) {
 			const struct stress_run *u = &s->runs[i];
 
-			if (u->process || u->arena || u->pages < 2)
+			if (u->process || u->arena || u->pages < 2 || op->kind == STRESS_OP_PLANT_UNFINISHED)
 				continue;
 			c->plant = op->kind;
 			c->planted = u->first + op->b % u->pages;
@@ -312,7 +316,7 @@ uint32_t thaw_stress_content_planted(const struct stress_content_source *c)
 /* ---- making it ------------------------------------------------------------------------------------------------------------- */
 static bool is_function(const struct stress_content_source *c)
 {
-	if (c->plant && c->plant != STRESS_OP_PLANT_LOST)
+	if (c->plant && c->plant != STRESS_OP_PLANT_LOST && c->plant != STRESS_OP_PLANT_UNFINISHED)
 		return false; /* those lies are told by a file's table */
 	return c->u->source == STRESS_SLOW || c->u->source == STRESS_FAILING || c->plant;
 }
@@ -426,7 +430,7 @@ static void answer_lost(struct stress_content_source *c, bool held)
 
 void thaw_stress_content_release(struct stress_content_source *c)
 {
-	if (!c->map || !c->running)
+	if (!c->map || !c->running || c->plant == STRESS_OP_PLANT_UNFINISHED)
 		return;
 	pthread_mutex_lock(&c->lock);
 	c->held = false;
@@ -438,9 +442,10 @@ void thaw_stress_content_drain(struct stress_content_source *c)
 {
 	if (!c->map || !c->running)
 		return;
-	thaw_stress_content_release(c);
 	pthread_mutex_lock(&c->lock);
+	c->held = false;
 	c->ending = true;
+	answer_lost(c, true);
 	answer_lost(c, false);
 	pthread_mutex_unlock(&c->lock);
 	pthread_join(c->thread, NULL);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static enum stress_done look(struct stress_task *t, const struct stress_op *op)
 {
@@ -45,6 +46,38 @@ enum stress_done thaw_stress_op_PLANT_TORN(struct stress_task *t, const struct s
 enum stress_done thaw_stress_op_PLANT_LOST(struct stress_task *t, const struct stress_op *op)
 {
 	return look(t, op);
+}
+
+/* All processes that the program knows of end, and the memory of this one stays, with a page that never comes. It is in the group of
+ * its parent, and is killed with it. */
+enum stress_done thaw_stress_op_PLANT_UNFINISHED(struct stress_task *t, const struct stress_op *op)
+{
+	pid_t pid;
+
+	(void)op;
+	thaw_stress_share_begin();
+	pid = fork();
+	thaw_stress_share_end(!pid);
+	while (!pid)
+		pause();
+	return pid < 0 ? STRESS_REFUSED : STRESS_DONE;
+}
+
+/* Protected behind the model's back: the next access fails. */
+enum stress_done thaw_stress_op_PLANT_FAILED(struct stress_task *t, const struct stress_op *op)
+{
+	struct stress_arena *r = t->arena;
+	uint32_t p = thaw_stress_pick(r, op->a, STRESS_NO_ACCESS);
+	void *at;
+
+	if (p == STRESS_NOWHERE)
+		return STRESS_REFUSED;
+	at = thaw_stress_at(r, p);
+	thaw_stress_note(t, (uintptr_t)at, STRESS_PAGE, 0);
+	if (mprotect(at, STRESS_PAGE, PROT_NONE))
+		return STRESS_REFUSED; /* for lack of a mapping */
+	thaw_stress_check(t, r, p);
+	return STRESS_DONE;
 }
 
 /* A discard that the model knows of, and content that comes back behind its back. */

@@ -49,6 +49,7 @@
 	X(FORK_KILL, "fork-kill", 2, "fork; the child is killed in the middle of its changes") \
 	X(FORK_EXEC, "fork-exec", 2, "fork; the child calls exec after its operations") \
 	X(KILL, "kill", 1, "the process is killed in the middle of its changes") \
+	X(EXEC, "exec", 1, "the process calls exec in the middle of what its threads and children do") \
 	X(SYS_READ, "sys-read", 4, "read(2) into restored memory") \
 	X(SYS_WRITE, "sys-write", 4, "write(2) from restored memory") \
 	X(VM_READV, "vm-readv", 4, "process_vm_readv(2) of restored memory") \

@@ -29,6 +29,10 @@ struct round {
 	struct stress_process *p;
 	struct thaw *h;
 	bool started;
+	struct {
+		bool told;
+		uint64_t waited_ms;
+	} exec[STRESS_MAX_PROCESSES]; /* after exec: until the library has seen that the memory is gone */
 	pthread_mutex_t lock;   /* what the library's threads tell */
 	_Atomic bool frozen;   /* see freezes() */
 };
@@ -250,20 +254,26 @@ static void blame(struct round *r, enum stress_class class, int track, const cha
 	atomic_store(&v->ready, 1);
 }
 
+/* The process ends, or has ended, and nobody has reported for its threads and children. */
+static void forget_tracks(struct round *r, unsigned process)
+{
+	for (uint32_t k = 0; k < r->s->n_tracks; k++) /* none of them is waited for */
+		if (r->s->tracks[k].process == process)
+			atomic_store(&r->s->tracks[k].state, STRESS_ENDED);
+}
+
 static void ended(struct round *r, unsigned i)
 {
 	struct stress_process *p = &r->p[i];
 	bool doomed = atomic_load(&r->s->doomed[i]);
 	char text[64];
 
-	if (!p->status)
-		return;
-	if (doomed && WIFSIGNALED(p->status) && WTERMSIG(p->status) == SIGKILL) {
-		for (uint32_t k = 0; k < r->s->n_tracks; k++) /* none of them is waited for */
-			if (r->s->tracks[k].process == i)
-				atomic_store(&r->s->tracks[k].state, STRESS_ENDED);
+	if (doomed && (!p->status || (WIFSIGNALED(p->status) && WTERMSIG(p->status) == SIGKILL))) {
+		forget_tracks(r, i);
 		return;
 	}
+	if (!p->status)
+		return;
 	if (r->s->trouble[0]) {
 		trouble(r, "a worker gave up: %s", r->s->trouble);
 		return;
@@ -297,6 +307,28 @@ static bool reap(struct round *r)
 	return n;
 }
 
+/* Processes that have called exec live on without the memory that was restored. Its space has to end for all that. */
+static void tell_the_execed(struct round *r, uint64_t patience_ms)
+{
+	char found[64];
+
+	for (unsigned i = 0; i < r->u->processes; i++) {
+		if (!atomic_load(&r->s->execs[i]) || r->p[i].ended || r->exec[i].told)
+			continue;
+		forget_tracks(r, i);
+		if (!thaw_wait(r->h, r->o->space[i], 0)) {
+			r->exec[i].told = true;
+			thaw_stress_process_go(&r->p[i]);
+			continue;
+		}
+		r->exec[i].waited_ms += LOOK_MS; /* by our own looks, as in watch.c */
+		if (r->exec[i].waited_ms <= patience_ms)
+			continue;
+		snprintf(found, sizeof(found), "not after %llu ms", (unsigned long long)patience_ms);
+		blame(r, STRESS_NEVER_FINISHED, -1, "the space of a process that has called exec is gone", found, "the process lives on");
+	}
+}
+
 /* In short turns, so that a signal is heard. */
 static void wait_for_all(struct round *r, uint64_t patience_ms)
 {
@@ -318,6 +350,7 @@ static void wait_for_all(struct round *r, uint64_t patience_ms)
 static void let_loose(struct round *r, bool hasty)
 {
 	struct stress_watch *w = thaw_stress_watch_new(r->u, r->s, hasty);
+	uint64_t patience = w ? thaw_stress_watch_patience_ms(w) : 60000;
 	char found[96];
 	int track = -1;
 
@@ -325,11 +358,11 @@ static void let_loose(struct round *r, bool hasty)
 	for (unsigned i = 0; i < r->u->processes; i++)
 		thaw_stress_process_go(&r->p[i]);
 	while (reap(r) && !given_up(r) && !r->o->trouble[0] && !atomic_load(&r->s->violation.ready) && !atomic_load(&r->frozen)) {
+		tell_the_execed(r, patience);
 		track = w ? thaw_stress_watch_tick(w) : -1;
 		if (track < 0)
 			continue;
-		snprintf(found, sizeof(found), "no answer within %llu ms",
-			 (unsigned long long)thaw_stress_watch_patience_ms(w));
+		snprintf(found, sizeof(found), "no answer within %llu ms", (unsigned long long)patience);
 		blame(r, STRESS_LOST_FAULT, track, "the page", found, "a thread waits, and nobody comes");
 		r->o->asleep[0] = '\0';
 		thaw_stress_threads_of(atomic_load(&r->s->tracks[track].pid), "process", r->o->asleep, sizeof(r->o->asleep));
@@ -339,7 +372,7 @@ static void let_loose(struct round *r, bool hasty)
 	thaw_stress_content_release(r->content);
 	/* All is over for the processes; it has to be for the monitor, too. */
 	if (!r->o->interrupted && !r->o->trouble[0] && !atomic_load(&r->s->violation.claimed) && !atomic_load(&r->frozen))
-		wait_for_all(r, w ? thaw_stress_watch_patience_ms(w) : 60000);
+		wait_for_all(r, patience);
 	thaw_stress_watch_free(w);
 }
 

@@ -35,15 +35,21 @@ bool thaw_stress_kind_forks(unsigned kind)
 	return kind == STRESS_OP_FORK || kind == STRESS_OP_FORK_EXIT || kind == STRESS_OP_FORK_KILL || kind == STRESS_OP_FORK_EXEC;
 }
 
+/* The last of a process that was restored. */
+static bool ends(unsigned kind)
+{
+	return kind == STRESS_OP_KILL || kind == STRESS_OP_EXEC;
+}
+
 /* The library learns of marks from the process's smaps, and it does not know a child's pid. */
 bool thaw_stress_kind_suits_children(unsigned kind)
 {
-	return kind != STRESS_OP_KILL && kind != STRESS_OP_WIPEONFORK && kind != STRESS_OP_DONTFORK;
+	return !ends(kind) && kind != STRESS_OP_WIPEONFORK && kind != STRESS_OP_DONTFORK;
 }
 
 static bool suits(const struct drawing *d, unsigned kind, int depth, bool may_fork)
 {
-	if (kind == STRESS_OP_KILL || (depth && !thaw_stress_kind_suits_children(kind)))
+	if (ends(kind) || (depth && !thaw_stress_kind_suits_children(kind)))
 		return false;
 	return !thaw_stress_kind_forks(kind) || (may_fork && depth < STRESS_DEEPEST && d->c->n_tracks < d->limit);
 }
@@ -66,17 +72,17 @@ static int draw_kind(struct drawing *d, int depth, bool may_fork)
 	return STRESS_OP_READ;
 }
 
-/* The operations of a track lie together: those of its children come behind. */
-static int draw_track(struct drawing *d, int process, int thread, int parent, int depth, uint32_t ops, bool may_fork, bool dies)
+/* The operations of a track lie together: those of its children come behind. last: one more, with which it ends; -1: none. */
+static int draw_track(struct drawing *d, int process, int thread, int parent, int depth, uint32_t ops, bool may_fork, int last)
 {
 	struct stress_schedule *c = d->c;
 	uint32_t first = c->n_ops;
 	int number = c->n_tracks++;
 
 	c->tracks = grow(c->tracks, &d->room_tracks, c->n_tracks, sizeof(*c->tracks));
-	c->n_ops += ops + dies;
+	c->n_ops += ops + (last >= 0);
 	c->ops = grow(c->ops, &d->room_ops, c->n_ops, sizeof(*c->ops));
-	c->tracks[number] = (struct stress_plan_track){ process, thread, parent, depth, first, ops + dies };
+	c->tracks[number] = (struct stress_plan_track){ process, thread, parent, depth, first, ops + (last >= 0) };
 	for (uint32_t i = 0; i < ops; i++) {
 		unsigned kind = draw_kind(d, depth, may_fork);
 		struct stress_op op = {
@@ -90,11 +96,11 @@ static int draw_track(struct drawing *d, int process, int thread, int parent, in
 		if (thaw_stress_kind_forks(kind))
 			op.child = draw_track(d, process, thread, number, depth + 1,
 					      kind == STRESS_OP_FORK_EXIT ? 0 : 4 + thaw_stress_random(&d->rnd) % (8 + ops / 4),
-					      kind != STRESS_OP_FORK_KILL, false);
+					      kind != STRESS_OP_FORK_KILL, -1);
 		c->ops[first + i] = op;
 	}
-	if (dies)
-		c->ops[first + ops] = (struct stress_op){ STRESS_OP_KILL, 0, 0, thaw_stress_random(&d->rnd) >> 20, -1 };
+	if (last >= 0)
+		c->ops[first + ops] = (struct stress_op){ last, 0, 0, thaw_stress_random(&d->rnd) >> 20, -1 };
 	return number;
 }
 
@@ -104,14 +110,15 @@ void thaw_stress_schedule_draw(struct stress_schedule *c, const struct stress_se
 
 	memset(c, 0, sizeof(*c));
 	for (unsigned k = 0; k < STRESS_KINDS; k++)
-		d.shares += u->kind[k] && k != STRESS_OP_KILL ? thaw_stress_kinds[k].share + !thaw_stress_kinds[k].share : 0;
+		d.shares += u->kind[k] && !ends(k) ? thaw_stress_kinds[k].share + !thaw_stress_kinds[k].share : 0;
 	for (unsigned p = 0; p < u->processes; p++) {
-		bool dies = u->kind[STRESS_OP_KILL] && thaw_stress_random(&d.rnd) % 6 == 0;
+		unsigned fate = thaw_stress_random(&d.rnd) % 6;
+		int last = !fate && u->kind[STRESS_OP_KILL] ? STRESS_OP_KILL : fate == 1 && u->kind[STRESS_OP_EXEC] ? STRESS_OP_EXEC : -1;
 		uint32_t each = TRACKS_EACH > STRESS_MAX_TRACKS / u->processes ? STRESS_MAX_TRACKS / u->processes : TRACKS_EACH;
 
 		d.limit = c->n_tracks + (each > u->threads ? each : u->threads);
 		for (unsigned t = 0; t < u->threads; t++)
-			draw_track(&d, p, t, -1, 0, FEWEST_OPS + thaw_stress_random(&d.rnd) % MORE_OPS, true, dies && !t);
+			draw_track(&d, p, t, -1, 0, FEWEST_OPS + thaw_stress_random(&d.rnd) % MORE_OPS, true, t ? -1 : last);
 	}
 }
 

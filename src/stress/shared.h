@@ -109,7 +109,8 @@ struct stress_shared {
 	uint32_t file_pages;        /* of the program's file of content */
 
 	_Atomic uint32_t stop;      /* all are to end early */
-	_Atomic uint32_t doomed[STRESS_MAX_PROCESSES]; /* it is about to be killed */
+	_Atomic uint32_t doomed[STRESS_MAX_PROCESSES]; /* it is about to be killed, or to call exec */
+	_Atomic uint32_t execs[STRESS_MAX_PROCESSES]; /* it calls exec, and ends when it is told to */
 	_Atomic uint64_t brk[STRESS_MAX_PROCESSES]; /* where the break's arena is; set before the userfaultfd is sent */
 	_Atomic uint64_t done[STRESS_KINDS], refused[STRESS_KINDS], pages_checked, forks;
 	char trouble[256];          /* why a worker could not do its work at all; "" */

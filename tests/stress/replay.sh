@@ -44,6 +44,14 @@ grep -q '^fork  *[1-9]' good.log || fail "it has not forked"
 printf '\n# behind it\n' | cat good - >trailing
 stress trailing --replay trailing --seconds 1 || fail "a comment behind the end: status $?"
 
+# A process that calls exec while a thread of it and a child run, and most of its memory is missing: its space ends, and so does the round.
+for background in lazy run; do
+	sed '28aop exec 0 0 0 -1' good | sed "25s/3\$/4/; s/^held.*/held 1/; s/^source.*/source slow/; s/^background.*/background $background/" >execs
+	stress execs --replay execs --seconds 1 || fail "exec, $background: status $?"
+	grep -q '^exec  *[1-9][0-9]*  *0$' execs.log || fail "it has not called exec"
+	grep -q '^gone  *[1-9]' execs.log || fail "no space is gone after exec"
+done
+
 # bad WORDS LINE SED: the file with that change is refused, in that line
 bad()
 {
@@ -114,6 +122,7 @@ bad "read makes no child" 26 's/^op read 1 2 3 -1/op read 1 2 3 1/'
 bad "track 1 is made a second time" 28 's/^op write.*/op fork 7 8 9 1/'
 bad "no operation of track 0 makes track 1" 29 's/^op fork.*/op read 4 5 6 -1/'
 bad "kill is for processes that were restored" 30 '30s/read/kill/'
+bad "exec is for processes that were restored" 30 '30s/read/exec/'
 bad "wipeonfork is for processes that were restored" 30 '30s/read/wipeonfork/'
 
 bad "the file ends here, without the line 'end'" 34 '/^end/d'

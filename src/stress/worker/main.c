@@ -204,6 +204,8 @@ int main(int argc, char **argv)
 
 	if (argc == 2 && !strcmp(argv[1], "--end"))
 		return 0; /* exec was all that it was about */
+	if (argc == 2 && !strcmp(argv[1], "--end-when-told"))
+		return read(STRESS_SOCKET_FD, &byte, 1) < 0; /* or when the program is gone */
 	if (argc != 3) {
 		fprintf(stderr, "thaw-stress-worker: is run by thaw-stress only\n");
 		return 2;

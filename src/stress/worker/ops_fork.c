@@ -193,6 +193,20 @@ static void *kill_us(void *arg)
 	return NULL;
 }
 
+/* The last of a track, of processes that were restored, as KILL is. The other threads end in the middle of their changes, and so do the
+ * children that they have made. The new program stays until the monitor has seen that the memory is gone, whose process lives. */
+enum stress_done thaw_stress_op_EXEC(struct stress_task *t, const struct stress_op *op)
+{
+	(void)op;
+	if (t->track->depth)
+		return STRESS_REFUSED;
+	atomic_fetch_add(&t->s->done[STRESS_OP_EXEC], 1); /* it does not return */
+	atomic_store(&t->s->doomed[t->track->process], 1);
+	atomic_store(&t->s->execs[t->track->process], 1);
+	execl("/proc/self/exe", "thaw-stress-worker", "--end-when-told", (char *)NULL);
+	thaw_stress_failed(t, 0, "exec", errno);
+}
+
 /* The last of a track, of processes that were restored. The monitor knows of it beforehand. */
 enum stress_done thaw_stress_op_KILL(struct stress_task *t, const struct stress_op *op)
 {

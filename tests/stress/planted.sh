@@ -8,9 +8,9 @@ named()
 {
 	local op=$1
 	grep -q '^  page  *0x[0-9a-f]*000 ' "$TMP/$op.log" || fail "$op: no page is named"
-	# most of these operations only look at the page: reads are among what led to it, too, and lie before it
-	sed -n '/^  operations that led to it/,/^  [a-z]/p' "$TMP/$op.log" | grep -Eq "^ +[0-9]+\.[0-9]{3} +[0-9]+ $op +(page )?0x[0-9a-f]*000" ||
-		fail "$op: it is not among the operations that led to it"
+	# mostly a page is only looked at, by whoever comes first: reads are among what led to it, too, and lie before it
+	sed -n '/^  operations that led to it/,/^  [a-z]/p' "$TMP/$op.log" | grep -Eq "^ +[0-9]+\.[0-9]{3} +[0-9]+ (read|write|$op) +(page |[0-9]+ pages, from )?0x[0-9a-f]*000" ||
+		fail "$op: no operation that led to it"
 }
 
 # planted OPERATION CLASS

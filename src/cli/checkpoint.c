@@ -6,6 +6,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "cli/cli.h"
+#include "kern/probe.h"
 
 /* The largest pid that any kernel gives out (PID_MAX_LIMIT). */
 #define PID_LIMIT 4194304
@@ -23,6 +24,21 @@ static void summary(const struct thaw_dump_options *o, const struct thaw_dump_re
 	/* The exit status is the checkpoint's, not the line's. */
 	if (thaw_say_flush(THAW_EXIT_OK))
 		thaw_say(0, "%s: the checkpoint is complete all the same", o->dir);
+}
+
+/* Who cannot restore the process may not want it ended; said while it can still be interrupted. */
+static void warn(const struct thaw_dump_options *o)
+{
+	struct thaw_probe_item lacks;
+
+	if (o->leave_running || thaw_cli.quiet)
+		return;
+	if (thaw_probe_lacks(THAW_PROBE_RESTORE, &lacks))
+		thaw_say(0, "this user cannot restore process %d here (%s: %s; %s): root can, after chown -R root %s", (int)o->pid,
+			 lacks.name, thaw_probe_state_name(lacks.state), lacks.remedy, o->dir);
+	else if (thaw_probe_lacks(THAW_PROBE_LIBRARY, &lacks))
+		thaw_say(0, "this user can restore process %d here with --eager only (%s: %s; %s)", (int)o->pid, lacks.name,
+			 thaw_probe_state_name(lacks.state), lacks.remedy);
 }
 
 int thaw_cmd_checkpoint(const struct thaw_command *c, int argc, char **argv)
@@ -45,6 +61,7 @@ int thaw_cmd_checkpoint(const struct thaw_command *c, int argc, char **argv)
 	if (!o.dir)
 		return thaw_options_refuse(c, "where to? -D DIR is missing");
 	o.pid = pid;
+	warn(&o);
 	if (thaw_dump(&o, &r) < 0)
 		return thaw_say_failure();
 	summary(&o, &r);

@@ -100,31 +100,45 @@ static enum thaw_probe_state sort(int err)
 	}
 }
 
+static void run(unsigned i, struct thaw_probe_item *it)
+{
+	const char *remedy = "";
+	int err;
+
+	memset(it, 0, sizeof(*it));
+	it->name = probes[i].name;
+	it->what = probes[i].what;
+	it->need = probes[i].need;
+	err = probes[i].attempt(it->detail);
+	it->state = sort(err);
+	if (err && !it->detail[0])
+		snprintf(it->detail, sizeof(it->detail), "%s", err == THAW_PROBE_WRONG ? "wrong answer" : strerror(-err));
+	if (it->state == THAW_PROBE_DENIED)
+		remedy = probes[i].denied;
+	else if (it->state == THAW_PROBE_ABSENT)
+		remedy = probes[i].absent;
+	snprintf(it->remedy, sizeof(it->remedy), "%s", remedy);
+}
+
 unsigned thaw_probe_all(struct thaw_probe_item *items, unsigned max)
 {
 	unsigned i, n = sizeof(probes) / sizeof(probes[0]);
 
-	for (i = 0; i < n && i < max; i++) {
-		struct thaw_probe_item *it = &items[i];
-		const char *remedy = "";
-		int err;
-
-		memset(it, 0, sizeof(*it));
-		it->name = probes[i].name;
-		it->what = probes[i].what;
-		it->need = probes[i].need;
-		err = probes[i].attempt(it->detail);
-		it->state = sort(err);
-		if (err && !it->detail[0])
-			snprintf(it->detail, sizeof(it->detail), "%s",
-				 err == THAW_PROBE_WRONG ? "wrong answer" : strerror(-err));
-		if (it->state == THAW_PROBE_DENIED)
-			remedy = probes[i].denied;
-		else if (it->state == THAW_PROBE_ABSENT)
-			remedy = probes[i].absent;
-		snprintf(it->remedy, sizeof(it->remedy), "%s", remedy);
-	}
+	for (i = 0; i < n && i < max; i++)
+		run(i, &items[i]);
 	return i;
+}
+
+bool thaw_probe_lacks(unsigned need, struct thaw_probe_item *item)
+{
+	for (unsigned i = 0; i < sizeof(probes) / sizeof(probes[0]); i++) {
+		if (!(probes[i].need & need))
+			continue;
+		run(i, item);
+		if (item->state != THAW_PROBE_YES)
+			return true;
+	}
+	return false;
 }
 
 const char *thaw_probe_state_name(enum thaw_probe_state state)

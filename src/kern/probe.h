@@ -36,6 +36,8 @@ struct thaw_probe_item {
 /* Runs all probes; returns how many items were filled (at most max). */
 #define THAW_PROBE_MAX 40
 unsigned thaw_probe_all(struct thaw_probe_item *items, unsigned max);
+/* Is something missing that is needed for this? The first that is. */
+bool thaw_probe_lacks(unsigned need, struct thaw_probe_item *item);
 const char *thaw_probe_state_name(enum thaw_probe_state state); /* "yes", "not permitted", "absent", "broken" */
 
 /* Can libthaw work here? 0, or -errno with a sentence. */

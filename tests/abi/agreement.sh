@@ -31,6 +31,14 @@ while read -r f; do
 	grep -q "^\.Fo $f$\|^\.Fn $f\b\|^\.Fn $f$" "$page" || fail "$page has no synopsis of $f"
 done <"$TMP/header"
 
+# libthaw(7) leads to each: by its name or by its page.
+while read -r f; do
+	grep -qE "^\.(It )?(Xr|Fn) $f\b" "$THAW_SRCDIR/doc/man/libthaw.7" || fail "libthaw(7) does not name $f"
+done <"$TMP/map"
+for f in $(sed -nE 's/^\.(It )?(Xr|Fn) (thaw_[a-z_]*).*/\3/p' "$THAW_SRCDIR/doc/man/libthaw.7"); do
+	grep -qx "$f" "$TMP/map" || fail "libthaw(7) names $f, which is no function"
+done
+
 # Every error code that a page lists is one the C library knows, and every page lists errors or says there are none.
 for page in "$THAW_SRCDIR"/doc/man/thaw_*.3; do
 	grep -q '^\.so ' "$page" || grep -q '^\.Sh ERRORS' "$page" || fail "$page has no section ERRORS"

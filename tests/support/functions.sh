@@ -31,7 +31,7 @@ unset fd
 : "${THAW_BUILDDIR:=$PWD}"
 export THAW_SRCDIR THAW_BUILDDIR
 . "$THAW_SRCDIR/contrib/bare.sh"
-THAW=$THAW_BUILDDIR/thaw
+THAW=${THAW_TEST_PROGRAM:-$THAW_BUILDDIR/thaw} # something that runs it, where a test says so
 export THAW
 TEST_NAME=$(basename "$0" .sh)
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/thaw-$TEST_NAME.XXXXXX") || exit 1

@@ -219,8 +219,8 @@ int thaw_restore_path(struct thaw_fr *r, const File *f)
 
 	if (rc)
 		return rc;
-	if (f->kind == KIND(PATH))
-		fd = open(path, open_flags(f) | O_NOFOLLOW | O_CLOEXEC);
+	if (f->kind == KIND(PATH)) /* its flags, which F_GETFL shows: a link was opened with O_NOFOLLOW, nothing else needs it */
+		fd = open(path, open_flags(f) | O_CLOEXEC);
 	else
 		fd = open(path, open_flags(f) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)

@@ -71,6 +71,9 @@ static void verify_regular(void)
 	CHECK(!fstat(700, &s) && !stat("new name (deleted)", &t) && s.st_ino == t.st_ino);
 	CHECK(!fstat(16, &s) && S_ISLNK(s.st_mode));
 	CHECK(read(15, buf, 1) < 0 && errno == EBADF);
+	/* Bug: it came back with O_NOFOLLOW. */
+	CHECK((fcntl(15, F_GETFL) & (O_PATH | O_NOFOLLOW)) == O_PATH);
+	CHECK((fcntl(16, F_GETFL) & (O_PATH | O_NOFOLLOW)) == (O_PATH | O_NOFOLLOW));
 	CHECK(!fchdir(14) && !chdir(".."));
 	CHECK(lseek(18, 0, SEEK_CUR) == 3);
 }

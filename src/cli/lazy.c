@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,10 +19,10 @@
 #include "kern/sys.h"
 #include "kern/tls.h"
 #include "kern/uffd.h"
+#include "source/pageserver.h"
 #include "util/err.h"
 
-#define CONNECT_TRIES 25
-#define CONNECT_PAUSE_MS 200
+#define CONNECT_NS 5000000000ULL
 #define FINISH_MS 30000
 #define LONGEST_MS 1000 /* an event that the session could not be woken for is seen then */
 
@@ -35,6 +36,10 @@ struct lazy {
 	struct thaw_status_server status;
 	int signals;
 	int server_news;                /* an eventfd, written by the page server's thread */
+	uint64_t connecting_ns;         /* since when */
+	pthread_mutex_t lock;
+	int server_error;               /* lock: what its last event said */
+	char server_why[512];           /* lock */
 	bool given_up;                  /* it was not the restorer that failed: it still waits for its tasks */
 };
 
@@ -51,63 +56,79 @@ static void server_line(void *opaque, enum thaw_log_level level, const char *lin
 }
 
 /* ---- the page server --------------------------------------------------------------------------------------- */
-static bool may_come_up(int error)
-{
-	return error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH;
-}
-
+/* On its thread. */
 static void server_changed(void *opaque, const struct thaw_pageserver_event *e)
 {
-	const struct lazy *l = opaque;
+	struct lazy *l = opaque;
 	uint64_t one = 1;
 
-	(void)e;
+	pthread_mutex_lock(&l->lock);
+	l->server_error = e->error;
+	snprintf(l->server_why, sizeof(l->server_why), "%s", e->why);
+	pthread_mutex_unlock(&l->lock);
 	if (write(l->server_news, &one, sizeof(one)) < 0)
 		return; /* full: it is readable */
 }
 
-/* As long as the tasks have not run, a page server that turns out to be none is a reason to let the restore fail: the source's
- * processes go on. Later there is no such way. */
+/* One that is about to listen is given a moment. */
+static bool may_come_up(const struct lazy *l, int error)
+{
+	return (error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH) &&
+	       thaw_sys_now_ns() - l->connecting_ns < CONNECT_NS;
+}
+
+/* As long as the tasks have not run, a page server that cannot be had, or turns out to be none, is a reason to let the restore fail: the
+ * source's processes go on. Later there is no such way, and it is waited for. */
 static int look_at_server(struct lazy *l)
 {
 	struct thaw_pageserver_stats s = { .size = sizeof(s) };
 	size_t tasks, arrived;
+	char why[sizeof(l->server_why)];
 	uint64_t n;
+	int error;
 
 	if (read(l->server_news, &n, sizeof(n)) < 0 || !l->server || thaw_pageserver_get_stats(l->server, &s) < 0)
 		return 0;
 	if (thaw_lazy_state(l->session, &tasks, &arrived) > THAW_LAZY_ARRIVING)
 		return 0;
-	if (s.state != THAW_PAGESERVER_FAILED && (s.state != THAW_PAGESERVER_LOST || s.bytes))
+	pthread_mutex_lock(&l->lock);
+	error = l->server_error;
+	memcpy(why, l->server_why, sizeof(why));
+	pthread_mutex_unlock(&l->lock);
+	if (s.state == THAW_PAGESERVER_LOST ? s.bytes || (!s.lost && may_come_up(l, error)) : s.state != THAW_PAGESERVER_FAILED)
 		return 0;
 	l->given_up = true;
-	return thaw_err_set(-ENOTCONN, "the page server was lost before it had sent anything, when %zu of %zu tasks were here: is it one, with"
-			    " TLS or without as here, and has its dump not ended? The restore is given up, before its tasks ran",
-			    arrived, tasks);
+	if (!s.lost)
+		return thaw_err_set(-ENOTCONN, "%s; the restore is given up, before its tasks ran", why);
+	return thaw_err_set(-ENOTCONN, "the page server was lost before it had sent anything (%s), when %zu of %zu tasks were here: is it one,"
+			    " with TLS or without as here, and has its dump not ended? The restore is given up, before its tasks ran",
+			    why, arrived, tasks);
 }
 
-/* A source accepts one connection, and a restore that fails before its first task has come is no reason to use it up. So not
- * earlier. One that is about to listen is given a moment. */
-static int open_server(struct lazy *l)
+static struct thaw_pageserver_options server_options(struct lazy *l)
 {
 	const struct thaw_lazy_command *c = &l->cmd;
-	const struct thaw_pageserver_options o = {
-		.size = sizeof(o), .address = c->address, .port = c->port, .socket = c->ps_socket, .protocol = c->protocol,
-		.reconnect_timeout = c->reconnect_timeout, .fail_reads = c->core.failure != THAW_LAZY_FREEZE,
+
+	return (struct thaw_pageserver_options){
+		.size = sizeof(struct thaw_pageserver_options), .address = c->address, .port = c->port, .socket = c->ps_socket,
+		.protocol = c->protocol, .reconnect_timeout = c->reconnect_timeout, .fail_reads = c->core.failure != THAW_LAZY_FREEZE,
 		.tls = c->tls, .tls_cacert = c->tls_cacert, .tls_cacrl = c->tls_cacrl, .tls_cert = c->tls_cert,
 		.tls_key = c->tls_key, .tls_no_cn_verify = c->tls_no_cn_verify,
 		.log = server_line, .log_opaque = l, .log_most = c->core.log_most, .changed = server_changed, .opaque = l,
 	};
+}
 
-	for (unsigned tries = 0; !l->server; tries++) {
-		l->server = thaw_pageserver_open(&o);
-		if (l->server)
-			break;
-		if (c->ps_socket >= 0 || !may_come_up(thaw_get_errno()) || tries == CONNECT_TRIES)
-			return thaw_err_code();
-		poll(NULL, 0, CONNECT_PAUSE_MS);
-	}
-	return 0;
+/* A source accepts one connection, and a restore that fails before its first task has come is no reason to use it up. So not
+ * earlier. It is made beside everything else: signals and statuses are answered meanwhile. */
+static int open_server(struct lazy *l)
+{
+	const struct thaw_pageserver_options o = server_options(l);
+
+	if (l->server)
+		return 0;
+	l->connecting_ns = thaw_sys_now_ns();
+	l->server = thaw_pageserver_begin(&o);
+	return l->server ? 0 : thaw_err_code();
 }
 
 /* What a connection will need and can be looked at now: nobody is to begin a restore for which it is missing. */
@@ -129,11 +150,10 @@ static struct thaw_source *remote_source(void *opaque, const struct thaw_lazy_ta
 {
 	struct lazy *l = opaque;
 
-	if (open_server(l) < 0) {
-		l->given_up = true;
-		return NULL;
-	}
-	return thaw_source_pageserver(l->server, l->images.dirfd, t->pid, THAW_PAGESERVER_LAZY_ONLY);
+	if (!open_server(l))
+		return thaw_source_pageserver(l->server, l->images.dirfd, t->pid, THAW_PAGESERVER_LAZY_ONLY);
+	l->given_up = true;
+	return NULL;
 }
 
 /* The source of the processes ends them when it is told that all is in; else it lets them run on. */
@@ -145,6 +165,7 @@ static int finish_server(struct lazy *l)
 		return thaw_err_code();
 	if (!thaw_pageserver_finish(l->server, FINISH_MS))
 		return 0;
+	(void)thaw_lazy_error();
 	return thaw_err_wrap("all memory is in, but the page server could not be told: a source may have let its processes run on,"
 			     " which run here too");
 }
@@ -369,7 +390,7 @@ static int run(struct lazy *l)
 
 int thaw_cmd_lazy_pages(const struct thaw_command *command, int argc, char **argv)
 {
-	struct lazy l = { .signals = -1, .server_news = -1, .stats.fd = -1 };
+	struct lazy l = { .signals = -1, .server_news = -1, .stats.fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER };
 	int status = thaw_lazy_parse(&l.cmd, argc, argv), ret;
 
 	(void)command;

@@ -171,7 +171,9 @@ static void gather_source(struct thaw_status *s, struct thaw_pageserver *ps, con
 	snprintf(s->source.where, sizeof(s->source.where), "%s", remote);
 	if (!ps || thaw_pageserver_get_stats(ps, &st) < 0)
 		return;
-	if ((size_t)st.state < sizeof(states) / sizeof(*states) && states[st.state])
+	if (st.state == THAW_PAGESERVER_LOST && !st.lost)
+		; /* there has been none yet */
+	else if ((size_t)st.state < sizeof(states) / sizeof(*states) && states[st.state])
 		strcpy(s->source.state, states[st.state]);
 	s->source.bytes = st.bytes;
 	s->source.gets = st.gets;

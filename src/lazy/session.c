@@ -120,6 +120,18 @@ int thaw_lazy_events(const struct thaw_lazy *z)
 	return z->events;
 }
 
+int thaw_lazy_error(void)
+{
+	const char *colon = strstr(thaw_err_text(), ": ");
+	char text[1024];
+
+	if (!strncmp(thaw_err_text(), "thaw_", 5) && colon) {
+		snprintf(text, sizeof(text), "%s", colon + 2);
+		thaw_err_set(thaw_err_code(), "%s", text);
+	}
+	return thaw_err_code();
+}
+
 /* ---- a task arrives ---------------------------------------------------------------------------------------- */
 /* A userfaultfd that is refused stays open all the same: to close it would be to give its process zeros. The holder has it
  * when we are gone. */
@@ -201,8 +213,10 @@ static int take_task(struct thaw_lazy *z, int pid, const struct thaw_received *r
 	if (ret)
 		return ret;
 	ret = thaw_lazy_members_add(z, t, r->fds[0], r->sender);
-	if (ret)
+	if (ret) {
+		(void)thaw_lazy_error();
 		return thaw_err_wrap("pid %d", pid);
+	}
 	thaw_lazy_say(z, THAW_LOG_INFO, "pid %d: is here (%zu of %zu): %llu pages are to come", pid, z->shake.told, z->shake.tasks,
 		      (unsigned long long)t->lazy_pages);
 	return 0;

@@ -89,6 +89,8 @@ bool thaw_lazy_abandon(struct thaw_lazy *z);
 /* Kills those that wait, whoever their parents are, and the descendants of roots. buf: who that was; "": nobody was found. */
 void thaw_lazy_kill(struct thaw_lazy *z, char *buf, size_t len);
 
+/* The sentence of this thread without the name of the library's function that it may begin with: users call none. Its code. */
+int thaw_lazy_error(void);
 /* A line of somebody else's, under the same measure as those of the session. Any thread. */
 void thaw_lazy_line(struct thaw_lazy *z, enum thaw_log_level level, const char *line);
 /* Milliseconds until thaw_lazy_settle() is to be called though nothing is readable; -1: it need not be. */

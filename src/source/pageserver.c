@@ -116,7 +116,7 @@ static int use_inherited(struct thaw_pageserver *ps, int fd)
 	return err;
 }
 
-static int connect_first(struct thaw_pageserver *ps, const struct thaw_pageserver_options *o)
+static int connect_first(struct thaw_pageserver *ps, const struct thaw_pageserver_options *o, bool wait)
 {
 	struct thaw_tls_files files = { o->tls_cacert, o->tls_cacrl, o->tls_cert, o->tls_key };
 	int err = thaw_keep_init();
@@ -132,7 +132,12 @@ static int connect_first(struct thaw_pageserver *ps, const struct thaw_pageserve
 		return use_inherited(ps, o->socket);
 	if (!err)
 		err = thaw_net_resolve(o->address, (unsigned)o->port, false, &ps->addresses);
-	return err ? err : thaw_link_open(ps, thaw_sys_now_ns() + OPEN_NS);
+	if (err || wait)
+		return err ? err : thaw_link_open(ps, thaw_sys_now_ns() + OPEN_NS);
+	ps->beginning = true;
+	ps->state = THAW_PAGESERVER_LOST;
+	ps->lost_ns = thaw_sys_now_ns();
+	return 0;
 }
 
 static int start_thread(struct thaw_pageserver *ps)
@@ -176,33 +181,23 @@ static void stop(struct thaw_pageserver *ps)
 	ps->attached = false;
 }
 
-static int failed(const char *call)
-{
-	thaw_err_wrap("%s", call);
-	return -1;
-}
-
-THAW_PUBLIC struct thaw_pageserver *thaw_pageserver_open(const struct thaw_pageserver_options *o)
+static struct thaw_pageserver *open_how(const struct thaw_pageserver_options *o, bool wait)
 {
 	struct thaw_pageserver *ps;
 
-	if (check_options(o)) {
-		failed(__func__);
+	if (check_options(o))
 		return NULL;
-	}
 	ps = new_pageserver(o);
 	if (!ps) {
-		thaw_err_set(-ENOMEM, "thaw_pageserver_open: no memory for a connection");
+		thaw_err_set(-ENOMEM, "no memory for a connection");
 		return NULL;
 	}
-	if (connect_first(ps, o)) {
-		failed(__func__);
+	if (connect_first(ps, o, wait)) {
 		thaw_pageserver_put(ps);
 		return NULL;
 	}
 	ps->up_ns = thaw_sys_now_ns();
 	if (start_thread(ps)) {
-		failed(__func__);
 		stop(ps);
 		if (ps->inherited)
 			ps->link.fd = -1; /* the caller's, as before */
@@ -210,6 +205,20 @@ THAW_PUBLIC struct thaw_pageserver *thaw_pageserver_open(const struct thaw_pages
 		thaw_pageserver_put(ps);
 		return NULL;
 	}
+	return ps;
+}
+
+struct thaw_pageserver *thaw_pageserver_begin(const struct thaw_pageserver_options *o)
+{
+	return open_how(o, false);
+}
+
+THAW_PUBLIC struct thaw_pageserver *thaw_pageserver_open(const struct thaw_pageserver_options *o)
+{
+	struct thaw_pageserver *ps = open_how(o, true);
+
+	if (!ps)
+		thaw_err_wrap("%s", __func__);
 	return ps;
 }
 

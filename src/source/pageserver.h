@@ -80,6 +80,7 @@ struct thaw_pageserver {
 	struct thaw_gets gets;
 	struct thaw_link link;
 	enum thaw_pageserver_state state;
+	bool beginning;              /* there has not been a connection yet (state: LOST) */
 	uint64_t lost_ns;            /* since when nothing has come in; 0: all is well */
 	uint64_t up_ns;              /* when the connection was made */
 	uint64_t retry_ns, backoff_ns;
@@ -87,6 +88,11 @@ struct thaw_pageserver {
 	unsigned n_wrong;            /* answers that were none, in a row */
 	uint64_t n_lost, bytes_shown;
 };
+
+/* thaw_pageserver_open() that does not wait for the connection: that is made on the thread, again and again. The event says when there
+ * is one; until then each attempt that fails is told by one that stays LOST, with `lost` 0 in the figures. Sentences do not name a
+ * function. (An inherited socket is there at once.) */
+struct thaw_pageserver *thaw_pageserver_begin(const struct thaw_pageserver_options *o);
 
 /* ---- pageserver_link.c ------------------------------------------------------------------------------------- */
 /* A new connection, TLS and all; gives up at deadline_ns, or when ps->stop is set. With a sentence. */

@@ -16,6 +16,8 @@
 
 #define SECOND 1000000000ULL
 #define FIRST_BACKOFF_NS 50000000ULL
+#define FIRST_RETRY_NS 200000000ULL /* as long as a server may be about to listen */
+#define YOUNG_NS (5 * SECOND)
 #define LAST_BACKOFF_NS 5000000000ULL
 #define CONNECT_NS (10 * SECOND)
 #define STEADY_NS (10 * SECOND) /* a connection that has lasted so long counts as found again */
@@ -178,6 +180,37 @@ static void note_progress(struct thaw_pageserver *ps)
 	ps->n_wrong = 0;
 }
 
+/* There has been no connection yet, and the server may be about to listen. */
+static bool is_young(const struct thaw_pageserver *ps, uint64_t now)
+{
+	return ps->beginning && ps->state == THAW_PAGESERVER_LOST && now - ps->lost_ns < YOUNG_NS;
+}
+
+/* The first connection could not be made: whoever waits for it may decide whether to go on waiting. */
+static void tell_attempt(struct thaw_pageserver *ps, int error, const char *why, bool first)
+{
+	struct thaw_pageserver_event e = {
+		.size = sizeof(e), .state = ps->state, .previous = ps->state, .error = -error, .why = why,
+	};
+
+	if (first)
+		thaw_log_warning(&ps->log, "%s (it is tried again)", why);
+	if (ps->changed)
+		ps->changed(ps->opaque, &e);
+}
+
+static void found(struct thaw_pageserver *ps)
+{
+	const char *how = ps->beginning ? "connected" : "connected again";
+
+	ps->up_ns = thaw_sys_now_ns();
+	thaw_log_info(&ps->log, "page server %s: %s%s", ps->name, how, ps->beginning ? "" : "; what was under way is asked for again");
+	if (ps->beginning)
+		ps->lost_ns = 0;
+	ps->beginning = false;
+	enter_state(ps, THAW_PAGESERVER_CONNECTED, 0, how);
+}
+
 /* Not connected: one attempt, when it is time for it. True: connected, and all that is wanted has to be asked for. */
 static bool find_again(struct thaw_pageserver *ps)
 {
@@ -194,18 +227,26 @@ static bool find_again(struct thaw_pageserver *ps)
 	}
 	if (now < ps->retry_ns)
 		return false;
+	if (ps->beginning && !ps->backoff_ns)
+		thaw_log_info(&ps->log, "page server %s: is being connected to", ps->name);
 	err = thaw_link_open(ps, until);
 	if (err == -ECANCELED)
 		return false;
 	if (err) {
-		thaw_log_debug(&ps->log, "%s", thaw_err_text());
-		ps->backoff_ns = ps->backoff_ns * 2 > LAST_BACKOFF_NS ? LAST_BACKOFF_NS : ps->backoff_ns * 2;
-		ps->retry_ns = thaw_sys_now_ns() + ps->backoff_ns;
+		char why[512];
+		bool first = !ps->backoff_ns;
+
+		snprintf(why, sizeof(why), "%s", thaw_err_text());
+		thaw_log_debug(&ps->log, "%s", why);
+		now = thaw_sys_now_ns();
+		ps->backoff_ns = is_young(ps, now) ? FIRST_RETRY_NS :
+				 ps->backoff_ns * 2 > LAST_BACKOFF_NS ? LAST_BACKOFF_NS : ps->backoff_ns * 2;
+		ps->retry_ns = now + ps->backoff_ns;
+		if (ps->beginning)
+			tell_attempt(ps, err, why, first);
 		return false;
 	}
-	ps->up_ns = thaw_sys_now_ns();
-	thaw_log_info(&ps->log, "page server %s: connected again; what was under way is asked for again", ps->name);
-	enter_state(ps, THAW_PAGESERVER_CONNECTED, 0, "connected again");
+	found(ps);
 	return true;
 }
 
@@ -371,7 +412,8 @@ static void finish(struct thaw_pageserver *ps)
 	int err;
 
 	if (ps->state != THAW_PAGESERVER_CONNECTED)
-		err = thaw_err_set(-ENOTCONN, "the connection had been lost before the end could be told");
+		err = thaw_err_set(-ENOTCONN, ps->beginning ? "there was no connection to tell the end over" :
+				   "the connection had been lost before the end could be told");
 	else
 		err = say_good_bye(ps);
 	thaw_link_close(&ps->link);
@@ -410,7 +452,7 @@ static bool has_fresh(struct thaw_pageserver *ps)
 {
 	THAW_SCOPED_LOCK(&ps->lock);
 
-	return ps->fresh || (ps->finish == THAW_FINISH_ASKED && !ps->gets.n_wants);
+	return ps->fresh || (ps->finish == THAW_FINISH_ASKED && !ps->gets.n_wants && !is_young(ps, thaw_sys_now_ns()));
 }
 
 static void rest(struct thaw_pageserver *ps)
@@ -447,7 +489,7 @@ static void turn(struct thaw_pageserver *ps)
 	if (ps->gets.done.first)
 		show(ps); /* first: whoever is told that all is there finds it counted */
 	any |= answer_done(ps);
-	if (wants_finish(ps) && !ps->gets.n_wants)
+	if (wants_finish(ps) && !ps->gets.n_wants && !is_young(ps, thaw_sys_now_ns()))
 		finish(ps);
 	if (!any || ps->state != THAW_PAGESERVER_CONNECTED)
 		rest(ps);
@@ -459,6 +501,7 @@ void *thaw_pageserver_main(void *arg)
 	int err = 0;
 
 	thaw_sys_name_thread("thaw-remote");
+	show(ps);
 	if (ps->sandbox)
 		err = thaw_sandbox_enter(THAW_ROLE_REMOTE);
 	atomic_store(&ps->standing, err ? (uint32_t)err : 1);

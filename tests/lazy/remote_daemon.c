@@ -4,6 +4,7 @@
 #include "config.h"
 #include "lazy/restorer.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -112,7 +113,7 @@ static void wrong_server(char how)
 	LIVE_CHECK(rest_daemon(&r, "--page-server", "--address", "127.0.0.1", "--port", port, NULL));
 	rest_connect(&r);
 	rest_spawn(&r);
-	rest_ended(&r, 1, how == 't' ? "cannot be connected to" : "The restore is given up, before its tasks ran");
+	rest_ended(&r, 1, how == 't' ? "cannot be connected to" : "estore is given up, before its tasks ran");
 	LIVE_CHECK(strstr(r.said, "killed (they have not run yet, and cannot)"));
 	LIVE_CHECK(rest_wait(&r) == 128 + 9);
 	if (how != 't') {
@@ -122,8 +123,57 @@ static void wrong_server(char how)
 	rest_end(&r);
 }
 
-/* It is not there, and the restorer has said everything before that is known: what it has sent lies in a socket, and its tasks run. They
- * wait; a userfaultfd that is closed with the socket would let them read zeros. */
+static void await_said(struct rest *r, const char *words)
+{
+	for (unsigned i = 0; i < 6000; i++) {
+		char *said = rest_read(r, "said");
+		bool found = strstr(said, words);
+
+		free(said);
+		if (found)
+			return;
+		usleep(10000);
+	}
+	LIVE_DIE("the daemon does not say '%s', but: %s", words, rest_read(r, "said"));
+}
+
+/* It is not there, and the restorer has said everything before that is known: its tasks run, and wait until it is. Meanwhile a status is
+ * given, and a signal answered. */
+static void comes_later(void)
+{
+	const struct rest_task task = { .pid = PID, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4 };
+	struct fake_options o = has(32);
+	char port[16], line[256];
+	struct fake f;
+	struct rest r;
+
+	fake_start(&f, &o);
+	snprintf(port, sizeof(port), "%d", f.port);
+	fake_stop(&f);
+	rest_begin(&r, &task, 1, true);
+	LIVE_CHECK(rest_daemon(&r, "--page-server", "--address", "127.0.0.1", "--port", port, "-v", NULL));
+	rest_connect(&r);
+	rest_spawn(&r);
+	rest_gather(&r);
+	rest_release(&r);
+	await_said(&r, "is being connected to");
+	await_said(&r, "cannot be connected to");
+	snprintf(line, sizeof(line), "%s/thaw status -D %s --json | grep -q '\"state\": *\"connecting\"'",
+		 getenv("THAW_BUILDDIR") ? getenv("THAW_BUILDDIR") : ".", r.dir.path);
+	LIVE_CHECK(system(line) == 0);
+	kill(r.daemon, SIGTERM);
+	await_said(&r, "not all memory is in: this daemon stays");
+	LIVE_CHECK(rest_sleeps(r.pids[0]));
+	fake_start_at(&f, &o, f.port);
+	LIVE_CHECK(rest_wait(&r) == 0);
+	rest_ended(&r, 0, "connected");
+	LIVE_CHECK(f.stats->closes == 1 && !f.stats->bad);
+	fake_stop(&f);
+	rest_end(&r);
+}
+
+/* The restore is given up (no port was given) when everything has been sent: what lies in the socket is a
+ * userfaultfd, and closed with it its task, which runs, would read zeros. */
 static void ran_already(void)
 {
 	const struct rest_task task[] = {
@@ -131,21 +181,18 @@ static void ran_already(void)
 		{ .pid = 4712, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4 },
 		{ .pid = 4713, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4 },
 	};
-	struct fake_options o = has(32);
-	struct fake f;
 	struct rest r;
-	char port[16];
 
-	fake_start(&f, &o);
-	snprintf(port, sizeof(port), "%d", f.port);
-	fake_stop(&f);
 	rest_begin(&r, task, 3, true);
-	LIVE_CHECK(rest_daemon(&r, "--page-server", "--address", "127.0.0.1", "--port", port, NULL));
+	LIVE_CHECK(rest_daemon(&r, "--page-server", "--address", "127.0.0.1", NULL));
+	kill(r.daemon, SIGSTOP); /* until all has been said */
 	rest_connect(&r);
 	rest_spawn(&r);
 	rest_gather(&r);
 	rest_release(&r);
-	rest_ended(&r, 1, "cannot be connected to");
+	kill(r.daemon, SIGCONT);
+	rest_ended(&r, 1, ": 0 is no port of a page server (1 to 65535)");
+	LIVE_CHECK(!strstr(r.said, "thaw_")); /* no function's name */
 	for (unsigned i = 0; i < 3; i++)
 		LIVE_CHECK(rest_sleeps(r.pids[i]));
 	rest_end(&r);
@@ -167,5 +214,6 @@ int main(void)
 	wrong_server('n');
 	wrong_server('t');
 	ran_already();
+	comes_later();
 	return 0;
 }

@@ -182,7 +182,7 @@ struct thaw_pageserver_options {
 	int port;
 	int socket;            /* -1, or a connected socket instead: taken over on success. It cannot be made again */
 	int protocol;          /* 24 or 32: bytes of a header (CRIU up to 4.1; since 4.2). 0: the images tell */
-	int reconnect_timeout; /* seconds that it may be lost; 0: for ever */
+	int reconnect_timeout; /* seconds that it may be lost, or answer nothing, before it counts as lost; 0: for ever */
 	int fail_reads;        /* when given up, reads of those who sleep fail (THAW_FAILURE_SIGBUS); else they wait on */
 	int tls;               /* nonzero: TLS, both sides with certificates, in PEM files; NULL: where CRIU has them */
 	const char *tls_cacert, *tls_cacrl, *tls_cert, *tls_key;

@@ -20,6 +20,7 @@
 #define YOUNG_NS (5 * SECOND)
 #define LAST_BACKOFF_NS 5000000000ULL
 #define CONNECT_NS (10 * SECOND)
+#define QUIET_NS (10 * SECOND)  /* without an answer to what was asked: it hangs, or the way to it has gone */
 #define STEADY_NS (10 * SECOND) /* a connection that has lasted so long counts as found again */
 #define FINISH_NS (30 * SECOND)
 #define LONGEST_NS SECOND       /* it sleeps, should a word to wake it be lost */
@@ -151,6 +152,7 @@ static void lose(struct thaw_pageserver *ps, int error, const char *why)
 	snprintf(text, sizeof(text), "%s", why ? why : error == -ECONNRESET ? "it was reset by the other side" : strerror(-error));
 	thaw_link_close(&ps->link);
 	thaw_gets_reset(&ps->gets);
+	ps->quiet_told_ns = 0;
 	ps->n_lost++;
 	if (news) {
 		ps->lost_ns = now;
@@ -337,10 +339,52 @@ static int converse(struct thaw_pageserver *ps, bool *any)
 			return 0;
 		if (err)
 			return err;
+		ps->heard_ns = thaw_sys_now_ns();
 		*any = true;
 		if (ps->gets.done.first)
 			break; /* somebody may be waiting for it */
 	}
+	return 0;
+}
+
+/* Since when an answer has been due and nothing has come; 0: none is due. */
+static uint64_t quiet_since(const struct thaw_pageserver *ps)
+{
+	const struct thaw_gets *g = &ps->gets;
+	uint64_t asked = g->n ? g->fifo[g->head].sent_ns : 0;
+
+	return !g->n ? 0 : asked > ps->heard_ns ? asked : ps->heard_ns;
+}
+
+static uint64_t quiet_limit(const struct thaw_pageserver *ps)
+{
+	uint64_t since = quiet_since(ps), limit = UINT64_MAX;
+
+	if (since && ps->quiet_told_ns != since)
+		limit = since + QUIET_NS;
+	if (since && ps->reconnect_ns && since + ps->reconnect_ns < limit)
+		limit = since + ps->reconnect_ns;
+	return limit;
+}
+
+/* One that is stopped, or whose machine has vanished, says nothing, and TCP may take it for alive for ever. 0, or -ETIMEDOUT. */
+static int look_after_quiet(struct thaw_pageserver *ps)
+{
+	uint64_t now = thaw_sys_now_ns(), since = quiet_since(ps);
+	char who[256];
+
+	if (ps->quiet_told_ns && ps->quiet_told_ns != since) {
+		thaw_log_warning(&ps->log, "page server %s: it answers again", ps->name);
+		ps->quiet_told_ns = 0;
+	}
+	if (now < quiet_limit(ps))
+		return 0;
+	if (ps->reconnect_ns && now >= since + ps->reconnect_ns)
+		return thaw_err_set(-ETIMEDOUT, "it has not answered for %llu s", (unsigned long long)(ps->reconnect_ns / SECOND));
+	name_processes(ps, who, sizeof(who));
+	thaw_log_error(&ps->log, "page server %s: it has not answered for %llu s, with %u requests under way: is it running, and the way to it"
+		       " open? %s will wait for what they touch", ps->name, (unsigned long long)((now - since) / SECOND), ps->gets.n, who);
+	ps->quiet_told_ns = since;
 	return 0;
 }
 
@@ -437,10 +481,12 @@ static int sleep_ms(const struct thaw_pageserver *ps)
 {
 	uint64_t now = thaw_sys_now_ns(), at;
 
-	if (ps->state == THAW_PAGESERVER_CONNECTED && ps->lost_ns)
-		at = ps->up_ns + STEADY_NS;
-	else if (ps->state == THAW_PAGESERVER_LOST)
+	if (ps->state == THAW_PAGESERVER_LOST)
 		at = ps->retry_ns;
+	else if (ps->state == THAW_PAGESERVER_CONNECTED && ps->gets.n)
+		at = quiet_limit(ps);
+	else if (ps->state == THAW_PAGESERVER_CONNECTED && ps->lost_ns)
+		at = ps->up_ns + STEADY_NS;
 	else
 		at = now + LONGEST_NS;
 	if (at > now + LONGEST_NS)
@@ -479,9 +525,11 @@ static void turn(struct thaw_pageserver *ps)
 	} else if (ps->state == THAW_PAGESERVER_CONNECTED) {
 		int err = converse(ps, &any);
 
+		if (!err)
+			err = look_after_quiet(ps);
 		if (err)
 			lose(ps, err, thaw_err_text());
-		else if (ps->lost_ns && thaw_sys_now_ns() - ps->up_ns > STEADY_NS)
+		else if (ps->lost_ns && !ps->gets.n && thaw_sys_now_ns() - ps->up_ns > STEADY_NS)
 			note_progress(ps);
 	}
 	if (ps->state == THAW_PAGESERVER_FAILED && ps->fail_reads)

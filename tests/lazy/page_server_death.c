@@ -63,6 +63,64 @@ static void test_killed(enum thaw_background policy)
 	fake_stop(&f);
 }
 
+/* ---- hung ---------------------------------------------------------------------------------------------------- */
+/* A server that is stopped answers nothing, and its connection is there all the same: told after a while; and it goes on. */
+static void test_hung(void)
+{
+	struct fake_options o;
+	struct fake f;
+	struct rig r;
+
+	reset_counts();
+	rig_begin(&r, 300, true);
+	rig_images(&r);
+	o = rig_fake(&r);
+	fake_start(&f, &o);
+	rig_worker(&r, rig_read_all, &r);
+	rig_open(&r, f.port);
+	RIG_AWAIT(f.stats->open);
+	kill(f.pid, SIGSTOP);
+	rig_start(&r, 1, THAW_BACKGROUND_STAY_LAZY);
+	live_go(&r.live);
+	RIG_AWAIT(rig_errors == 1);
+	LIVE_CHECK(strstr(rig_line, "it has not answered for 10 s") && strstr(rig_line, "4711"));
+	kill(f.pid, SIGCONT);
+	LIVE_CHECK(live_end(&r.live) == 0);
+	LIVE_OK(thaw_wait(r.h, 0, 60000));
+	LIVE_CHECK(rig_lost == 0 && rig_failed == 0 && rig_errors == 1);
+	rig_end(&r, true);
+	fake_stop(&f);
+}
+
+/* With a time for reconnecting it counts as lost after so long. Here each connection brings some answers. */
+static void test_hung_is_lost(void)
+{
+	struct fake_options o;
+	struct fake f;
+	struct rig r;
+
+	reset_counts();
+	rig_begin(&r, 60, false);
+	rig_images(&r);
+	o = rig_fake(&r);
+	o.stall_at = 20;
+	fake_start(&f, &o);
+	rig_worker(&r, rig_read_all, &r);
+	r.options.reconnect_timeout = 2;
+	rig_open(&r, f.port);
+	r.h = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_STAY_LAZY);
+	LIVE_OK(thaw_set_read_around(r.h, 0));
+	live_add(r.h, &r.live, r.source, &r.range, 1);
+	thaw_source_close(r.source);
+	LIVE_OK(thaw_start(r.h));
+	live_go(&r.live);
+	LIVE_CHECK(live_end(&r.live) == 0);
+	LIVE_OK(thaw_wait(r.h, 0, 60000));
+	LIVE_CHECK(rig_lost >= 1 && rig_found >= 1 && rig_failed == 0 && strstr(rig_line, "it has not answered for 2 s"));
+	rig_end(&r, true);
+	fake_stop(&f);
+}
+
 /* ---- cut at every point -------------------------------------------------------------------------------------- */
 static void test_cut(enum fake_cut cut, bool reset, unsigned at)
 {
@@ -236,6 +294,8 @@ int main(void)
 	alarm(280);
 	test_killed(THAW_BACKGROUND_RUN);
 	test_killed(THAW_BACKGROUND_STAY_LAZY);
+	test_hung();
+	test_hung_is_lost();
 	for (enum fake_cut cut = FAKE_CUT_BEFORE; cut <= FAKE_CUT_BEHIND; cut++)
 		for (unsigned reset = 0; reset < 2; reset++)
 			test_cut(cut, reset, cut % 2 ? 1 : 4);

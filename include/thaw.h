@@ -289,7 +289,7 @@ THAW_PUBLIC int thaw_stop(struct thaw *h);
 
 struct thaw_progress {
 	size_t size;
-	uint64_t bytes_total;   /* content that was there to place, children's included */
+	uint64_t bytes_total;   /* content that was there to place, children's included (but not what one inherited and never had) */
 	uint64_t bytes_placed;  /* of it, what is in. Never runs backwards; placed + gone <= total, equal when all is done */
 	uint64_t bytes_gone;    /* discarded by the process before it was needed */
 	uint64_t spaces, spaces_done; /* children included */

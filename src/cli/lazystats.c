@@ -27,18 +27,21 @@ static int say_member(void *opaque, const struct thaw_lazy_member *m)
 {
 	struct thaw_lazy *z = opaque;
 	struct thaw_progress p = figures(z, m);
-	char in[32], total[32], gone[32];
+	char in[32], total[32], gone[32], children[96] = "";
 
 	if (m->parent)
 		return 0;
+	if (m->children)
+		snprintf(children, sizeof(children), "; in %u child%s of it %s, %llu faults", m->children, m->children == 1 ? "" : "ren",
+			 thaw_say_bytes(in, sizeof(in), m->children_placed), (unsigned long long)m->children_faults);
 	thaw_say_bytes(in, sizeof(in), p.bytes_placed);
 	thaw_say_bytes(total, sizeof(total), p.bytes_total);
 	thaw_say_bytes(gone, sizeof(gone), p.bytes_gone);
 	if (m->finished || !m->ended)
-		thaw_say(0, "pid %d: %s of %s in, %s discarded by it, %llu faults%s", m->pid, in, total, gone,
-			 (unsigned long long)p.faults, m->ended ? "" : "; it waits for the rest");
+		thaw_say(0, "pid %d: %s of %s in, %s discarded by it, %llu faults%s%s", m->pid, in, total, gone,
+			 (unsigned long long)p.faults, children, m->ended ? "" : "; it waits for the rest");
 	else
-		thaw_say(0, "pid %d: ended with %s of %s in, %llu faults", m->pid, in, total, (unsigned long long)p.faults);
+		thaw_say(0, "pid %d: ended with %s of %s in, %llu faults%s", m->pid, in, total, (unsigned long long)p.faults, children);
 	return 0;
 }
 

@@ -230,6 +230,7 @@ void thaw_mm_end(struct thaw_mm *mm, enum thaw_mm_state how)
 	struct thaw *m = mm->m;
 	struct thaw_pagemap *pm = mm->pm;
 	struct thaw_events *ev = mm->ev;
+	uint64_t rest = thaw_pagemap_absent(pm) + thaw_events_absent(ev); /* 0 when FINISHED */
 	int uffd = mm->uffd;
 
 	epoll_ctl(m->epoll, EPOLL_CTL_DEL, mm->uffd, NULL); /* others may hold the file: then close() would not do it */
@@ -242,7 +243,11 @@ void thaw_mm_end(struct thaw_mm *mm, enum thaw_mm_state how)
 		mm->uffd = -1;
 	}
 	close(uffd);
-	atomic_fetch_add(&mm->tally.gone, thaw_pagemap_absent(pm) + thaw_events_absent(ev)); /* 0 when FINISHED */
+	/* What a child inherited and never used was not there to be brought in a second time: a server may fork without end. */
+	if (mm->child)
+		atomic_fetch_sub(&mm->tally.total, rest);
+	else
+		atomic_fetch_add(&mm->tally.gone, rest);
 	atomic_store_explicit(&mm->state, how, memory_order_release);
 	{
 		THAW_SCOPED_LOCK(&m->lock); /* for those who look at the map's figures */

@@ -158,7 +158,8 @@ int thaw_report_progress(struct thaw *m, int64_t space, struct thaw_progress *p)
 	out.elapsed_ns = since_start(m, s.complete_ns ? s.complete_ns : now);
 	if (!s.complete_ns && atomic_load(&m->started_ns))
 		out.rate = rate_now(m, now, placed_pages(s.counters) << THAW_PAGE_SHIFT);
-	out.left_ns = !s.absent ? 0 : out.rate ? (uint64_t)((s.absent << THAW_PAGE_SHIFT) * 1e9 / out.rate) : UINT64_MAX;
+	/* Lazily it is up to the processes. */
+	out.left_ns = !s.absent ? 0 : out.rate && atomic_load(&m->background_on) ? (uint64_t)((s.absent << THAW_PAGE_SHIFT) * 1e9 / out.rate) : UINT64_MAX;
 	free(s.counters);
 	memcpy(p, &out, p->size < sizeof(out) ? p->size : sizeof(out));
 	return 0;

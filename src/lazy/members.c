@@ -183,12 +183,18 @@ static void ended_locked(struct thaw_lazy *z, struct thaw_lazy_slot *s, bool fin
 	s->m.last.size = sizeof(s->m.last);
 	if (thaw_get_progress(z->h, s->m.space, &s->m.last))
 		s->m.last = (struct thaw_progress){ 0 };
+	if (!finished)
+		s->m.missing += s->m.unavailable;
 	root = root_locked(z, s); /* a root's pidfd stays: its children may be asked for, and its number may be another's */
 	if (!s->m.parent || root == s)
 		return;
 	if (!finished)
 		root->m.unavailable += s->m.unavailable;
 	root->m.unregistered += s->m.unregistered;
+	root->m.missing += s->m.missing;
+	root->m.children++;
+	root->m.children_placed += s->m.last.bytes_placed;
+	root->m.children_faults += s->m.last.faults;
 	memmove(s, s + 1, (z->slot + z->n_slots - (s + 1)) * sizeof(*s));
 	z->n_slots--;
 }

@@ -353,7 +353,14 @@ static int complain(void *opaque, const struct thaw_lazy_member *m)
 	if (m->unregistered)
 		return thaw_err_set(-EIO, "pid %d: %llu bytes were not placed: the restorer did not register their mappings", m->pid,
 				    (unsigned long long)m->unregistered);
-	if (m->unavailable && (!m->finished || z->o.failure == THAW_LAZY_SIGBUS))
+	if (m->missing && m->ended && !m->finished)
+		return thaw_err_set(-EIO, "pid %d: it ended with %llu bytes that were not placed: content could not be read (%llu bytes of it"
+				    " were asked for)", m->pid, (unsigned long long)(m->last.bytes_total - m->last.bytes_placed),
+				    (unsigned long long)m->missing);
+	if (m->missing)
+		return thaw_err_set(-EIO, "pid %d: children of it ended: content could not be read (%llu bytes of it were asked for)", m->pid,
+				    (unsigned long long)m->missing);
+	if (m->unavailable && z->o.failure == THAW_LAZY_SIGBUS)
 		return thaw_err_set(-EIO, "pid %d: %llu bytes were not placed: their content could not be read", m->pid,
 				    (unsigned long long)m->unavailable);
 	return 0;

@@ -58,6 +58,9 @@ struct thaw_lazy_member {
 	pid_t real;            /* as seen from here; 0: unknown */
 	bool ended, finished;  /* finished: every page was in; else its process has gone */
 	uint64_t unavailable;  /* bytes that could not be read (some may have come later) */
+	uint64_t missing;      /* the same, of those that ended without them: it, or its children */
+	unsigned children;     /* of a task: that have ended, with what they had */
+	uint64_t children_placed, children_faults;
 	uint64_t unregistered; /* bytes in mappings that the restorer did not register */
 	struct thaw_progress last; /* when it ended */
 };

@@ -32,6 +32,7 @@ static const struct {
 	const struct thaw_criu_option *own;
 } criu_commands[] = {
 	{ "lazy-pages", thaw_lazy_own_options },
+	{ "page-server", thaw_lazy_own_options },
 };
 
 static const struct thaw_command *find(const char *name)
@@ -84,10 +85,12 @@ static int run(int argc, char **argv)
 {
 	const struct thaw_command *c = argc ? find_criu(argc, argv) : NULL;
 	const char *slash = argc ? strrchr(argv[0], '/') : NULL;
+	bool as_criu = argc && !strcmp(slash ? slash + 1 : argv[0], "criu");
 
-	if (c)
+	/* criu page-server may also be one that receives pages, which ours is not. */
+	if (c && (!as_criu || c->run == thaw_cmd_lazy_pages))
 		return c->run(c, argc, argv);
-	if (argc && !strcmp(slash ? slash + 1 : argv[0], "criu"))
+	if (as_criu)
 		return be_criu(argc, argv);
 	int at = thaw_options_parse_common(argc, argv);
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/lazy.h"
 #include "cli/outfile.h"
 #include "kern/sys.h"
 #include "server/server.h"
@@ -172,6 +173,18 @@ static void take_verbosity(int *argc, char **argv)
 	argv[*argc = kept] = NULL;
 }
 
+/* The program's whole command line may be ours, with options before the command's name: that goes. */
+static void drop_name(int *argc, char **argv)
+{
+	const char *word = strcmp(argv[0], "page-server") ? thaw_criu_word(thaw_lazy_own_options, *argc, argv) : NULL;
+	int kept = 0;
+
+	for (int i = 0; i < *argc; i++)
+		if (!word || argv[i] != word)
+			argv[kept++] = argv[i];
+	argv[*argc = kept] = NULL;
+}
+
 int thaw_cmd_page_server(const struct thaw_command *c, int argc, char **argv)
 {
 	struct command cmd = { .address = "127.0.0.1", .port = -1, .status_fd = -1, .protocol = -1 };
@@ -191,12 +204,14 @@ int thaw_cmd_page_server(const struct thaw_command *c, int argc, char **argv)
 		{ 0, "pidfile", "FILE", "write its process number there", THAW_OPTION_STRING, &cmd.pidfile },
 		{ 0, "status-fd", "FD", "write a zero byte there when it listens", THAW_OPTION_NUMBER, &cmd.status_fd, 0, 1 << 20 },
 		{ 0, "lazy-pages", NULL, "as criu page-server has it: always so here", THAW_OPTION_FLAG, &cmd.lazy_pages },
+		{ 0, "log-file", "FILE", "as criu page-server calls --log", THAW_OPTION_STRING, &thaw_cli.log_path },
 		{ .kind = THAW_OPTION_END }
 	};
 	struct thaw_outfile pidfile = { .fd = -1 };
 	struct thaw_server server = { 0 };
 	int status;
 
+	drop_name(&argc, argv);
 	take_verbosity(&argc, argv);
 	status = thaw_options_parse(c, own, argc, argv);
 	if (status >= 0)

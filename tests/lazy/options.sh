@@ -183,6 +183,16 @@ done
 ./criu >said.out 2>said.err && fail "criu without a command succeeds"
 grep -q "under the name of criu" said.err || fail "criu: $(cat said.err)"
 
+# ---- the page server's: CRIU's name for the log, and options before the command's name
+for line in "page-server -D img --port 0 --lazy-pages" "-D img --port 0 page-server --lazy-pages" "-v4 --lazy-pages page-server --port=0 -D img"; do
+	rm -f served
+	# shellcheck disable=SC2086
+	"$THAW" $line --log-file served >said.out 2>said.err && fail "thaw $line: serves a zombie"
+	grep -qs "none of its 1 processes has a page map here" served || fail "thaw $line: $(cat said.err)"
+done
+./criu -D img --port 0 page-server >said.out 2>said.err && fail "criu page-server succeeds"
+grep -q "under the name of criu" said.err || fail "criu page-server: $(cat said.err)"
+
 # ---- help, manual page and completion
 "$THAW" lazy-pages --help >help || fail "--help"
 awk 'length > 80 { exit 1 } END { exit NR > 24 }' help || fail "the help does not fit 24 lines of 80"

@@ -118,7 +118,8 @@ struct seen {
 	int64_t hold; /* the space whose begins sleep */
 	unsigned begun, over, sleeping, ended;
 	int pagemap;  /* of the process, or -1 */
-	uint64_t last, began_ms, took_ms; /* of the process's discards: the last page of it, and how long it was in progress */
+	uint64_t last, began_ms; /* of the process's discards: the last page of it */
+	unsigned took_ms;        /* how long it was in progress */
 	unsigned left; /* times that the last page was there still when it was over */
 };
 
@@ -227,13 +228,13 @@ static void large(void)
 	order(&p.l, 'f', LIVE_BASE, LARGE / LIVE_PAGE);
 	await(&s, &s.over, 1);
 	settle(sub);
-	printf("%llu GiB with pages at the end: freed lazily, in progress for %llu ms;", LARGE >> 30, (unsigned long long)s.took_ms);
-	LIVE_CHECK(s.took_ms >= 190 && s.begun == 1);
+	printf("%llu GiB with pages at the end: freed lazily, in progress for %u ms;", LARGE >> 30, get(&s, &s.took_ms));
+	LIVE_CHECK(get(&s, &s.took_ms) >= 190 && get(&s, &s.begun) == 1);
 	order(&p.l, 'd', LIVE_BASE, LARGE / LIVE_PAGE);
 	await(&s, &s.over, 2);
 	settle(sub);
-	printf(" discarded, for %llu ms\n", (unsigned long long)s.took_ms);
-	LIVE_CHECK(s.left <= 1); /* the first is that of MADV_FREE; memory that is short takes it */
+	printf(" discarded, for %u ms\n", get(&s, &s.took_ms));
+	LIVE_CHECK(get(&s, &s.left) <= 1); /* the first is that of MADV_FREE; memory that is short takes it */
 	finish(&p);
 	LIVE_OK(thaw_wait(h, 0, patience(30000)));
 	thaw_unsubscribe(sub);
@@ -270,12 +271,12 @@ static void sleeps(void)
 	hold(&s, 0);
 	LIVE_CHECK(is_done(&p[0].l, patience(30000)));
 	settle(sub);
-	LIVE_CHECK(s.begun == s.over && s.over == 9);
+	LIVE_CHECK(get(&s, &s.begun) == get(&s, &s.over) && get(&s, &s.over) == 9);
 	for (unsigned i = 0; i < 2; i++)
 		finish(&p[i]);
 	LIVE_OK(thaw_wait(h, 0, patience(30000)));
 	settle(sub);
-	LIVE_CHECK(s.ended == 2 && s.begun == s.over);
+	LIVE_CHECK(get(&s, &s.ended) == 2 && get(&s, &s.begun) == get(&s, &s.over));
 	thaw_unsubscribe(sub);
 	thaw_close(h);
 }
@@ -313,16 +314,16 @@ static void leaves(void)
 	LIVE_CHECK(!left);
 	hold(&gone, 0);
 	pthread_join(t, NULL);
-	LIVE_CHECK(gone.begun == 1 && gone.over == 1);
+	LIVE_CHECK(get(&gone, &gone.begun) == 1 && get(&gone, &gone.over) == 1);
 	settle(stayer);
 	order(&p.l, 'd', LIVE_BASE + LIVE_PAGE, 1);
 	await(&there, &there.over, 2);
 	settle(stayer);
-	LIVE_CHECK(gone.begun == 1 && there.begun == 2 && there.over == 2);
+	LIVE_CHECK(get(&gone, &gone.begun) == 1 && get(&there, &there.begun) == 2 && get(&there, &there.over) == 2);
 	finish(&p);
 	LIVE_OK(thaw_wait(h, 0, patience(30000)));
 	thaw_unsubscribe(stayer);
-	LIVE_CHECK(there.ended == 1 && there.begun == there.over);
+	LIVE_CHECK(get(&there, &there.ended) == 1 && get(&there, &there.begun) == get(&there, &there.over));
 	thaw_close(h);
 }
 
@@ -353,11 +354,11 @@ static void killed(void)
 	LIVE_OK(thaw_wait(h, p[0].id, patience(30000)));
 	await(&s, &s.ended, 1);
 	settle(sub);
-	LIVE_CHECK(s.begun == s.over && s.ended == 1);
+	LIVE_CHECK(get(&s, &s.begun) == get(&s, &s.over) && get(&s, &s.ended) == 1);
 	LIVE_CHECK(!thaw_subscribe(h, p[0].id, &ops, &s) && thaw_get_errno() == ENOENT);
 	finish(&p[1]);
 	LIVE_OK(thaw_wait(h, 0, patience(30000)));
-	LIVE_CHECK(s.ended == 1);
+	LIVE_CHECK(get(&s, &s.ended) == 1);
 	thaw_unsubscribe(sub);
 	thaw_close(h);
 }
@@ -391,7 +392,7 @@ static void late(void)
 		order(&p.l, 'd', LIVE_BASE, 1);
 		await(&s, &s.over, 1);
 		thaw_unsubscribe(sub);
-		LIVE_CHECK(s.begun == 1 && s.over == 1);
+		LIVE_CHECK(get(&s, &s.begun) == 1 && get(&s, &s.over) == 1);
 	}
 	finish(&p);
 	LIVE_OK(thaw_wait(h, 0, patience(30000)));

@@ -11,8 +11,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -75,6 +77,7 @@ static void *change(void *arg)
 /* The child's space changes beside its parent's. */
 static _Noreturn void be_child(void)
 {
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (unsigned i = 0; i < 4; i++)
 		if (madvise(at(LIVE_BASE + i * 8 * LIVE_PAGE), 8 * LIVE_PAGE, MADV_DONTNEED) && errno != ENOMEM)
 			_exit(1);

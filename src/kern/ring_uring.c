@@ -231,10 +231,10 @@ static unsigned reap(struct thaw_ring *r, bool *armed, void *thread)
 
 		io_uring_cqe_seen(&r->uring, cqe); /* first: done() may take long */
 		n++;
-		if (req)
-			complete(r, req, res, thread);
-		else
+		if (!req)
 			*armed = false;
+		else if ((void *)req != r) /* else: what cancel_wake() asked for */
+			complete(r, req, res, thread);
 	}
 	return n;
 }
@@ -252,6 +252,15 @@ static void enter(struct thaw_ring *r, bool wait)
 	 * end in another try: the requests are never reported as read when they are not. */
 	if (err < 0 && err != -EINTR && err != -ETIME)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
+/* Not by a write to it: that may fail, and this is the last that could wait for it. */
+static void cancel_wake(struct thaw_ring *r)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
+
+	io_uring_prep_cancel(sqe, NULL, 0);
+	io_uring_sqe_set_data(sqe, r);
 }
 
 int thaw_ring_uring_run(struct thaw_ring *r, void *thread)
@@ -275,8 +284,8 @@ int thaw_ring_uring_run(struct thaw_ring *r, void *thread)
 		idle = !reap(r, &armed, thread) && !any;
 	}
 	if (armed) { /* the read of the eventfd lands in r: it has to end before r goes */
+		cancel_wake(r);
 		while (armed) {
-			thaw_ring_uring_wake(r);
 			enter(r, true);
 			reap(r, &armed, thread);
 		}

@@ -5,11 +5,13 @@
 
 #ifdef THAW_DEBUG
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "util/assert.h"
 #include "util/err.h"
@@ -33,6 +35,7 @@ static struct rule rules[MAX_RULES];
 static unsigned n_rules;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static uint64_t draws; /* atomic; the state of the generator */
+static int told_fd = -1; /* written once */
 
 static int read_errno(const char *s)
 {
@@ -169,10 +172,12 @@ static void check_names(void)
 
 static void arm_from_environment(void)
 {
-	const char *seed = getenv("THAW_INJECT_SEED"), *spec = getenv("THAW_INJECT");
+	const char *seed = getenv("THAW_INJECT_SEED"), *spec = getenv("THAW_INJECT"), *told = getenv("THAW_INJECT_TOLD");
 
 	if (spec && strcmp(spec, "list") == 0)
 		list();
+	if (told)
+		told_fd = open(told, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 	if (seed)
 		draws = strtoull(seed, NULL, 0);
 	if (arm(spec))
@@ -209,11 +214,23 @@ static void delay(uint64_t ns)
 	errno = saved;
 }
 
+/* One write a line: several processes may share the file. */
+static void tell(const struct rule *r)
+{
+	char line[MAX_NAME + 1];
+	int n = snprintf(line, sizeof(line), "%s\n", r->point), saved = errno;
+
+	if (told_fd >= 0 && write(told_fd, line, (size_t)n) < 0)
+		told_fd = -1;
+	errno = saved;
+}
+
 static int matches(struct rule *r, const char *point, int is_short)
 {
 	if ((r->what == SHORT) != is_short || strcmp(r->point, point) || !fires(r))
 		return 0;
-	__atomic_add_fetch(&r->hits, 1, __ATOMIC_RELAXED);
+	if (__atomic_add_fetch(&r->hits, 1, __ATOMIC_RELAXED) == 1)
+		tell(r);
 	return 1;
 }
 

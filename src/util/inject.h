@@ -17,6 +17,7 @@
  *	N	the Nth call only
  *	N+	the Nth call and every one after it
  *	N/M	N of M calls, drawn at random (THAW_INJECT_SEED makes the draw repeatable for one thread)
+ * THAW_INJECT_TOLD=FILE gets a line with the name of each point that has failed, so that a test can see that a call came by at all.
  * Several rules are separated by commas; the first that fires with an errno is the answer, delays add up. THAW_INJECT=list
  * writes the points to standard output and ends the program. A specification that cannot be read, or in the environment a point that is
  * not in the list, ends the program: a test that injects nothing by mistake would pass.

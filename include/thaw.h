@@ -118,7 +118,7 @@ struct thaw_event_info {
 	int64_t space;            /* whose it is */
 	int64_t child;            /* FORKED only */
 	uint64_t address, length; /* UNAVAILABLE, UNREGISTERED: bytes, at the process's addresses of now */
-	int error;                /* UNAVAILABLE only: positive errno; ENODATA: the file ends before */
+	int error;                /* UNAVAILABLE only: positive errno; ENODATA: the file ends before, EBADMSG: a wrong checksum */
 };
 /* info is valid during the call. FINISHED or GONE comes exactly once for each space, UNAVAILABLE once for each run,
  * UNREGISTERED once for each mapping. */
@@ -131,7 +131,9 @@ THAW_PUBLIC int thaw_set_event(struct thaw *h, thaw_event_fn *fn, void *opaque);
  * What can be checked is checked when it is made. NULL: thaw_get_errno() tells, besides ENOMEM and EMFILE: */
 
 /* A directory of CRIU images (pagemap-PID.img, pages-N.img, and through the link `parent` those of earlier dumps).
- * dirfd stays the caller's. ENOENT: an image is missing; EBADMSG: one is corrupt, truncated or of another kind (the
+ * dirfd stays the caller's. Where there is a pages-N.sum.img (thaw checkpoint makes it), pages are compared with it
+ * before they are placed; one that does not match is content that cannot be had (EBADMSG).
+ * ENOENT: an image is missing; EBADMSG: one is corrupt, truncated, of another kind or another dump (the
  * sentence names the file and the byte); EPERM: directory or file could have been written by others than root
  * and the caller's user; ELOOP: parents in a circle, more than 64 of them, or an image that is a symbolic link; ENOTSUP:
  * pages that the dump did not store (criu dump --lazy-pages); EINVAL: no pid; EFBIG, EIO, EACCES: reading failed. */

@@ -32,7 +32,9 @@ static int read_at(int fd, void *buf, size_t len, uint64_t off, int flags)
 
 	while (got < len) {
 		struct iovec iov = { (char *)buf + got, len - got };
-		ssize_t n = preadv2(fd, &iov, 1, (off_t)(off + got), flags);
+		/* Where it may wait with the plain call: the sessions of a page server have no other. */
+		ssize_t n = flags ? preadv2(fd, &iov, 1, (off_t)(off + got), flags) :
+				    pread(fd, iov.iov_base, iov.iov_len, (off_t)(off + got));
 
 		if (n < 0 && errno == EINTR)
 			continue;

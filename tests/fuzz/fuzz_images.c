@@ -117,7 +117,7 @@ static bool put_sums(unsigned wrong)
 	struct thaw_sums_writer *w;
 	char name[32];
 	off_t at;
-	char c;
+	char c = 0;
 	int fd;
 
 	if (!level[0].n || level[0].file_pages > NEGLIGIBLE)

@@ -21,6 +21,7 @@
 
 #include "cli/cli.h"
 #include "cli/lazy.h"
+#include "kern/keep.h"
 #include "lazy/receive.h"
 #include "util/err.h"
 
@@ -161,6 +162,10 @@ int thaw_lazy_listen(struct thaw_lazy_start *s)
 	umask(mask);
 	if (err)
 		return thaw_err_set(err, SOCKET_NAME ": cannot be made in the work directory: %s", strerror(-err));
+	err = thaw_keep_init();
+	if (err)
+		return thaw_err_set(err, "no memory for the list of sockets");
+	thaw_keep_add_arrivals(s->listenfd);
 	if (listen(s->listenfd, BACKLOG) || lstat(SOCKET_NAME, &st))
 		return thaw_err_set(-errno, SOCKET_NAME ": %s", strerror(errno));
 	s->dev = st.st_dev;
@@ -186,6 +191,7 @@ void thaw_lazy_unlisten(struct thaw_lazy_start *s)
 
 	if (s->listenfd < 0)
 		return;
+	thaw_keep_remove(s->listenfd);
 	close(s->listenfd);
 	s->listenfd = -1;
 	close_all(&s->lockfd, &s->watchfd);
@@ -203,6 +209,8 @@ int thaw_lazy_accept(struct thaw_lazy_start *s)
 	while (conn < 0 && (errno == EINTR || errno == ECONNABORTED));
 	if (conn < 0)
 		return errno == EAGAIN ? -EAGAIN : thaw_err_set(-errno, SOCKET_NAME ": accept: %s", strerror(errno));
+	/* A userfaultfd that has been sent is open nowhere else should we die before we receive it. The session takes it off. */
+	thaw_keep_add_arrivals(conn);
 	thaw_lazy_unlisten(s);
 	return conn;
 }

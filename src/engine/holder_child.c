@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -169,6 +170,41 @@ static unsigned count_living(void)
 	}
 }
 
+/* All that was sent before this moment, and nothing behind it: who sends later is told (EPIPE), and keeps what he has. What is not
+ * a userfaultfd is dropped with the rest. */
+static void take_in(int sock)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(253 * sizeof(int))]; /* SCM_MAX_FD */
+	} control;
+	char bytes[4096];
+	struct iovec iov = { bytes, sizeof(bytes) };
+	struct msghdr msg;
+	long n;
+
+	syscall(SYS_shutdown, sock, SHUT_RD);
+	do {
+		msg = (struct msghdr){ .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+		n = syscall(SYS_recvmsg, sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	} while (n > 0 || (n < 0 && errno == EINTR));
+}
+
+/* Whatever is no socket refuses all of it. */
+static int take_in_by(void *opaque, int fd)
+{
+	int conn;
+
+	if (thaw_keep_has(fd))
+		return 0;
+	/* Listening: nobody connects any more, and who has is accepted. */
+	syscall(SYS_shutdown, fd, SHUT_RD);
+	while ((conn = syscall(SYS_accept4, fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
+		take_in(conn);
+	take_in(fd);
+	return 0;
+}
+
 static void sleep_ms(int ms)
 {
 	syscall(SYS_poll, NULL, 0, ms);
@@ -183,6 +219,8 @@ static void hold(const struct thaw_holder_args *a)
 	syscall(SYS_close, a->monitor_fd);
 	syscall(SYS_close, a->wake_fd);
 	syscall(SYS_close, a->maps_fd);
+	if (thaw_keep_has_arrivals())
+		thaw_holder_each_number("/proc/self/fd", take_in_by, NULL);
 	thaw_holder_report(a);
 	for (i = tries = 0; i < 3 && tries < 100; tries++)
 		if (thaw_holder_each_number("/proc/self/fd", drop_other, NULL))

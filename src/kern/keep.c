@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #define KEPT 64
+#define ARRIVALS 0x40000000 /* with the number */
 
 static int *list; /* KEPT numbers + 1, 0: empty; MAP_SHARED. Written once, before threads or a holder look */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -43,9 +44,23 @@ void thaw_keep_add(int fd)
 	swap(0, fd + 1);
 }
 
+void thaw_keep_add_arrivals(int fd)
+{
+	swap(0, (fd + 1) | ARRIVALS);
+}
+
 void thaw_keep_remove(int fd)
 {
-	swap(fd + 1, 0);
+	if (!swap(fd + 1, 0))
+		swap((fd + 1) | ARRIVALS, 0);
+}
+
+bool thaw_keep_has_arrivals(void)
+{
+	for (unsigned i = 0; list && i < KEPT; i++)
+		if (__atomic_load_n(&list[i], __ATOMIC_ACQUIRE) & ARRIVALS)
+			return true;
+	return false;
 }
 
 bool thaw_keep_has(int fd)

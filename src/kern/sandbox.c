@@ -142,12 +142,13 @@ static const struct {
 	{ SCMP_SYS(connect), REMOTE },
 	{ SCMP_SYS(getsockopt), NET },
 	{ SCMP_SYS(setsockopt), NET },
-	{ SCMP_SYS(shutdown), NET },
+	{ SCMP_SYS(shutdown), NET | HOLDER },
+	{ SCMP_SYS(accept4), HOLDER },
 	{ SCMP_SYS(sendfile), SERVER },
 
 	/* callbacks of an application that fetches content elsewhere */
 	{ SCMP_SYS(recvfrom), CALLBACKS | NET },
-	{ SCMP_SYS(recvmsg), CALLBACKS | NET },
+	{ SCMP_SYS(recvmsg), CALLBACKS | NET | HOLDER },
 	{ SCMP_SYS(sendto), CALLBACKS | NET },
 	{ SCMP_SYS(sendmsg), CALLBACKS | NET },
 	{ SCMP_SYS(readv), CALLBACKS | NET },

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "kern/keep.h"
 #include "kern/uffd.h"
 #include "lazy/receive.h"
 #include "lazy/session_impl.h"
@@ -61,12 +62,20 @@ int thaw_lazy_start(struct thaw_lazy *z)
 	return thaw_start(z->h) < 0 ? thaw_err_code() : 0;
 }
 
+static void hang_up(struct thaw_lazy *z)
+{
+	if (z->conn < 0)
+		return;
+	thaw_keep_remove(z->conn);
+	close(z->conn);
+	z->conn = -1;
+}
+
 void thaw_lazy_close(struct thaw_lazy *z)
 {
 	if (!z)
 		return;
-	if (z->conn >= 0)
-		close(z->conn);
+	hang_up(z);
 	if (z->n_stray) { /* nobody but the holder keeps what was never a space, and closing the monitor ends it */
 		static struct thaw *kept;
 
@@ -273,8 +282,7 @@ int thaw_lazy_receive(struct thaw_lazy *z)
 			drop(z, &r); /* behind the end nothing is expected; it does not matter */
 			if (r.len)
 				continue;
-			close(z->conn);
-			z->conn = -1;
+			hang_up(z);
 			ret = thaw_handshake_end(&z->shake);
 		}
 		if (ret < 0)

@@ -91,6 +91,33 @@ static void at_any_time(unsigned delay_us)
 	rest_end(&r);
 }
 
+/* Its userfaultfd is still in the socket when the daemon dies: in that of a restorer that has been accepted, or not even that. Tasks
+ * do not wait for a word of the daemon. */
+static void before_it_has_received(bool accepted)
+{
+	const struct rest_task task = {
+		.pid = 71, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .body = reader, .arg = PAGES + 1,
+	};
+	struct rest r;
+
+	rest_begin(&r, &task, 1, true);
+	LIVE_CHECK(rest_daemon(&r, NULL));
+	if (accepted) {
+		rest_connect(&r);
+		poll(NULL, 0, 300);
+	}
+	kill(r.daemon, SIGSTOP);
+	if (!accepted)
+		rest_connect(&r);
+	rest_spawn(&r);
+	rest_gather(&r);
+	rest_release(&r);
+	kill(r.daemon, SIGKILL);
+	LIVE_CHECK(rest_sleeps(r.pids[0]));
+	LIVE_CHECK(!rest_words[PAGE]);
+	rest_end(&r);
+}
+
 int main(void)
 {
 	if (thaw_probe() < 0) {
@@ -98,6 +125,8 @@ int main(void)
 		return 77;
 	}
 	waits_and_is_named();
+	before_it_has_received(true);
+	before_it_has_received(false);
 	for (unsigned i = 0; i < 6; i++)
 		at_any_time(i * i * 1500);
 	return 0;

@@ -13,6 +13,7 @@
 
 #include "cli/cli.h"
 #include "cli/restore.h"
+#include "kern/procfs.h"
 #include "util/err.h"
 
 #define TICK_MS 50
@@ -22,6 +23,7 @@ struct standin {
 	struct thaw_job job;
 	struct thaw_line line;
 	int signals; /* signalfd */
+	int stopping; /* the terminal's signal for which we have stopped the process; 0: none */
 };
 
 /* ---- signals ---------------------------------------------------------------------------------------------- */
@@ -31,12 +33,36 @@ static bool has_it_already(const struct standin *s, const struct signalfd_siginf
 	return i->ssi_code == SI_KERNEL && getpgid(s->arrival.process.pid) == getpgrp();
 }
 
-static void forward(const struct standin *s, const struct signalfd_siginfo *i)
+static bool is_terminal_stop(int sig)
+{
+	return sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
+}
+
+/* The kernel does not stop a group that has no shell above it, which is that of a process in a session of its own. Where such a
+ * process leaves the signal to the kernel, we stop it as ^Z on a shell's job would. */
+static bool stops_in_its_place(struct standin *s, const struct signalfd_siginfo *i)
+{
+	pid_t pid = s->arrival.process.pid, group = getpgid(pid);
+	uint64_t bit = 1ull << (i->ssi_signo - 1);
+	struct thaw_proc_status p;
+
+	if (!is_terminal_stop(i->ssi_signo) || i->ssi_code != SI_KERNEL || getsid(pid) == getsid(0) || group <= 0)
+		return false;
+	if (thaw_procfs_status(pid, &p) || ((p.sig_caught | p.sig_ignored | p.sig_blocked) & bit))
+		return false;
+	s->stopping = (int)i->ssi_signo;
+	kill(-group, SIGSTOP);
+	return true;
+}
+
+static void forward(struct standin *s, const struct signalfd_siginfo *i)
 {
 	const struct thaw_restored *p = &s->arrival.process;
 	siginfo_t info = { .si_signo = i->ssi_signo, .si_code = SI_QUEUE };
 
 	if (i->ssi_pid == (uint32_t)getpid() || has_it_already(s, i)) /* our own SIGPIPE stays ours */
+		return;
+	if (stops_in_its_place(s, i))
 		return;
 	info.si_pid = i->ssi_pid;
 	info.si_uid = i->ssi_uid;
@@ -46,11 +72,6 @@ static void forward(const struct standin *s, const struct signalfd_siginfo *i)
 }
 
 /* ---- stop and go ------------------------------------------------------------------------------------------ */
-static bool is_terminal_stop(int sig)
-{
-	return sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
-}
-
 static void go_on(struct standin *s)
 {
 	pid_t group = getpgid(s->arrival.process.pid);
@@ -68,6 +89,13 @@ static void stopped(struct standin *s, int sig)
 {
 	if ((sig == SIGTTIN || sig == SIGTTOU) && !s->job.given && thaw_job_is_front(&s->job)) {
 		go_on(s); /* it was brought to the front in the meantime */
+		return;
+	}
+	if (sig == SIGSTOP && s->stopping) {
+		thaw_line_hide(&s->line);
+		thaw_job_stop(&s->job, s->stopping);
+		s->stopping = 0;
+		go_on(s); /* nobody else will, even if there is no shell above us either and we did not stop */
 		return;
 	}
 	if (!is_terminal_stop(sig) && !(sig == SIGSTOP && s->job.given))

@@ -101,6 +101,31 @@ for how in sys.argv[2:]:
     if int(m[1]) != 7:
         give_up("status %s instead of 7" % m[1].decode())
     print(how, "ok", flush=True)
+# Bug: ^Z did nothing to a process that leads a session of its own, whose group the kernel does not stop.
+expect(rb"ready\$ ", "a prompt before the leader")
+send("setsid %s %s/job.py\n" % (python, tmp))
+expect(rb"tick 20 ", "the leader")
+job = int(subprocess.check_output(["pgrep", "-n", "-f", python + " " + tmp + "/job.py"]))
+if os.getsid(job) != job:
+    give_up("the job is no session leader")
+subprocess.check_call([thaw, "checkpoint", "-q", "-t", str(job), "-D", tmp + "/leader"])
+while not is_quiet(): # what it had printed before
+    pass
+send("%s restore -D %s/leader\n" % (thaw, tmp))
+expect(rb"tick (\d+) ", "the restored leader")
+for i in range(2):
+    send("\x1a")
+    expect(rb"Stopped", "bash to see the leader stopped")
+    expect(rb"ready\$ ", "a prompt while the leader is stopped")
+    if not is_quiet():
+        give_up("a stopped leader prints")
+    send("fg\n")
+    expect(rb"tick (\d+) ", "the continued leader")
+    expect(rb"tick (\d+) ", "the continued leader, again")
+send("\x03")
+expect(rb"interrupted at \d+", "the leader's own end")
+expect(rb"ready\$ ", "a prompt behind the leader")
+print("session leader ok", flush=True)
 send("exit\n")
 os.waitpid(pid, 0)
 END

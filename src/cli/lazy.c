@@ -248,7 +248,7 @@ static int turn(struct lazy *l)
 		{ .fd = thaw_lazy_events(l->session), .events = POLLIN },
 		{ .fd = l->signals, .events = POLLIN },
 		{ .fd = l->server_news, .events = POLLIN },
-		{ .fd = l->start.watchfd, .events = POLLIN },
+		{ .fd = l->start.listenfd < 0 ? -1 : l->start.watchfd, .events = POLLIN },
 	};
 	char where[300];
 	int ret = 0, due, n;

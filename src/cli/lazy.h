@@ -49,7 +49,7 @@ int thaw_lazy_parse(struct thaw_lazy_command *c, int argc, char **argv);
 struct thaw_lazy_start {
 	int imagesfd;
 	int listenfd;
-	int lockfd, watchfd;         /* as long as it listens: the work directory, locked; an inotify that tells of the socket's file */
+	int lockfd, watchfd;         /* the work directory, locked as long as it listens; an inotify that tells of the socket's file */
 	dev_t dev;                   /* of the socket's file, to know it again */
 	ino_t ino;
 	int ready;                   /* to the parent (-d); -1: none */

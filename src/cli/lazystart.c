@@ -176,15 +176,6 @@ int thaw_lazy_listen(struct thaw_lazy_start *s)
 	return 0;
 }
 
-static void close_all(int *fd, int *fd2)
-{
-	if (*fd >= 0)
-		close(*fd);
-	if (*fd2 >= 0)
-		close(*fd2);
-	*fd = *fd2 = -1;
-}
-
 void thaw_lazy_unlisten(struct thaw_lazy_start *s)
 {
 	struct stat st;
@@ -194,7 +185,10 @@ void thaw_lazy_unlisten(struct thaw_lazy_start *s)
 	thaw_keep_remove(s->listenfd);
 	close(s->listenfd);
 	s->listenfd = -1;
-	close_all(&s->lockfd, &s->watchfd);
+	if (s->lockfd >= 0)
+		close(s->lockfd);
+	s->lockfd = -1;
+	/* The watch stays open: its end waits for a grace period of the kernel, and the first task for us. */
 	/* Another daemon may have put its own in the place. */
 	if (!lstat(SOCKET_NAME, &st) && st.st_dev == s->dev && st.st_ino == s->ino)
 		unlink(SOCKET_NAME);

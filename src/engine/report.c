@@ -159,7 +159,9 @@ int thaw_report_progress(struct thaw *m, int64_t space, struct thaw_progress *p)
 	if (!s.complete_ns && atomic_load(&m->started_ns))
 		out.rate = rate_now(m, now, placed_pages(s.counters) << THAW_PAGE_SHIFT);
 	/* Lazily it is up to the processes. */
-	out.left_ns = !s.absent ? 0 : out.rate && atomic_load(&m->background_on) ? (uint64_t)((s.absent << THAW_PAGE_SHIFT) * 1e9 / out.rate) : UINT64_MAX;
+	out.left_ns = !s.absent ? 0 : UINT64_MAX;
+	if (s.absent && out.rate && atomic_load(&m->background_on))
+		out.left_ns = (s.absent << THAW_PAGE_SHIFT) * 1e9 / out.rate;
 	free(s.counters);
 	memcpy(p, &out, p->size < sizeof(out) ? p->size : sizeof(out));
 	return 0;

@@ -27,10 +27,19 @@ static const struct rest_task tree[] = { { .pid = 11, TASK }, { .pid = 12, .zomb
 /* ---- a wrong word each ------------------------------------------------------------------------------------- */
 static int uffd; /* of this process, with nothing registered */
 
+static int open_with(uint64_t features, int flags);
+
+#define ALL_EVENTS (UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP)
+
+/* Each with one of its own, where one can be made here. */
 static void good_task(struct rest *r, int pid)
 {
+	int own = open_with(ALL_EVENTS, O_NONBLOCK);
+
 	rest_send_pid(r, pid);
-	rest_send_fds(r, &uffd, 1, 1);
+	rest_send_fds(r, own < 0 ? &uffd : &own, 1, 1);
+	if (own >= 0)
+		close(own);
 }
 
 static void all_tasks(struct rest *r)
@@ -61,6 +70,14 @@ static void dead_twice(struct rest *r) { rest_send_pid(r, -12); rest_send_pid(r,
 static void zombie_lives(struct rest *r) { good_task(r, 12); }
 static void wrong_word(struct rest *r) { all_tasks(r); rest_send_word(r, REST_END + 1); }
 static void word_turned(struct rest *r) { all_tasks(r); rest_send_word(r, __builtin_bswap32(REST_END)); }
+static void one_for_two(struct rest *r)
+{
+	for (int pid = 11; pid <= 13; pid += 2) {
+		rest_send_pid(r, pid);
+		rest_send_fds(r, &uffd, 1, 1);
+	}
+}
+
 static void one_more(struct rest *r) { all_tasks(r); good_task(r, 11); }
 
 static void two_fds(struct rest *r)
@@ -107,8 +124,6 @@ static int open_with(uint64_t features, int flags)
 	return fd;
 }
 
-#define ALL_EVENTS (UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP)
-
 static void send_special(struct rest *r, uint64_t features, int flags)
 {
 	int fd = open_with(features, flags);
@@ -149,6 +164,7 @@ static const struct {
 	{ "a stranger", stranger, "pid 14: is not in the images (pstree.img has 3 tasks)" },
 	{ "a dead stranger", dead_stranger, "pid 14: is not in the images" },
 	{ "a task twice", twice, "pid 11: the restorer told of it twice" },
+	{ "one userfaultfd for two", one_for_two, "is that of space 1 already" },
 	{ "a zombie twice", dead_twice, "pid 12: the restorer told of it twice" },
 	{ "a living zombie", zombie_lives, "pid 12: pagemap-12.img is missing" },
 	{ "a wrong word", wrong_word, "instead of the word 0x52535446" },
@@ -198,8 +214,10 @@ static void by_bytes(struct rest *r, uint32_t word)
 static void in_pieces(void)
 {
 	struct rest r;
+	int other;
 
 	uffd = thaw_uffd_open();
+	other = thaw_uffd_open();
 	rest_begin(&r, tree, 3, true);
 	LIVE_CHECK(rest_daemon(&r, NULL));
 	rest_connect(&r);
@@ -207,12 +225,13 @@ static void in_pieces(void)
 	rest_send_fds(&r, &uffd, 1, 1);
 	by_bytes(&r, (uint32_t)-12);
 	by_bytes(&r, 13);
-	rest_send_fds(&r, &uffd, 1, 1);
+	rest_send_fds(&r, &other, 1, 1);
 	by_bytes(&r, REST_END);
 	rest_send_word(&r, 4711); /* behind the end nothing matters */
 	rest_send_fds(&r, &uffd, 1, 1);
 	/* Nothing of it is registered in this process: it is told, and is no success. */
 	close(uffd);
+	close(other);
 	rest_ended(&r, 1, "the restorer did not register their mappings");
 	rest_end(&r);
 }

@@ -21,7 +21,8 @@ static const char *const cases[] = {
 	"ring.setup:ENOMEM", "ring.make:ENOMEM", "ring.submit:EBUSY", "ring.read:EINTR", "holder.start:ENOMEM",
 	"holder.memory:ENOMEM", "holder.clone:EAGAIN", "sandbox.load:ENOMEM", "sandbox.install:EINVAL", "thread.create:EAGAIN",
 	"memory.staging:ENOMEM", "memory.lock:ENOMEM", "memory.space:ENOMEM", "memory.core:ENOMEM", "pidfd.open:EMFILE",
-	"futex.wait:EINTR",
+	"futex.wait:EINTR", "eventfd.raise:EAGAIN", "epoll.stop:ENOMEM", "epoll.process:ENOMEM", "content.unlock:ENOMEM",
+	"thread.nice:EPERM",
 };
 
 static int work(void *arg, int sock)

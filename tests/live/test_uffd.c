@@ -279,6 +279,12 @@ static void test_zero_poison(void)
 	CHECK(thaw_uffd_zero(t.uffd, t.base + PG, PG).outcome == THAW_PRESENT);
 	order(&t, READ, t.base + PG, 0, 0, 0, 0);
 	CHECK(answer(&t) == 0);
+#ifdef THAW_DEBUG
+	thaw_inject_arm("uffd.poison:EAGAIN:1,uffd.unregister:ENOMEM:1");
+	CHECK(thaw_uffd_poison(t.uffd, t.base + 4 * PG, PG).outcome == THAW_CHANGING);
+	CHECK(thaw_uffd_unregister(t.uffd, t.base, PAGES * PG) == -ENOMEM);
+	thaw_inject_arm(NULL);
+#endif
 	fd = thaw_uffd_open_features(0, &features);
 	close(fd);
 	if (features & UFFD_FEATURE_POISON) {

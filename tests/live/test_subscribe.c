@@ -2,9 +2,10 @@
 /* tests/live/test_subscribe.c - tables of translations beside those of processes, kept right by begin, end and the sequence.
  *
  * The subscriber keeps a copy of each page that it has looked up (process_vm_readv) and goes on looking up while two processes
- * discard, move, unmap and fork, and are restored. Each round they stop, and have written down what each of their pages holds: a page of the
- * image, which one, or zero. Every copy that is still kept must be that, and what the process has there. The same without the retry rule,
- * and without dropping, must be found wrong. Changes must have come in batches, and, with two readers, in both spaces at once. */
+ * discard, move, unmap and fork, and are restored. Each round they stop, and have written down what each of their pages holds: a
+ * page of the image, which one, or zero. Every copy that is still kept must be that, and what the process has there. The same
+ * without the retry rule, and without dropping, must be found wrong. Changes must have come in batches, and, with two readers, in
+ * both spaces at once. */
 #include "config.h"
 #include "support/live.h"
 #include "support/patience.h"

@@ -5,9 +5,9 @@
  * A connection that goes away, however, tells its source something: that its processes may run again. As long as processes
  * restored from it wait here, that would be two of each. So the holder keeps it, unread, until the last of them has ended.
  *
- * A userfaultfd that has been sent and not received yet is open only as long as the socket that it is queued in. Whoever sent it has not
- * waited for an answer: its process runs already, and would read zeros. So the holder receives what has arrived: as long as one such socket is on
- * the list by all sockets of the process, since one that has just been accepted is not on it yet.
+ * A userfaultfd that has been sent and not received yet is open only as long as the socket that it is queued in. Whoever sent it has
+ * not waited for an answer: its process runs already, and would read zeros. So the holder receives what has arrived: as long as one
+ * such socket is on the list by all sockets of the process, since one that has just been accepted is not on it yet.
  *
  * Rule      the list is one a process, in memory that a holder shares: init before the holder is made
  * Threads   any; atomics. has: async-signal-safe

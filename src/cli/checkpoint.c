@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "checkpoint/checkpoint.h"
 #include "cli/cli.h"
@@ -36,7 +37,7 @@ static void warn(const struct thaw_dump_options *o)
 	if (thaw_probe_lacks(THAW_PROBE_RESTORE, &lacks))
 		thaw_say(0, "this user cannot restore process %d here (%s: %s; %s): root can, after chown -R root %s", (int)o->pid,
 			 lacks.name, thaw_probe_state_name(lacks.state), lacks.remedy, o->dir);
-	else if (thaw_probe_lacks(THAW_PROBE_LIBRARY, &lacks))
+	else if (thaw_probe_lacks(THAW_PROBE_LIBRARY, &lacks) && strcmp(lacks.name, "kernel")) /* on such a one it is refused */
 		thaw_say(0, "this user can restore process %d here with --eager only (%s: %s; %s)", (int)o->pid, lacks.name,
 			 thaw_probe_state_name(lacks.state), lacks.remedy);
 }

@@ -95,6 +95,11 @@ static int look_at_server(struct lazy *l)
 	error = l->server_error;
 	memcpy(why, l->server_why, sizeof(why));
 	pthread_mutex_unlock(&l->lock);
+	if (s.state == THAW_PAGESERVER_CONNECTED && error == ETIMEDOUT && !s.bytes) {
+		l->given_up = true;
+		return thaw_err_set(-ETIMEDOUT, "the page server does not answer, and has sent nothing yet, when %zu of %zu tasks were here: is"
+				    " it one, with TLS or without as here? The restore is given up, before its tasks ran", arrived, tasks);
+	}
 	if (s.state == THAW_PAGESERVER_LOST ? s.bytes || (!s.lost && may_come_up(l, error)) : s.state != THAW_PAGESERVER_FAILED)
 		return 0;
 	l->given_up = true;

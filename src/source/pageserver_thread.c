@@ -188,17 +188,23 @@ static bool is_young(const struct thaw_pageserver *ps, uint64_t now)
 	return ps->beginning && ps->state == THAW_PAGESERVER_LOST && now - ps->lost_ns < YOUNG_NS;
 }
 
-/* The first connection could not be made: whoever waits for it may decide whether to go on waiting. */
-static void tell_attempt(struct thaw_pageserver *ps, int error, const char *why, bool first)
+/* The state stays what it was: whoever waits may decide whether to go on waiting. */
+static void tell_still(struct thaw_pageserver *ps, int error, const char *why)
 {
 	struct thaw_pageserver_event e = {
 		.size = sizeof(e), .state = ps->state, .previous = ps->state, .error = -error, .why = why,
 	};
 
-	if (first)
-		thaw_log_warning(&ps->log, "%s (it is tried again)", why);
 	if (ps->changed)
 		ps->changed(ps->opaque, &e);
+}
+
+/* The first connection could not be made. */
+static void tell_attempt(struct thaw_pageserver *ps, int error, const char *why, bool first)
+{
+	if (first)
+		thaw_log_warning(&ps->log, "%s (it is tried again)", why);
+	tell_still(ps, error, why);
 }
 
 static void found(struct thaw_pageserver *ps)
@@ -385,6 +391,7 @@ static int look_after_quiet(struct thaw_pageserver *ps)
 	thaw_log_error(&ps->log, "page server %s: it has not answered for %llu s, with %u requests under way: is it running, and the way to it"
 		       " open? %s will wait for what they touch", ps->name, (unsigned long long)((now - since) / SECOND), ps->gets.n, who);
 	ps->quiet_told_ns = since;
+	tell_still(ps, -ETIMEDOUT, "it does not answer");
 	return 0;
 }
 

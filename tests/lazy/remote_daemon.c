@@ -89,8 +89,9 @@ static void failed(void)
 	fake_stop(&f);
 }
 
-/* A page server that is none turns out as such while the restorer's own code sleeps on a page: the restore has to fail, and not to hang.
- * how: 'e' it ends instead of answering, 'n' nonsense, 't' it is not there at all and all that the restorer says has been said */
+/* A page server that is none turns out as such while the restorer's own code sleeps on a page: the restore has to fail, and not to
+ * hang. how: 'e' it ends instead of answering, 'n' nonsense, 's' it is silent, 't' it is not there at all and all that the restorer
+ * says has been said */
 static void wrong_server(char how)
 {
 	const struct rest_task task[] = {
@@ -103,6 +104,7 @@ static void wrong_server(char how)
 	char port[16];
 
 	o.cut = how == 'e' ? FAKE_CUT_BEFORE : FAKE_WHOLE;
+	o.stall_at = how == 's';
 	o.wrong = how == 'n' ? FAKE_WRONG_COMMAND : FAKE_RIGHT;
 	o.at = 1;
 	fake_start(&f, &o);
@@ -212,6 +214,7 @@ int main(void)
 	failed();
 	wrong_server('e');
 	wrong_server('n');
+	wrong_server('s');
 	wrong_server('t');
 	ran_already();
 	comes_later();

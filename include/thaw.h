@@ -346,8 +346,8 @@ THAW_PUBLIC int thaw_get_stats(struct thaw *h, int64_t space, struct thaw_stats 
  * it was seen to be carried out (at most a fifth of a second, which MADV_FREE takes, since its pages stay; longer while a large one is
  * seen to get on; where the process is not known some milliseconds, more for a large one, up to a fifth of a second). So what is kept
  * is dropped by begin or was looked up after the change.
- * A change whose message was read before one subscribed is not told. It may be a discard that is still being carried out: so nothing
- * that is sampled in the first milliseconds behind thaw_subscribe() holds, if the monitor runs. */
+ * Who subscribes while a change is in progress is told of it, or it was over before; but a discard whose message was read just before may
+ * still be carried out: so nothing that is sampled in the first milliseconds behind thaw_subscribe() holds, if the monitor runs. */
 enum thaw_changed {
 	THAW_CHANGED_DISCARDED, /* madvise(2): reads as zero from then on */
 	THAW_CHANGED_UNMAPPED,
@@ -361,7 +361,8 @@ struct thaw_change_info {
 	int64_t space;
 	uint64_t address, length; /* bytes; FORK, ENDED: all there is */
 	uint64_t to;              /* MOVED only */
-	int64_t child;            /* FORK only: 0 at begin; at end the child's space, -1: it could not be made, 0: not made yet */
+	int64_t child;            /* FORK only: 0 at begin (but for one that subscribed in between); at end the child's space,
+				   * -1: it could not be made, 0: not made yet */
 };
 /* n changes of one space, in order. Called on a monitor thread, with no lock held and under its filter, on several at once for several
  * spaces. It may sleep: the space's copying and its faults wait as long; other spaces do not where there is another reader
@@ -374,7 +375,8 @@ struct thaw_subscriber_ops {
 };
 struct thaw_subscriber;
 /* space: one, or 0 for all, children and those to come included. Before or after thaw_start(). For a space that has been given its content
- * already THAW_CHANGED_ENDED may come at once. NULL: ENOENT (no such space, or it has ended), EBUSY (16 subscribers), ENOMEM. */
+ * already THAW_CHANGED_ENDED may come at once. Callbacks may run before it has returned. NULL: ENOENT (no such space,
+ * or it has ended), EBUSY (16 subscribers), ENOMEM. */
 THAW_PUBLIC struct thaw_subscriber *thaw_subscribe(struct thaw *h, int64_t space, const struct thaw_subscriber_ops *ops,
 						   void *opaque);
 /* Returns when no callback of it runs any more; frees s. Before thaw_close(), which frees those that are left. NULL is fine. */

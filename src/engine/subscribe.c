@@ -21,6 +21,7 @@
 #define BLIND_NS 5000000ULL
 #define BLIND_PAGE_NS 1000ULL
 #define AWAKE_NS 1000000ULL
+#define ALL UINT32_MAX
 #define NEVER UINT64_MAX /* no sequence */
 #define LOOK_PAGES 512UL /* what a page table's last level holds */
 
@@ -36,33 +37,48 @@ struct thaw_subscriber {
 };
 
 /* ---- the owner's side ---------------------------------------------------------------------------------------- */
-void thaw_subscribers_open(struct thaw_worker *w, struct thaw_mm *mm)
+/* Who has place i and follows this space is counted from here on. NULL: nobody. */
+static struct thaw_subscriber *enter(struct thaw_mm *mm, unsigned i)
+{
+	struct thaw_subscription *p = &mm->m->subscriptions[i];
+	struct thaw_subscriber *s;
+
+	if (!atomic_load(&p->who))
+		return NULL;
+	/* Counted, then looked at again: thaw_subscribers_remove() empties the place, then looks at the count (both
+	 * sequentially consistent). So either it waits for us, or we see the place empty. */
+	atomic_fetch_add(&p->users, 1);
+	s = atomic_load(&p->who);
+	if (!s || (s->space && s->space != mm->id)) {
+		atomic_fetch_sub(&p->users, 1);
+		return NULL;
+	}
+	atomic_fetch_add(&s->active, 1);
+	return s;
+}
+
+/* Who has not been entered yet: their places, as bits. */
+static uint32_t enter_all(struct thaw_worker *w, struct thaw_mm *mm)
 {
 	struct thaw_invalidations *v = &w->inv;
+	uint32_t entered = 0;
 
-	v->any = false;
-	v->n = 0;
-	if (!atomic_load(&mm->m->n_subscribers))
-		return;
-	for (unsigned i = 0; i < THAW_MAX_SUBSCRIBERS; i++) {
-		struct thaw_subscription *p = &mm->m->subscriptions[i];
-		struct thaw_subscriber *s;
-
-		v->who[i] = NULL;
-		if (!atomic_load(&p->who))
+	for (unsigned i = 0; i < THAW_MAX_SUBSCRIBERS && atomic_load(&mm->m->n_subscribers); i++) {
+		if (v->who[i])
 			continue;
-		/* Counted, then looked at again: thaw_subscribers_remove() empties the place, then looks at the count (both
-		 * sequentially consistent). So either it waits for us, or we see the place empty. */
-		atomic_fetch_add(&p->users, 1);
-		s = atomic_load(&p->who);
-		if (!s || (s->space && s->space != mm->id)) {
-			atomic_fetch_sub(&p->users, 1);
-			continue;
-		}
-		atomic_fetch_add(&s->active, 1); /* before read() lets the process go on */
-		v->who[i] = s;
-		v->any = true;
+		v->who[i] = enter(mm, i);
+		if (v->who[i])
+			entered |= 1u << i;
 	}
+	v->any |= entered;
+	return entered;
+}
+
+void thaw_subscribers_open(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	w->inv.any = false;
+	w->inv.n = 0;
+	(void)enter_all(w, mm); /* before read() lets the process go on */
 }
 
 static bool as_change(const struct uffd_msg *m, struct thaw_change_info *c)
@@ -89,12 +105,12 @@ static bool as_change(const struct uffd_msg *m, struct thaw_change_info *c)
 	}
 }
 
-static void tell(struct thaw_worker *w, bool begin, size_t from)
+static void tell(struct thaw_worker *w, bool begin, size_t from, uint32_t places)
 {
 	struct thaw_invalidations *v = &w->inv;
 
 	for (unsigned i = 0; i < THAW_MAX_SUBSCRIBERS && from < v->n; i++) {
-		struct thaw_subscriber *s = v->who[i];
+		struct thaw_subscriber *s = places & 1u << i ? v->who[i] : NULL;
 
 		if (s && begin)
 			s->ops.begin(s->opaque, v->change + from, v->n - from);
@@ -103,11 +119,12 @@ static void tell(struct thaw_worker *w, bool begin, size_t from)
 	}
 }
 
+/* Whoever has come between open and here may have kept what was there before the change: it is told, and drops it. */
 void thaw_subscribers_begin(struct thaw_worker *w, struct thaw_mm *mm, const struct uffd_msg *msgs, int n)
 {
 	struct thaw_invalidations *v = &w->inv;
 
-	if (!v->any)
+	if (!atomic_load(&mm->m->n_subscribers) && !v->any)
 		return;
 	for (int i = 0; i < n; i++) {
 		struct thaw_change_info c = { .size = sizeof(c), .space = mm->id };
@@ -117,26 +134,26 @@ void thaw_subscribers_begin(struct thaw_worker *w, struct thaw_mm *mm, const str
 		v->ufd[v->n] = msgs[i].arg.fork.ufd;
 		v->change[v->n++] = c;
 	}
-	tell(w, true, 0);
+	if (v->n)
+		(void)enter_all(w, mm);
+	tell(w, true, 0, ALL);
 }
 
 void thaw_subscribers_ending(struct thaw_worker *w, struct thaw_mm *mm)
 {
 	struct thaw_invalidations *v = &w->inv;
 
-	if (!v->any)
-		return;
 	v->change[v->n++] = (struct thaw_change_info){
 		.size = sizeof(v->change[0]), .space = mm->id, .change = THAW_CHANGED_ENDED, .length = USER_BYTES,
 	};
-	tell(w, true, v->n - 1);
+	tell(w, true, v->n - 1, ALL);
 }
 
 void thaw_subscribers_child(struct thaw_worker *w, const struct uffd_msg *fork, int64_t child)
 {
 	struct thaw_invalidations *v = &w->inv;
 
-	for (size_t i = 0; v->any && i < v->n; i++) {
+	for (size_t i = 0; i < v->n; i++) {
 		if (v->change[i].change == THAW_CHANGED_FORK && v->ufd[i] == fork->arg.fork.ufd) {
 			v->change[i].child = child;
 			return;
@@ -226,11 +243,17 @@ void thaw_subscribers_end(struct thaw_worker *w, struct thaw_mm *mm)
 {
 	struct thaw_invalidations *v = &w->inv;
 
-	if (!v->any)
+	if (!v->any && !v->n)
 		return;
+	/* Who has come since does not know what is about to be over, and may have kept a page that a discard had not come to yet:
+	 * before the wait, so that it is made for them, and behind it. */
 	if (v->n)
+		tell(w, true, 0, enter_all(w, mm));
+	if (v->any)
 		settle(mm, v);
-	tell(w, false, 0);
+	if (v->n)
+		tell(w, true, 0, enter_all(w, mm));
+	tell(w, false, 0, ALL);
 	for (unsigned i = 0; i < THAW_MAX_SUBSCRIBERS; i++) {
 		struct thaw_subscriber *s = v->who[i];
 
@@ -285,7 +308,7 @@ int thaw_subscribers_add(struct thaw *m, int64_t space, const struct thaw_subscr
 		s->place = p;
 		atomic_store(&p->who, s);
 		atomic_fetch_add(&m->n_subscribers, 1);
-		/* Who opens from here on counts. What others had read by now was counted for nobody, and if it is a discard
+		/* Who reads from here on counts us. What others had read by now may have been counted for nobody, and if it is a discard
 		 * the process may be about to carry it out. */
 		if (atomic_load(&m->started_ns))
 			s->young_ns = thaw_sys_now_ns() + BLIND_NS;

@@ -6,8 +6,8 @@
  *	settled  behind X: until the process has carried out what it was let go on with
  *	end      the sequence moves on, then nothing is in progress any more
  *
- * Rule      who is opened is told all of begin and end, and lives until then; a subscriber that came later is not called.
- *           No lock is held across a callback
+ * Rule      who is entered is told all of begin and end, and lives until then. That is who is there at open; who comes later, at begin
+ *           or, when there are others, at end. No lock is held across a callback
  * Threads   open..end: the owner of the space. The others: any thread of the application, but not a callback
  * Errors    -ENOMEM, -ENOENT, -EBUSY (no place), with a sentence */
 #ifndef THAW_ENGINE_SUBSCRIBE_H

@@ -5,6 +5,7 @@
 . "$THAW_SRCDIR/tests/live/scope.inc"
 requires_root
 requires python3
+python3 -c pass 2>"$TMP/python.err" || skip "python3 does not run here: $(tail -n 1 "$TMP/python.err")"
 
 dir=$TMP/heap
 mkdir -m 777 "$dir"

@@ -187,6 +187,8 @@ static void all_in_before(void)
 	}
 	live_go(&l);
 	await(&l);
+	for (unsigned i = 0; !seen.forked && i < 10000; i++) /* the child may be quicker than who is told of it */
+		usleep(1000);
 	LIVE_CHECK(seen.forked == 1 && !seen.finished);
 	LIVE_CHECK(thaw_wait(h, id + 1, 0) < 0 && thaw_get_errno() == ETIMEDOUT);
 	LIVE_OK(thaw_get_progress(h, id + 1, &p));

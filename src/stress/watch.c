@@ -57,6 +57,7 @@ static double slowness(void)
 struct stress_watch *thaw_stress_watch_new(const struct stress_setup *u, const struct stress_shared *s, bool hasty)
 {
 	struct stress_watch *w = calloc(1, sizeof(*w));
+	const char *inject = getenv("THAW_INJECT");
 	double crowd = 1 + s->processes * s->threads / 32.0;
 
 	if (!w)
@@ -64,7 +65,8 @@ struct stress_watch *thaw_stress_watch_new(const struct stress_setup *u, const s
 	w->s = s;
 	w->track = calloc(s->n_tracks + 1, sizeof(*w->track));
 	w->patience = (hasty ? HASTY_MS : PATIENCE_MS) * slowness() * crowd;
-	if (u->source == STRESS_FAILING)
+	/* A copy that fails for its source's sake is content that cannot be had, for a while. */
+	if (u->source == STRESS_FAILING || (inject && (strstr(inject, ":EFAULT") || strstr(inject, ":EIO"))))
 		w->patience += FAILING_MS;
 	w->last = thaw_stress_ms();
 	return w;

@@ -40,7 +40,7 @@ content.map:ENOMEM:1/3,content.mincore:ENOMEM:1/2,content.populate:EFAULT:1/3 --
 ring.read:short:1/3,ring.read:EINTR:1/4,ring.submit:EBUSY:1/10 --source cold
 thread.create:EAGAIN:1/30,memory.staging:ENOMEM:1/20,ring.make:ENOMEM:1/2,holder.start:ENOMEM:1/2 --source resident
 memory.parked:ENOMEM:1/2,procfs.read:EIO:1/40,memory.lock:ENOMEM:1/2 --source resident
-uffd.copy:EINTR:1/20,uffd.copy:EFAULT:1/20,uffd.read:EINTR:1/5 --source resident
+uffd.copy:EINTR:1/20,uffd.copy:EFAULT:50,uffd.copy:EFAULT:90,uffd.read:EINTR:1/5 --source resident
 uffd.register:ENOMEM:1/6,epoll.create:EMFILE:1/8,epoll.stop:ENOMEM:1/8,eventfd.make:EMFILE:1/12,content.stat:EIO:1/8 --source resident
 epoll.add:ENOMEM:1/3,epoll.arm:ENOMEM:1/3,epoll.process:ENOMEM:1/2 --source resident
 epoll.add:ENOSPC:1+ --source slow

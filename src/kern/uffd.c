@@ -222,6 +222,7 @@ static struct thaw_fill sort(int err, int64_t field)
 		f.outcome = THAW_DEAD;
 		break;
 	case ENOMEM:
+	case EINTR: /* a signal ends us; should it not, this says nothing of the page either: later */
 		f.outcome = THAW_NO_MEMORY;
 		break;
 	default:

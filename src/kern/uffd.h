@@ -46,7 +46,7 @@ enum thaw_outcome {
 	THAW_PRESENT,  /* EEXIST: the first page is there; nobody was woken */
 	THAW_NO_VMA,   /* ENOENT: not within one registered VMA; nobody was woken */
 	THAW_DEAD,     /* ESRCH: the mm is gone */
-	THAW_NO_MEMORY,/* ENOMEM: memcg or page table; may pass */
+	THAW_NO_MEMORY,/* ENOMEM: memcg or page table; EINTR: a signal that ends us. May pass */
 	THAW_BROKEN    /* anything else; the errno is in `error` */
 };
 struct thaw_fill {

@@ -125,20 +125,6 @@ static void wrong_server(char how)
 	rest_end(&r);
 }
 
-static void await_said(struct rest *r, const char *words)
-{
-	for (unsigned i = 0; i < 6000; i++) {
-		char *said = rest_read(r, "said");
-		bool found = strstr(said, words);
-
-		free(said);
-		if (found)
-			return;
-		usleep(10000);
-	}
-	LIVE_DIE("the daemon does not say '%s', but: %s", words, rest_read(r, "said"));
-}
-
 /* It is not there, and the restorer has said everything before that is known: its tasks run, and wait until it is. Meanwhile a status is
  * given, and a signal answered. */
 static void comes_later(void)
@@ -158,13 +144,13 @@ static void comes_later(void)
 	rest_spawn(&r);
 	rest_gather(&r);
 	rest_release(&r);
-	await_said(&r, "is being connected to");
-	await_said(&r, "cannot be connected to");
+	rest_await_said(&r, "is being connected to");
+	rest_await_said(&r, "cannot be connected to");
 	snprintf(line, sizeof(line), "%s/thaw status -D %s --json | grep -q '\"state\": *\"connecting\"'",
 		 getenv("THAW_BUILDDIR") ? getenv("THAW_BUILDDIR") : ".", r.dir.path);
 	LIVE_CHECK(system(line) == 0);
 	kill(r.daemon, SIGTERM);
-	await_said(&r, "not all memory is in: this daemon stays");
+	rest_await_said(&r, "not all memory is in: this daemon stays");
 	LIVE_CHECK(rest_sleeps(r.pids[0]));
 	fake_start_at(&f, &o, f.port);
 	LIVE_CHECK(rest_wait(&r) == 0);

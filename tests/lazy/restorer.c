@@ -299,6 +299,20 @@ static char *stat_of(pid_t pid, char *line, size_t len)
 	return strrchr(line, ')');
 }
 
+void rest_await_said(struct rest *r, const char *words)
+{
+	for (unsigned i = 0; i < 6000; i++) {
+		char *said = rest_read(r, "said");
+		bool found = strstr(said, words);
+
+		free(said);
+		if (found)
+			return;
+		usleep(10000);
+	}
+	LIVE_DIE("the daemon does not say '%s', but: %s", words, rest_read(r, "said"));
+}
+
 char rest_state(pid_t pid)
 {
 	char line[1024], *at = stat_of(pid, line, sizeof(line));

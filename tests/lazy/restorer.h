@@ -94,6 +94,7 @@ void rest_restore(struct rest *r);
  * demand). */
 void rest_ended(struct rest *r, int status, const char *words);
 char *rest_read(struct rest *r, const char *name); /* a file of the directory, for free() */
+void rest_await_said(struct rest *r, const char *words); /* on the daemon's standard error, within a minute */
 char rest_state(pid_t pid);                        /* "S", "R", ...; '?': there is none */
 /* Processor time of a process and its threads so far, in clock ticks. */
 unsigned long rest_ticks(pid_t pid);

@@ -58,20 +58,6 @@ static void cut(struct rest *r)
 	close(fd);
 }
 
-static void await_said(struct rest *r, const char *words)
-{
-	for (unsigned i = 0; i < 6000; i++) {
-		char *said = rest_read(r, "said");
-		bool found = strstr(said, words);
-
-		free(said);
-		if (found)
-			return;
-		usleep(10000);
-	}
-	LIVE_DIE("the daemon does not say '%s', but: %s", words, rest_read(r, "said"));
-}
-
 static void stays(rest_body *body, int sig)
 {
 	const struct rest_task task = { .pid = 81, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .body = body };
@@ -94,7 +80,7 @@ static void stays(rest_body *body, int sig)
 	}
 	kill(r.daemon, sig);
 	snprintf(want, sizeof(want), ": pid %d: not all memory is in", (int)who);
-	await_said(&r, want);
+	rest_await_said(&r, want);
 	LIVE_CHECK(!kill(r.daemon, 0) && waitpid(r.daemon, NULL, WNOHANG) == 0);
 	rest_words[GO] = 1;
 	if (body != leaves)
@@ -117,7 +103,7 @@ static void ends(void)
 	cut(&r);
 	rest_connect(&r);
 	rest_spawn(&r);
-	await_said(&r, "pid 82: is here (1 of 2)");
+	rest_await_said(&r, "pid 82: is here (1 of 2)");
 	LIVE_CHECK(rest_sleeps(r.pids[0]));
 	kill(r.daemon, SIGTERM);
 	rest_ended(&r, 1, "ended by signal 15 (Terminated) when 1 of 2 tasks were here");

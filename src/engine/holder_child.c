@@ -197,11 +197,10 @@ static int take_in_by(void *opaque, int fd)
 
 	if (thaw_keep_has(fd))
 		return 0;
-	/* Listening: nobody connects any more, and who has is accepted. */
-	syscall(SYS_shutdown, fd, SHUT_RD);
+	take_in(fd);
+	/* If it listens, nobody connects any more, and who has is accepted. */
 	while ((conn = syscall(SYS_accept4, fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
 		take_in(conn);
-	take_in(fd);
 	return 0;
 }
 

@@ -239,34 +239,45 @@ static bool is_held(const struct stress_content_source *c, uint64_t addr)
 	return c->u->held && addr == base_of(c->s, 0, STRESS_HELD);
 }
 
+/* False: whoever answers late may have gone already, and the monitor asks until it is closed. */
+static bool take_up(struct stress_content_source *c, struct request *r, bool held, bool lost)
+{
+	bool taken;
+
+	pthread_mutex_lock(&c->lock);
+	taken = !c->ending;
+	if (taken && (held ? c->held : lost)) {
+		r->next = c->lost;
+		c->lost = r;
+	} else if (taken) {
+		*c->last = r;
+		c->last = &r->next;
+		pthread_cond_signal(&c->more);
+	}
+	pthread_mutex_unlock(&c->lock);
+	return taken;
+}
+
 static int ask(void *opaque, uint64_t addr, size_t len, void *buf, struct thaw_request *request)
 {
 	const struct asked *o = opaque;
 	struct stress_content_source *c = o->c;
 	uint64_t h = thaw_stress_mix(addr ^ c->s->seed);
 	bool held = is_held(c, addr), bad = !held && fails(c, o->process, addr), lost = held || covers_planted(c, o->process, addr, len);
-	struct request *r;
 
-	if (!lost && h % 5 == 0) { /* at once, for a change */
-		if (!bad)
-			answer(c, o->process, addr, len, buf);
-		return bad ? -EIO : 0;
+	if (lost || h % 5) {
+		struct request *r = calloc(1, sizeof(*r));
+
+		if (!r)
+			return -ENOMEM;
+		*r = (struct request){ request, o->process, addr, thaw_stress_ns() + h / 5 % 400000, len, buf, bad ? EIO : 0, NULL };
+		if (take_up(c, r, held, lost))
+			return THAW_LATER;
+		free(r);
 	}
-	r = calloc(1, sizeof(*r));
-	if (!r)
-		return -ENOMEM;
-	*r = (struct request){ request, o->process, addr, thaw_stress_ns() + h / 5 % 400000, len, buf, bad ? EIO : 0, NULL };
-	pthread_mutex_lock(&c->lock);
-	if (held ? c->held : lost) {
-		r->next = c->lost;
-		c->lost = r;
-	} else {
-		*c->last = r;
-		c->last = &r->next;
-		pthread_cond_signal(&c->more);
-	}
-	pthread_mutex_unlock(&c->lock);
-	return THAW_LATER;
+	if (!bad) /* at once, for a change */
+		answer(c, o->process, addr, len, buf);
+	return bad ? -EIO : 0;
 }
 
 /* ---- lies ------------------------------------------------------------------------------------------------------------------ */

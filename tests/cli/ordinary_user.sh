@@ -35,11 +35,13 @@ as_user "$OPEN/thaw" restore -d -D "$OPEN/mine/image" </dev/null >/dev/null 2>"$
 # As thaw-restore(1) says.
 mv "$OPEN/mine/image" "$TMP/image"
 chown -R root: "$TMP/image"
-"$THAW" restore -d --pidfile "$TMP/pid" -D "$TMP/image" </dev/null >/dev/null 2>"$TMP/said.err" || fail "root cannot restore it"
+"$THAW" restore -d --pidfile "$TMP/pid" --stats "$TMP/stats" -D "$TMP/image" </dev/null >/dev/null 2>"$TMP/said.err" ||
+	fail "root cannot restore it"
 remember "$(cat "$TMP/pid")"
 [ "$(cat "$TMP/pid")" = "$pid" ] && is_sleep || fail "another process was restored"
 [ "$(stat -c %U "/proc/$pid")" = nobody ] || fail "it runs as $(stat -c %U "/proc/$pid")"
 
-# Root is not warned.
+# Root is not warned. (A process whose memory is still arriving is refused.)
+eventually 30 test -s "$TMP/stats" || fail "its memory does not arrive"
 "$THAW" checkpoint -t "$pid" -D "$TMP/again" >"$TMP/said.out" 2>"$TMP/said.err" || fail "checkpoint by root"
 [ "$(warned)" = 0 ] || fail "root is warned: $(cat "$TMP/said.err")"

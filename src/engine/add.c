@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/areas.h"
 #include "engine/monitor.h"
 #include "kern/sys.h"
 #include "kern/uffd.h"
@@ -209,6 +210,10 @@ static int take_process(struct thaw_mm *mm, const struct thaw_space *d)
 	 * it only those named by the caller are known. */
 	snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
 	mm->smaps_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (thaw_uffd_close_can_spin()) {
+		snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+		mm->maps_fd = open(path, O_RDONLY | O_CLOEXEC);
+	}
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
 	mm->pagemap_fd = open(path, O_RDONLY | O_CLOEXEC); /* for subscribers: engine/subscribe.c */
 	return 0;
@@ -247,6 +252,8 @@ static int fill_in(struct thaw_mm *mm, const struct thaw_space *d, const struct 
 		err = thaw_content_new(&mm->content, d->source);
 	if (!err)
 		err = build_map(mm, d, ranges);
+	if (!err)
+		thaw_areas_new(mm, ranges, d->n_ranges);
 	if (!err && d->register_ranges)
 		err = register_all(d->uffd, ranges, d->n_ranges);
 	if (!err && d->registers_later)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/areas.h"
 #include "engine/gone.h"
 #include "kern/sys.h"
 #include "kern/uffd.h"
@@ -41,6 +42,7 @@ static void change(struct thaw_mm *mm, struct thaw_change *c, const char *what)
 	if (!sabotage(mm, c))
 		return;
 	thaw_gone_forget(mm);
+	thaw_areas_change(mm, c);
 	if (!gone)
 		gone = thaw_events_apply(mm->ev, mm->pm, c);
 
@@ -276,7 +278,8 @@ int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_
 	if (thaw_mm_is_live(mm) && atomic_load(&mm->dead))
 		*ended = THAW_MM_GONE;
 	else if (thaw_mm_is_live(mm) && n == 0 && !thaw_mm_is_registering(mm) && !thaw_order_has_gap(&mm->order) &&
-		 !thaw_events_has_displaced(mm->ev) && thaw_pagemap_absent(mm->pm) <= (THAW_SABOTAGE(FINISH_EARLY) ? 16 : 0))
+		 !thaw_events_has_displaced(mm->ev) && thaw_pagemap_absent(mm->pm) <= (THAW_SABOTAGE(FINISH_EARLY) ? 16 : 0) &&
+		 thaw_areas_unregister(mm))
 		/* A FORK may be on its way still: the child has every page then, as each was placed before the fork
 		 * began (else the placing had been answered EAGAIN), and the kernel takes back its registration. */
 		*ended = THAW_MM_FINISHED;

@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "engine/areas.h"
 #include "engine/fetch.h"
 #include "engine/gone.h"
 #include "engine/holder.h"
@@ -26,7 +27,8 @@ struct thaw_mm *thaw_mm_new(struct thaw *m)
 
 	if (!mm)
 		return NULL;
-	*mm = (struct thaw_mm){ .m = m, .uffd = -1, .pidfd = -1, .smaps_fd = -1, .pagemap_fd = -1, .holder_slot = -1, .refs = 1 };
+	*mm = (struct thaw_mm){ .m = m, .uffd = -1, .pidfd = -1, .smaps_fd = -1, .maps_fd = -1, .pagemap_fd = -1,
+			        .holder_slot = -1, .refs = 1 };
 	thaw_lock_init(&mm->plan_lock, THAW_RANK_PLAN);
 	thaw_lock_init(&mm->bad_lock, THAW_RANK_SPACE);
 	mm->born_ns = thaw_sys_now_ns();
@@ -46,12 +48,15 @@ void thaw_mm_put(struct thaw_mm *mm)
 		return;
 	thaw_pagemap_free(mm->pm);
 	thaw_events_free(mm->ev);
+	thaw_pagemap_free(mm->areas);
 	thaw_order_free(&mm->order);
 	thaw_content_put(mm->content);
 	if (mm->pidfd >= 0)
 		close(mm->pidfd);
 	if (mm->smaps_fd >= 0)
 		close(mm->smaps_fd);
+	if (mm->maps_fd >= 0)
+		close(mm->maps_fd);
 	if (mm->pagemap_fd >= 0)
 		close(mm->pagemap_fd);
 	thaw_lock_destroy(&mm->plan_lock);
@@ -173,6 +178,7 @@ struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
 	}
 	if (thaw_uffd_tells_old_length()) /* known since the first space */
 		thaw_events_set_long_remaps(mm->ev);
+	thaw_areas_fork(mm, parent);
 	mm->child = true;
 	mm->numbered = parent->numbered; /* its count begins at 0 */
 	if (mm->numbered)
@@ -319,6 +325,7 @@ struct thaw_mm *thaw_mm_find(struct thaw *m, int64_t id)
 
 size_t thaw_mm_memory(const struct thaw_mm *mm)
 {
-	return sizeof(*mm) + (mm->pm ? thaw_pagemap_memory(mm->pm) : 0) + (mm->ev ? thaw_events_memory(mm->ev) : 0) +
+	return sizeof(*mm) + (mm->pm ? thaw_pagemap_memory(mm->pm) : 0) + (mm->areas ? thaw_pagemap_memory(mm->areas) : 0) +
+	       (mm->ev ? thaw_events_memory(mm->ev) : 0) +
 	       atomic_load(&mm->room_parked) * sizeof(*mm->parked) + (atomic_load(&mm->has_bad) ? THAW_MAX_BAD * sizeof(*mm->bad) : 0);
 }

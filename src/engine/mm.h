@@ -80,6 +80,7 @@ struct thaw_mm {
 	pid_t pid;        /* 0: unknown */
 	int pidfd;        /* -1: none */
 	int smaps_fd;     /* -1: none */
+	int maps_fd;      /* -1: none, or not needed (engine/areas.h) */
 	int pagemap_fd;   /* -1: none */
 	int holder_slot;  /* -1: none */
 	bool child;       /* of a FORK: forgotten when it ends */
@@ -93,6 +94,7 @@ struct thaw_mm {
 	uint64_t uffd_ino;        /* immutable: the inode of an added one; 0: not known, or a child's */
 	struct thaw_pagemap *pm;  /* X; the pointer also under m->lock */
 	struct thaw_events *ev;   /* X */
+	struct thaw_pagemap *areas; /* X; the pointer also under m->lock: engine/areas.h, or NULL */
 	struct thaw_content *content;
 
 	/* numbered messages (else the gate's sections span read() and ioctl) */

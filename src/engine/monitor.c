@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "engine/areas.h"
 #include "engine/fetch.h"
 #include "engine/futex.h"
 #include "engine/holder.h"
@@ -216,12 +217,14 @@ static bool close_space(struct thaw *m, struct thaw_mm *mm)
 {
 	bool keep = still_waits(mm);
 
-	if (keep)
+	if (keep) {
 		thaw_log_error(&m->set.log, "space %lld: the monitor is closed while %llu pages of its process (pid %d) are absent:"
 			       " it waits at the next of them for ever; end it", (long long)mm->id,
 			       (unsigned long long)absent(mm), (int)mm->pid);
-	else if (mm->uffd >= 0)
+	} else if (mm->uffd >= 0) {
+		(void)thaw_areas_unregister(mm);
 		close(mm->uffd);
+	}
 	thaw_mm_put(mm->raise_from);
 	mm->raise_from = NULL;
 	thaw_mm_put(mm);

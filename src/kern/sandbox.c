@@ -216,7 +216,7 @@ static int allow(scmp_filter_ctx ctx, int nr, enum when when)
 		for (i = 0; !err && i < sizeof(uffd_ioctls) / sizeof(uffd_ioctls[0]); i++)
 			err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1,
 					       SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)uffd_ioctls[i]));
-		if (!err && THAW_SABOTAGE(UNREGISTER_PART))
+		if (!err && (thaw_uffd_close_can_spin() || THAW_SABOTAGE(UNREGISTER_PART)))
 			err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1,
 					       SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)UFFDIO_UNREGISTER));
 		return err;

@@ -54,6 +54,13 @@ static bool release(unsigned *major, unsigned *minor)
 	return !uname(&u) && sscanf(u.release, "%u.%u", major, minor) == 2;
 }
 
+bool thaw_uffd_close_can_spin(void)
+{
+	unsigned major, minor;
+
+	return release(&major, &minor) && (major < 6 || (major == 6 && minor < 15)); /* fe4cdc2c4e24 */
+}
+
 int thaw_uffd_check_release(void)
 {
 	unsigned major, minor;

@@ -72,6 +72,8 @@ bool thaw_uffd_has_numbers(void);
 /* Does the kernel tell of a mremap() that shrinks while it moves with the length from before (6.1 and 6.12 do, 6.18 does not)?
  * Found out once, by trying, which makes a thread: not below a filter. Where it cannot be tried it is taken from the release. */
 bool thaw_uffd_tells_old_length(void);
+/* Up to 6.14 a close with anything registered may never end, beside a thread that the kernel faults in for: engine/areas.h. */
+bool thaw_uffd_close_can_spin(void);
 uint32_t thaw_uffd_number(const struct uffd_msg *msg);
 /* The demand that `number` is the last one given: for the calls with `match`, whose 0 is no demand. */
 static inline uint64_t thaw_uffd_match(uint32_t number)

@@ -17,6 +17,7 @@
 #include "util/inject.h"
 
 #define COPIER_NICE 5
+#define COPIER_SLICE_NS 8000000 /* others have 3 ms at most, unless they have asked for more */
 
 enum thaw_role thaw_threads_role(const struct thaw *m, unsigned i)
 {
@@ -64,7 +65,7 @@ static void *thread_main(void *arg)
 	snprintf(name, sizeof(name), "thaw-%s", thaw_sandbox_role_name(w->role));
 	thaw_sys_name_thread(name);
 	if (w->role == THAW_ROLE_COPIER)
-		(void)thaw_sys_nice_thread(COPIER_NICE); /* they give way; where that fails they only compete more */
+		(void)thaw_sys_give_way(COPIER_NICE, COPIER_SLICE_NS); /* where that fails they only compete more */
 	if (m->set.sandbox)
 		err = thaw_sandbox_enter(w->role);
 	report(m, err);

@@ -163,14 +163,29 @@ uint64_t thaw_sys_lock_limit(void)
 	return r.rlim_cur;
 }
 
-int thaw_sys_nice_thread(int nice)
+/* The first form of the kernel's struct sched_attr (SCHED_ATTR_SIZE_VER0); the C library has none. */
+struct attr {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+int thaw_sys_give_way(int nice, uint64_t slice_ns)
 {
+	struct attr a = { .size = sizeof(a) };
 	int err = THAW_INJECT("thread.nice");
 
+	if (!err)
+		err = result(syscall(SYS_sched_getattr, 0, &a, sizeof(a), 0));
 	if (err)
 		return err;
-	/* On Linux the nice value is a thread's, and 0 is the caller. */
-	return result(setpriority(PRIO_PROCESS, 0, nice));
+	if (a.policy != SCHED_OTHER)
+		return -EINVAL;
+	a.nice = a.nice + nice < 19 ? a.nice + nice : 19;
+	a.runtime = slice_ns;
+	return result(syscall(SYS_sched_setattr, 0, &a, 0));
 }
 
 int thaw_sys_name_thread(const char *name)

@@ -37,7 +37,10 @@ int thaw_sys_vm_write(pid_t pid, uint64_t remote, const void *buf, size_t len);
 
 uint64_t thaw_sys_lock_limit(void); /* RLIMIT_MEMLOCK in bytes; UINT64_MAX: none (or CAP_IPC_LOCK) */
 
-int thaw_sys_nice_thread(int nice);                /* the calling thread; 0..19 only lowers */
+/* The calling thread, if it is one of SCHED_OTHER (else -EINVAL): nicer by `nice`, and with a slice of so much CPU time. A thread that
+ * is woken takes the CPU at once from one with a longer slice, and else may have to wait until that slice is over (Linux 6.12; before, no
+ * thread has a slice of its own). */
+int thaw_sys_give_way(int nice, uint64_t slice_ns);
 int thaw_sys_name_thread(const char *name);        /* 15 characters are kept */
 int thaw_sys_cpu(void);                            /* the CPU that we are on */
 int thaw_sys_pin_thread(int cpu);                  /* cpu -1: all that the process may use */

@@ -4,11 +4,14 @@
 #include "support/live.h"
 #include "support/patience.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static const struct thaw_range good = { LIVE_BASE, 16 * LIVE_PAGE, THAW_KIND_ANON, PROT_READ | PROT_WRITE, 0 };
@@ -22,6 +25,54 @@ static const struct thaw_range good = { LIVE_BASE, 16 * LIVE_PAGE, THAW_KIND_ANO
 		    !strstr(thaw_get_error(), says)) \
 			LIVE_DIE("%s: errno %d, \"%s\"", #call, thaw_get_errno(), thaw_get_error()); \
 	} while (0)
+
+struct attr { /* the kernel's struct sched_attr, its first form */
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+static struct attr attr_of(pid_t tid)
+{
+	struct attr a = { .size = sizeof(a) };
+
+	LIVE_CHECK(syscall(SYS_sched_getattr, tid, &a, sizeof(a), 0) == 0);
+	return a;
+}
+
+/* Copiers give way: nicer than who has started them, and with a longer slice than anybody else's (where the kernel has such). */
+static void check_copiers(void)
+{
+	struct attr own = attr_of(0), a;
+	DIR *d = opendir("/proc/self/task");
+	char path[64], name[32];
+	unsigned found = 0;
+	struct dirent *e;
+	FILE *f;
+
+	LIVE_CHECK(d);
+	while ((e = readdir(d))) {
+		snprintf(path, sizeof(path), "/proc/self/task/%.16s/comm", e->d_name);
+		f = fopen(path, "r");
+		if (!f || !fgets(name, sizeof(name), f) || strcmp(name, "thaw-copier\n"))
+			name[0] = '\0';
+		if (f)
+			fclose(f);
+		if (!name[0])
+			continue;
+		found++;
+		a = attr_of(atoi(e->d_name));
+		if (own.policy != SCHED_OTHER || own.nice > 14)
+			continue;
+		if (a.nice != own.nice + 5 || (own.runtime && a.runtime <= own.runtime))
+			LIVE_DIE("a copier is nice by %d with a slice of %llu ns, its starter by %d with %llu", a.nice,
+				 (unsigned long long)a.runtime, own.nice, (unsigned long long)own.runtime);
+	}
+	closedir(d);
+	LIVE_CHECK(found);
+}
 
 static void test_settings(void)
 {
@@ -117,6 +168,7 @@ static void test_add(void)
 	/* After all of that the good one works, and the refused ones have taken nothing. */
 	LIVE_OK(thaw_add_space(h, &d));
 	LIVE_OK(thaw_start(h));
+	check_copiers();
 	REFUSED(thaw_start(h), EBUSY, "before");
 	REFUSED(thaw_set_copiers(h, 1), EBUSY, "started");
 	REFUSED(thaw_set_holder(h, 0, -1), EBUSY, "started");

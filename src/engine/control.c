@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/bad.h"
 #include "engine/fetch.h"
@@ -49,12 +50,22 @@ static int drop_marked(struct thaw_mm *child)
 	return 0;
 }
 
+/* The mappings of a process that ends, or calls exec, while they are read just come to their end, and nothing says so. */
+static bool has_memory(const struct thaw_mm *mm)
+{
+	uint64_t word;
+
+	return pread(mm->pagemap_fd >= 0 ? mm->pagemap_fd : mm->smaps_fd, &word, sizeof(word), 0) == (ssize_t)sizeof(word);
+}
+
 /* The child is ours alone until it is released: no S, no X, no epoll. */
 static void raise_child(struct thaw_worker *w, struct thaw_mm *child)
 {
 	struct thaw_mm *parent = child->raise_from;
 	int err = thaw_procfs_maps_fd(parent->smaps_fd, true, drop_unforked, child);
 
+	if (!err && !has_memory(parent))
+		err = -ESRCH;
 	/* Without it a child could be given what its parent has marked to be wiped. It waits as long as that lasts. */
 	if (err && err != -ESRCH) {
 		if (!child->raise_told)

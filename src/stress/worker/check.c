@@ -27,6 +27,9 @@ _Noreturn void thaw_stress_violation(struct stress_task *t, enum stress_class cl
 	struct stress_violation *v = &t->s->violation;
 	va_list ap;
 
+	/* Of a process that is killed the marks are not known any more; its children are killed as well, a moment later. */
+	if (t->track->depth && atomic_load(&t->s->doomed[t->track->process]))
+		thaw_stress_pause_us(100000);
 	if (!atomic_exchange(&v->claimed, 1)) {
 		v->class = class;
 		v->track = t->number;

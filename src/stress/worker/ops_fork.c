@@ -193,6 +193,16 @@ static void *kill_us(void *arg)
 	return NULL;
 }
 
+/* Marks that were set since the restore are not known any more when the process has gone. */
+static void settle_all_marks(struct stress_task *t)
+{
+	struct stress_arena *const all[] = { t->arena, t->brk, t->common };
+
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (all[i])
+			thaw_stress_settle_marks(t, all[i], 0, all[i]->pages);
+}
+
 /* The last of a track, of processes that were restored, as KILL is. The other threads end in the middle of their changes, and so do the
  * children that they have made. The new program stays until the monitor has seen that the memory is gone, whose process lives. */
 enum stress_done thaw_stress_op_EXEC(struct stress_task *t, const struct stress_op *op)
@@ -200,6 +210,7 @@ enum stress_done thaw_stress_op_EXEC(struct stress_task *t, const struct stress_
 	(void)op;
 	if (t->track->depth)
 		return STRESS_REFUSED;
+	settle_all_marks(t);
 	atomic_fetch_add(&t->s->done[STRESS_OP_EXEC], 1); /* it does not return */
 	atomic_store(&t->s->doomed[t->track->process], 1);
 	atomic_store(&t->s->execs[t->track->process], 1);

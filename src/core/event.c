@@ -15,6 +15,7 @@ enum { PAIRS = 128, ARRIVALS = 256 };
 
 struct pair {
 	uint64_t start, len, to;
+	uint64_t end;  /* of the range that was said to move, which may be longer */
 	uint64_t turn; /* when its REMAP happened, as far as is known */
 	uint64_t told; /* when it was read */
 };
@@ -122,7 +123,7 @@ static int64_t begin(struct thaw_events *ev, bool goes_on)
 }
 
 /* ---- pairs ------------------------------------------------------------------------------------------------- */
-static void open_pair(struct thaw_events *ev, const struct thaw_change *c, uint64_t turn)
+static void open_pair(struct thaw_events *ev, const struct thaw_change *c, uint64_t end, uint64_t turn)
 {
 	if (ev->exact && !ev->long_remaps)
 		return;
@@ -131,7 +132,7 @@ static void open_pair(struct thaw_events *ev, const struct thaw_change *c, uint6
 		memmove(&ev->pair[0], &ev->pair[1], (PAIRS - 1) * sizeof(ev->pair[0]));
 		ev->pairs--;
 	}
-	ev->pair[ev->pairs++] = (struct pair){ c->start, c->len, c->to, turn, ev->turn };
+	ev->pair[ev->pairs++] = (struct pair){ c->start, c->len, c->to, end, turn, ev->turn };
 }
 
 static struct pair *find_pair(struct thaw_events *ev, uint64_t start, uint64_t len)
@@ -204,7 +205,7 @@ static struct pair *ends(struct thaw_events *ev, const struct thaw_change *c)
 	for (unsigned i = ev->pairs; i-- > 0;) {
 		struct pair *p = &ev->pair[i];
 
-		if (p->start < c->start && c->start + c->len == p->start + p->len && !has_come(ev, p))
+		if (p->start < c->start && c->start <= p->start + p->len && c->start + c->len == p->end && !has_come(ev, p))
 			return p;
 	}
 	return NULL;
@@ -214,16 +215,17 @@ static struct pair *ends(struct thaw_events *ev, const struct thaw_change *c)
  * how much has moved. The rest of what it was said to have brought is gone, and what lies at those addresses has never left. */
 static int64_t cut_short(struct thaw_events *ev, struct thaw_pagemap *pm, struct pair *p, const struct thaw_change *c)
 {
-	uint64_t moved = c->start - p->start, tail = p->to + moved;
-	int64_t gone = thaw_pagemap_remove(pm, tail, c->len), ret;
+	uint64_t moved = c->start - p->start, tail = p->to + moved, rest = p->len - moved;
+	int64_t gone = rest ? thaw_pagemap_remove(pm, tail, rest) : 0, ret;
 	struct thaw_extent e;
 
 	if (gone < 0)
 		return gone;
-	ret = put_back(ev, pm, tail, c->len, tail);
+	ret = rest ? put_back(ev, pm, tail, rest, tail) : 0;
 	if (ret < 0)
 		return ret;
 	p->len = moved;
+	p->end = c->start;
 	for (unsigned i = 0; i < ev->arrivals; i++) {
 		struct arrival *a = &ev->arrival[i];
 
@@ -396,7 +398,8 @@ static bool overlap(const struct thaw_change *c)
 	return (c->start < c->to ? c->to - c->start : c->start - c->to) < c->len;
 }
 
-static int64_t apply_remap(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c)
+/* end: of the range that was said to move */
+static int64_t apply_remap(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c, uint64_t end)
 {
 	struct left left = { 0 };
 	struct thaw_extent e;
@@ -417,9 +420,23 @@ static int64_t apply_remap(struct thaw_events *ev, struct thaw_pagemap *pm, cons
 		depart(ev, c->start, c->len);
 	for (unsigned i = 0; i < left.n; i++)
 		(void)thaw_pagemap_add(pm, &left.e[i]);
-	open_pair(ev, c, late ? 0 : ev->turn); /* late: before whatever has come there */
+	open_pair(ev, c, end, late ? 0 : ev->turn); /* late: before whatever has come there */
 	arrive(ev, c->to, c->len, displaces);
 	return gone + lost;
+}
+
+/* Nothing is moved onto itself: what was moved down by less than the length that is told has shrunk, to no more than the way it went. */
+static int64_t apply_short(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c)
+{
+	uint64_t most = c->start - c->to;
+	struct thaw_change moved = { THAW_CHANGE_REMAP, c->start, most, c->to };
+	int64_t gone = thaw_pagemap_remove(pm, c->start + most, c->len - most), ret;
+
+	if (gone < 0)
+		return gone;
+	depart(ev, c->start + most, c->len - most);
+	ret = apply_remap(ev, pm, &moved, c->start + c->len);
+	return ret < 0 ? ret : ret + gone;
 }
 
 static int64_t apply_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c)
@@ -451,11 +468,16 @@ int64_t thaw_events_apply(struct thaw_events *ev, struct thaw_pagemap *pm, const
 {
 	int64_t lost, gone;
 
-	if (!is_range(c->start, c->len) || (c->kind == THAW_CHANGE_REMAP && (!is_range(c->to, c->len) || overlap(c))))
+	if (!is_range(c->start, c->len) || (c->kind == THAW_CHANGE_REMAP && !is_range(c->to, c->len)))
+		return -EINVAL;
+	if (c->kind == THAW_CHANGE_REMAP && overlap(c) && !(ev->long_remaps && c->to < c->start))
 		return -EINVAL;
 	lost = begin(ev, ev->exact && c->kind == THAW_CHANGE_UNMAP && (ends(ev, c) || find_pair(ev, c->start, c->len)));
 	if (lost < 0)
 		return lost;
-	gone = c->kind == THAW_CHANGE_REMAP ? apply_remap(ev, pm, c) : apply_drop(ev, pm, c);
+	if (c->kind != THAW_CHANGE_REMAP)
+		gone = apply_drop(ev, pm, c);
+	else
+		gone = overlap(c) ? apply_short(ev, pm, c) : apply_remap(ev, pm, c, c->start + c->len);
 	return gone < 0 ? gone : gone + lost;
 }

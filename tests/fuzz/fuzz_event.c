@@ -231,7 +231,7 @@ static void shrink(struct space *s)
 	unsigned gap = from < to ? to - from : from - to;
 	uint64_t len = (uint64_t)n << THAW_PAGE_SHIFT, moved = (uint64_t)k << THAW_PAGE_SHIFT;
 
-	if (!s->long_remaps || n > gap || from + n > PAGES || to + n > PAGES || s->n_late == LATE ||
+	if (!s->long_remaps || (from < to ? n : k) > gap || from + n > PAGES || to + n > PAGES || s->n_late == LATE ||
 	    any_meets(s->late, s->n_late, page(from), len) || any_meets(s->dontunmap, s->forgotten, page(from), len) ||
 	    any_meets(s->late, s->n_late, page(to), len) || any_meets(s->dontunmap, s->forgotten, page(to), len))
 		return;

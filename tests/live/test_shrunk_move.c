@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* tests/live/test_shrunk_move.c - mremap() that moves and shrinks at once, onto the first pages of other content.
+/* tests/live/test_shrunk_move.c - mremap() that moves and shrinks at once, onto the first pages of other content, or down by less than
+ * its old length.
  *
  * Older kernels (6.1, 6.12) tell of such a move with the length that the mapping had before it shrank. What lies behind the moved pages
  * is not theirs, and what of the old pages did not move is gone. */
@@ -19,6 +20,8 @@
 #define ROUNDS 8
 #define FROM(i) (LIVE_BASE + (i) * (1ULL << 24))
 #define TO(i) (FROM(i) + (1ULL << 23))
+#define LOW(i) (FROM(i) + (1ULL << 22))
+#define DOWN 6
 
 static int work(void *arg, int sock)
 {
@@ -33,14 +36,19 @@ static int work(void *arg, int sock)
 			return 2;
 		if (!live_is(TO(i) + onto * LIVE_PAGE, OTHER - onto, SEED, 0))
 			return 3;
+		to = LOW(i) - DOWN * LIVE_PAGE;
+		if (mremap((void *)LOW(i), WAS * LIVE_PAGE, IS * LIVE_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)to) == MAP_FAILED)
+			return 4;
+		if (!live_moved_is(to, LOW(i), IS, SEED, 0))
+			return 5;
 	}
 	return 0;
 }
 
 static void run(enum thaw_background policy)
 {
-	struct thaw_range r[2 * ROUNDS];
-	struct thaw_memfile_range at[2 * ROUNDS];
+	struct thaw_range r[3 * ROUNDS];
+	struct thaw_memfile_range at[3 * ROUNDS];
 	struct thaw *h = live_monitor(THAW_IO_AUTO, 1, policy);
 	struct thaw_source *s;
 	struct live l;
@@ -48,13 +56,14 @@ static void run(enum thaw_background policy)
 	int fd, status;
 
 	for (unsigned i = 0; i < ROUNDS; i++) {
-		r[2 * i] = (struct thaw_range){ FROM(i), WAS * LIVE_PAGE, THAW_KIND_ANON, PROT_READ | PROT_WRITE, 0 };
-		r[2 * i + 1] = (struct thaw_range){ TO(i), OTHER * LIVE_PAGE, THAW_KIND_ANON, PROT_READ | PROT_WRITE, 0 };
+		r[3 * i] = (struct thaw_range){ FROM(i), WAS * LIVE_PAGE, THAW_KIND_ANON, PROT_READ | PROT_WRITE, 0 };
+		r[3 * i + 1] = (struct thaw_range){ TO(i), OTHER * LIVE_PAGE, THAW_KIND_ANON, PROT_READ | PROT_WRITE, 0 };
+		r[3 * i + 2] = (struct thaw_range){ LOW(i), WAS * LIVE_PAGE, THAW_KIND_ANON, PROT_READ | PROT_WRITE, 0 };
 	}
-	fd = live_file(false, SEED, r, 2 * ROUNDS, at);
-	s = thaw_source_memfile(fd, at, 2 * ROUNDS);
-	live_start(&l, r, 2 * ROUNDS, work, NULL);
-	id = live_add(h, &l, s, r, 2 * ROUNDS);
+	fd = live_file(false, SEED, r, 3 * ROUNDS, at);
+	s = thaw_source_memfile(fd, at, 3 * ROUNDS);
+	live_start(&l, r, 3 * ROUNDS, work, NULL);
+	id = live_add(h, &l, s, r, 3 * ROUNDS);
 	thaw_source_close(s);
 	LIVE_OK(thaw_start(h));
 	live_go(&l);

@@ -358,6 +358,50 @@ Test(event, a_move_that_shrinks_keeps_its_second_half)
 	cr_assert_eq(thaw_pagemap_absent(pm), 8);
 }
 
+/* Down by 6 pages, told with 10: at most 6 have moved. */
+static void move_down(unsigned moved, bool exact)
+{
+	content(10, 10, 1);
+	content(4, 6, 2); /* others' mappings, of which the first pages make way */
+	thaw_events_set_long_remaps(ev);
+	if (exact)
+		thaw_events_set_exact(ev);
+	cr_assert_eq(unmap(4, moved), moved);
+	cr_assert_eq(remap(10, 4, 10), 4);
+	cr_assert_eq(unmap(10 + moved, 10 - moved), 6 - moved);
+	cr_assert_eq(unmap(10, moved), 0);
+	for (unsigned i = 0; i < 24; i++)
+		cr_assert_eq(object_at(i), i < 4 || i >= 10 ? -1 : i < 4 + moved ? 1 : 2, "page %u", i);
+	cr_assert_eq(thaw_pagemap_absent(pm), 6);
+	cr_assert_not(thaw_events_has_displaced(ev));
+}
+
+/* Bug: ranges that overlap were refused, and the space was frozen. */
+Test(event, a_move_down_by_less_than_its_old_length)
+{
+	move_down(3, false);
+}
+
+Test(event, the_same_by_all_of_the_way)
+{
+	move_down(6, false);
+}
+
+Test(event, the_same_down_in_the_exact_order)
+{
+	move_down(3, true);
+}
+
+/* Where the kernel tells the new length ranges cannot overlap. */
+Test(event, a_move_onto_itself_is_refused)
+{
+	content(10, 10, 1);
+	cr_assert_eq(remap(10, 4, 10), -EINVAL);
+	thaw_events_set_long_remaps(ev);
+	cr_assert_eq(remap(10, 14, 10), -EINVAL);
+	cr_assert_eq(thaw_pagemap_absent(pm), 10);
+}
+
 /* More arrivals than are remembered: those that have displaced something stay. */
 Test(event, the_arrival_that_displaced_is_not_forgotten)
 {

@@ -20,18 +20,48 @@
 
 #define TICK_NS 250000000ULL
 
-/* What the parent has marked: the kernel empties the one and leaves out the other, and tells nobody. */
-static int drop_unforked(void *opaque, const struct thaw_vma *v)
-{
-	struct thaw_mm *child = opaque;
-	int64_t gone;
+struct raised {
+	struct thaw_mm *child;
+	uint64_t upto; /* the parent's mappings are known as far as that */
+};
 
-	if (!(v->flags & (THAW_VM_WIPEONFORK | THAW_VM_DONTCOPY)) || THAW_SABOTAGE(WIPEONFORK_IGNORED))
-		return 0;
-	gone = thaw_pagemap_remove(child->pm, v->start, v->end - v->start);
+static int drop(struct thaw_mm *child, uint64_t start, uint64_t len)
+{
+	int64_t gone = thaw_pagemap_remove(child->pm, start, len);
+
 	if (gone > 0)
 		atomic_fetch_add(&child->tally.gone, gone);
 	return gone < 0 ? (int)gone : 0;
+}
+
+/* What the parent has unmapped or moved since the fork: the marks of its restore are all that is known. */
+static int drop_departed(struct raised *r, uint64_t end)
+{
+	struct thaw_extent e;
+	int err = 0;
+
+	while (!err && r->upto < end && thaw_pagemap_next(r->child->pm, r->upto, end - r->upto, &e)) {
+		r->upto = e.addr + (e.pages << THAW_PAGE_SHIFT);
+		if (e.flags && !THAW_SABOTAGE(WIPEONFORK_IGNORED))
+			err = drop(r->child, e.addr, e.pages << THAW_PAGE_SHIFT);
+	}
+	return err;
+}
+
+/* What the parent has marked: the kernel empties the one and leaves out the other, and tells nobody. A mapping that is not registered is
+ * not the one that was there. */
+static int drop_unforked(void *opaque, const struct thaw_vma *v)
+{
+	struct raised *r = opaque;
+	int err;
+
+	if (!(v->flags & THAW_VM_UFFD_MISSING))
+		return 0;
+	err = drop_departed(r, v->start);
+	r->upto = v->end;
+	if (err || !(v->flags & (THAW_VM_WIPEONFORK | THAW_VM_DONTCOPY)) || THAW_SABOTAGE(WIPEONFORK_IGNORED))
+		return err;
+	return drop(r->child, v->start, v->end - v->start);
 }
 
 static int drop_marked(struct thaw_mm *child)
@@ -62,10 +92,13 @@ static bool has_memory(const struct thaw_mm *mm)
 static void raise_child(struct thaw_worker *w, struct thaw_mm *child)
 {
 	struct thaw_mm *parent = child->raise_from;
-	int err = thaw_procfs_maps_fd(parent->smaps_fd, true, drop_unforked, child);
+	struct raised r = { child, 0 };
+	int err = thaw_procfs_maps_fd(parent->smaps_fd, true, drop_unforked, &r);
 
 	if (!err && !has_memory(parent))
 		err = -ESRCH;
+	if (!err)
+		err = drop_departed(&r, UINT64_MAX & ~(THAW_PAGE_SIZE - 1));
 	/* Without it a child could be given what its parent has marked to be wiped. It waits as long as that lasts. */
 	if (err && err != -ESRCH) {
 		if (!child->raise_told)
@@ -83,6 +116,8 @@ static void raise_child(struct thaw_worker *w, struct thaw_mm *child)
 	}
 	thaw_pagemap_inherit(child->pm); /* what is left has no marks, whatever it had once */
 	child->raise_from = NULL;
+	atomic_fetch_sub(&parent->raising, 1);
+	thaw_mm_kick(parent); /* its last page may have come meanwhile */
 	thaw_mm_put(parent);
 	thaw_mm_release(child);
 }

@@ -85,6 +85,7 @@ struct thaw_mm {
 	int holder_slot;  /* -1: none */
 	bool child;       /* of a FORK: forgotten when it ends */
 	struct thaw_mm *raise_from; /* held child: the parent (a reference) whose smaps have a say; control thread */
+	_Atomic unsigned raising;   /* children that wait for its smaps: a close would unregister what is told from them */
 	bool raise_told;            /* control thread: that they cannot be read now */
 	_Atomic unsigned refs;
 

@@ -35,6 +35,7 @@ static void raise_children(struct thaw_mm *mm, struct thaw_mm **born, unsigned n
 	for (unsigned i = 0; i < n; i++) {
 		tell_forked(mm, born[i]);
 		if (mm->smaps_fd >= 0 && thaw_pagemap_absent(born[i]->pm)) {
+			atomic_fetch_add(&mm->raising, 1);
 			born[i]->raise_from = thaw_mm_get(mm);
 			thaw_mm_kick(born[i]);
 		} else {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* tests/live/test_parted.c - a process that forks and is gone, or calls exec, before the library has asked it for its marks: what was
- * MADV_WIPEONFORK since its restore is zero in the child, the rest is content.
+/* tests/live/test_parted.c - a process that forks and is gone, or calls exec, or unmaps or moves what it has marked, before the library has
+ * asked it for its marks: what was MADV_WIPEONFORK since its restore is zero in the child, the rest is content.
  *
- * Bug: the mappings of a process that has ended just end when they are read, and so no marks were seen. */
+ * Bugs: the mappings of a process that has ended just end when they are read, and so no marks were seen; nor were those of a mapping that
+ * was not there any more. */
 #include "config.h"
 #include "support/live.h"
 #include "support/patience.h"
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define SEED 31
@@ -20,8 +22,8 @@
 #define WIPED LIVE_BASE
 #define KEPT (LIVE_BASE + (1ULL << 24))
 
-enum how { EXIT, EXEC, HOWS };
-static const char *const names[] = { "exits", "calls exec" };
+enum how { EXIT, EXEC, UNMAP, MOVE, HOWS };
+static const char *const names[] = { "exits", "calls exec", "unmaps", "moves" };
 
 /* The end of file comes when the parent's memory is gone: it has the writing end alone, close-on-exec. */
 static char child(int sock, const int *gone)
@@ -39,21 +41,36 @@ static char child(int sock, const int *gone)
 static int work(void *arg, int sock)
 {
 	int gone[2];
+	pid_t pid;
 	char said;
 
 	/* As the library was told that it is. */
 	if (pipe2(gone, O_CLOEXEC) || madvise((void *)WIPED, PAGES * LIVE_PAGE, MADV_WIPEONFORK))
 		return 1;
-	switch (fork()) {
-	case -1:
+	pid = fork();
+	if (pid < 0)
 		return 1;
-	case 0:
+	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, 0); /* it is ended through `sock` if it hangs: its test ends then */
 		said = child(sock, gone);
 		_exit(write(sock, &said, 1) != 1);
 	}
-	if (*(enum how *)arg == EXEC)
+	switch (*(enum how *)arg) {
+	case EXEC:
 		execl("/bin/sleep", "sleep", "0.05", (char *)NULL);
+		break;
+	case UNMAP:
+		munmap((void *)WIPED, PAGES * LIVE_PAGE);
+		break;
+	case MOVE: /* and something else comes to its place */
+		mremap((void *)WIPED, PAGES * LIVE_PAGE, PAGES * LIVE_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)(WIPED + (1ULL << 25)));
+		mmap((void *)WIPED, PAGES * LIVE_PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		break;
+	default:
+		_exit(0);
+	}
+	close(gone[1]);
+	waitpid(pid, NULL, 0);
 	_exit(0);
 }
 

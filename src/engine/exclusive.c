@@ -261,8 +261,7 @@ static bool apply_all(struct thaw_worker *w, struct thaw_mm *mm, int n, struct t
 	return !mm->numbered || apply_in_order(w, mm, now, born, n_born);
 }
 
-/* There is nothing more to be placed in it, ever. */
-static bool is_complete(struct thaw_mm *mm)
+bool thaw_serve_is_complete(struct thaw_mm *mm)
 {
 	return !thaw_mm_is_registering(mm) && !atomic_load(&mm->raising) && !thaw_order_has_gap(&mm->order) &&
 	       !thaw_events_has_displaced(mm->ev) && thaw_pagemap_absent(mm->pm) <= (THAW_SABOTAGE(FINISH_EARLY) ? 16 : 0);
@@ -284,7 +283,7 @@ int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_
 		n = THAW_BATCH; /* the caller comes again at once */
 	if (thaw_mm_is_live(mm) && atomic_load(&mm->dead))
 		*ended = THAW_MM_GONE;
-	else if (thaw_mm_is_live(mm) && n == 0 && is_complete(mm) && thaw_areas_unregister(mm))
+	else if (thaw_mm_is_live(mm) && n == 0 && thaw_serve_is_complete(mm) && thaw_areas_unregister(mm))
 		/* A FORK may be on its way still: the child has every page then, as each was placed before the fork
 		 * began (else the placing had been answered EAGAIN), and the kernel takes back its registration. */
 		*ended = THAW_MM_FINISHED;

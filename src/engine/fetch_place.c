@@ -63,7 +63,7 @@ int thaw_fetch_place_demand(struct thaw_worker *w, struct thaw_read *r, bool own
 	uint64_t from = r->e.addr, end = from + (r->e.pages << THAW_PAGE_SHIFT);
 	struct thaw_window win = window_of(r);
 	enum thaw_step_kind kind = place_fault(w, r, owner, &win);
-	struct thaw_step s = { .kind = THAW_STEP_NOTHING };
+	struct thaw_step s;
 
 	thaw_count(&r->mm->counters, w->number, THAW_COUNT_BYTES_READ, end - from);
 	for (; kind == THAW_STEP_PLACED && from < end; from = s.next) {
@@ -73,7 +73,8 @@ int thaw_fetch_place_demand(struct thaw_worker *w, struct thaw_read *r, bool own
 	}
 	if (!owner)
 		thaw_plan_look(w, r->mm);
-	end_demand(w, r, owner, kind != THAW_STEP_PLACED || s.kind != THAW_STEP_NOTHING);
+	/* Of what was discarded or moved away meanwhile nothing is placed, and who waits there was told that it is on its way. */
+	end_demand(w, r, owner, r->fault.t0);
 	return owner && (kind == THAW_STEP_CHANGING || kind == THAW_STEP_NO_MEMORY) ? -EAGAIN : 0;
 }
 

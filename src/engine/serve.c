@@ -120,10 +120,9 @@ static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
 		if (!mm->n_parked && thaw_events_unsettled(mm->ev) && thaw_uffd_probe(mm->uffd) == THAW_NO_VMA)
 			thaw_events_settled(mm->ev);
 		changing = thaw_serve_faults(w, mm);
-		if (n == THAW_BATCH || atomic_load(&mm->dead) ||
-		    (n >= 0 && !thaw_pagemap_absent(mm->pm) && !thaw_events_has_displaced(mm->ev) && !thaw_mm_is_registering(mm)))
+		if (n == THAW_BATCH || atomic_load(&mm->dead) || (n > 0 && thaw_serve_is_complete(mm)))
 			continue;
-		changing |= thaw_order_has_gap(&mm->order) || mm->losing || thaw_events_has_displaced(mm->ev);
+		changing |= thaw_order_has_gap(&mm->order) || mm->losing || thaw_events_has_displaced(mm->ev) || thaw_serve_is_complete(mm);
 		if (!mm->n_parked && n >= 0 && !changing) {
 			mm->backoff_ns = 0;
 			return false;

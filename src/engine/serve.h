@@ -20,5 +20,7 @@ bool thaw_serve_faults(struct thaw_worker *w, struct thaw_mm *mm);
  * put into `born` (at most THAW_BATCH). *ended: the space has been ended in it. */
 int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_mm **born, unsigned *n_born,
 			 enum thaw_mm_state *ended);
+/* The owner's: there is nothing more to be placed, ever. The X that finds no message then ends the space, unless something is changing. */
+bool thaw_serve_is_complete(struct thaw_mm *mm);
 
 #endif

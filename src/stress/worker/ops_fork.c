@@ -35,7 +35,7 @@ static void inherit(struct stress_task *t, struct stress_arena *r)
 void thaw_stress_settle_marks(struct stress_task *t, const struct stress_arena *r, uint32_t page, uint32_t pages)
 {
 	for (uint32_t i = page; i < page + pages && t->kids && !t->track->depth; i++)
-		if (r->page[i].attr & (STRESS_WIPED | STRESS_UNFORKED))
+		if (r->page[i].attr & (STRESS_WIPED | STRESS_UNFORKED | STRESS_REMARKED))
 			thaw_stress_reap(t, 0);
 }
 
@@ -193,7 +193,7 @@ static void *kill_us(void *arg)
 	return NULL;
 }
 
-/* Marks that were set since the restore are not known any more when the process has gone. */
+/* Marks that were set or taken back since the restore are not known any more when the process has gone. */
 static void settle_all_marks(struct stress_task *t)
 {
 	struct stress_arena *const all[] = { t->arena, t->brk, t->common };

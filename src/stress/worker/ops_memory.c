@@ -171,7 +171,7 @@ static enum stress_done mark(struct stress_task *t, const struct stress_op *op, 
 		thaw_stress_reap(t, 0); /* see thaw_stress_settle_marks() */
 	if (madvise(p.at, p.n * STRESS_PAGE, has ? off : on))
 		thaw_stress_failed(t, (uintptr_t)p.at, "madvise", errno);
-	thaw_stress_attr(p.r, p.page, p.n, has ? 0 : attr, has ? attr : 0);
+	thaw_stress_attr(p.r, p.page, p.n, STRESS_REMARKED | (has ? 0 : attr), has ? attr : 0);
 	return STRESS_DONE;
 }
 
@@ -372,6 +372,8 @@ enum stress_done thaw_stress_op_BRK(struct stress_task *t, const struct stress_o
 		to = end - 1 - op->a % (end / 2);
 	else
 		to = end + 1 + op->a % 64 < r->pages ? end + 1 + op->a % 64 : r->pages;
+	if (to < end)
+		thaw_stress_settle_marks(t, r, to, end - to);
 	thaw_stress_note(t, r->base + end * STRESS_PAGE, 0, r->base + to * STRESS_PAGE);
 	/* The C library is not asked: it keeps the break that it knows. */
 	if (syscall(SYS_brk, thaw_stress_at(r, to)) != (long)(r->base + to * STRESS_PAGE))

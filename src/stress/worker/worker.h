@@ -30,6 +30,7 @@ enum stress_holds {
 #define STRESS_UNFORKED (1U << 2) /* not in children */
 #define STRESS_READONLY (1U << 3)
 #define STRESS_NO_ACCESS (1U << 4)
+#define STRESS_REMARKED (1U << 5) /* WIPED or UNFORKED has been set or taken back since the restore */
 
 struct stress_content {
 	uint32_t from, version, over; /* over: a version */
@@ -145,7 +146,8 @@ void thaw_stress_reap_one(struct stress_task *t, const struct stress_kid *k);
 void thaw_stress_reap(struct stress_task *t, unsigned keep); /* waits for children until no more than that are left */
 
 /* The library learns of marks (MADV_WIPEONFORK, MADV_DONTFORK) from the process's smaps, soon after a fork; they stay where they are as
- * long as a child may depend on that. Before such pages are moved or unmapped: waits for the children. */
+ * long as a child may depend on that, and so does what had one and has not any more. Before such pages are moved or unmapped: waits
+ * for the children. */
 void thaw_stress_settle_marks(struct stress_task *t, const struct stress_arena *r, uint32_t page, uint32_t pages);
 void thaw_stress_big_check(struct stress_task *t); /* ops_big.c */
 

@@ -23,7 +23,7 @@
 #define EMPTY 1024 /* behind them, discarded and populated again and again */
 #define AT LIVE_BASE
 #define MOVED (LIVE_BASE + (1ULL << 30))
-#define ROUNDS 40
+#define ROUNDS 15
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22

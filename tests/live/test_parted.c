@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define SEED 31
-#define ROUNDS 60
+#define ROUNDS 15
 #define PAGES 8
 #define WIPED LIVE_BASE
 #define KEPT (LIVE_BASE + (1ULL << 24))

@@ -27,7 +27,7 @@ struct raised {
 
 static int drop(struct thaw_mm *child, uint64_t start, uint64_t len)
 {
-	int64_t gone = thaw_pagemap_remove(child->pm, start, len);
+	int64_t gone = THAW_SABOTAGE(WIPEONFORK_IGNORED) ? 0 : thaw_pagemap_remove(child->pm, start, len);
 
 	if (gone > 0)
 		atomic_fetch_add(&child->tally.gone, gone);
@@ -42,7 +42,7 @@ static int drop_departed(struct raised *r, uint64_t end)
 
 	while (!err && r->upto < end && thaw_pagemap_next(r->child->pm, r->upto, end - r->upto, &e)) {
 		r->upto = e.addr + (e.pages << THAW_PAGE_SHIFT);
-		if (e.flags && !THAW_SABOTAGE(WIPEONFORK_IGNORED))
+		if (e.flags)
 			err = drop(r->child, e.addr, e.pages << THAW_PAGE_SHIFT);
 	}
 	return err;
@@ -59,7 +59,7 @@ static int drop_unforked(void *opaque, const struct thaw_vma *v)
 		return 0;
 	err = drop_departed(r, v->start);
 	r->upto = v->end;
-	if (err || !(v->flags & (THAW_VM_WIPEONFORK | THAW_VM_DONTCOPY)) || THAW_SABOTAGE(WIPEONFORK_IGNORED))
+	if (err || !(v->flags & (THAW_VM_WIPEONFORK | THAW_VM_DONTCOPY)))
 		return err;
 	return drop(r->child, v->start, v->end - v->start);
 }

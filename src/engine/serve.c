@@ -99,7 +99,7 @@ static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
 		struct thaw_mm *born[THAW_BATCH];
 		enum thaw_mm_state ended;
 		unsigned n_born;
-		bool changing;
+		bool changing, complete;
 		int n;
 
 		if (atomic_exchange(&mm->check, false) && thaw_uffd_probe(mm->uffd) == THAW_DEAD)
@@ -120,9 +120,10 @@ static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
 		if (!mm->n_parked && thaw_events_unsettled(mm->ev) && thaw_uffd_probe(mm->uffd) == THAW_NO_VMA)
 			thaw_events_settled(mm->ev);
 		changing = thaw_serve_faults(w, mm);
-		if (n == THAW_BATCH || atomic_load(&mm->dead) || (n > 0 && thaw_serve_is_complete(mm)))
+		complete = thaw_serve_is_complete(mm);
+		if (n == THAW_BATCH || atomic_load(&mm->dead) || (n > 0 && complete))
 			continue;
-		changing |= thaw_order_has_gap(&mm->order) || mm->losing || thaw_events_has_displaced(mm->ev) || thaw_serve_is_complete(mm);
+		changing |= thaw_order_has_gap(&mm->order) || mm->losing || thaw_events_has_displaced(mm->ev) || complete;
 		if (!mm->n_parked && n >= 0 && !changing) {
 			mm->backoff_ns = 0;
 			return false;

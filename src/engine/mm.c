@@ -176,7 +176,7 @@ struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
 		thaw_mm_put(mm);
 		return NULL;
 	}
-	if (thaw_uffd_tells_old_length()) /* known since the first space */
+	if (thaw_uffd_tells_old_length()) /* known since the start */
 		thaw_events_set_long_remaps(mm->ev);
 	thaw_areas_fork(mm, parent);
 	mm->child = true;

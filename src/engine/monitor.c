@@ -151,6 +151,7 @@ int thaw_monitor_start(struct thaw *m)
 
 	if (err)
 		return err;
+	(void)thaw_uffd_tells_old_length(); /* tried now, before there are threads and filters */
 	raise_descriptors();
 	if (m->set.sandbox) { /* before the holder, which inherits the handler */
 		err = thaw_sandbox_attach(-1);

@@ -11,7 +11,7 @@
 #include "util/sabotage.h"
 
 #define BUSY_NS 2000000ULL /* faults this recent keep copies short */
-#define BUSY_PAGES 16
+#define BUSY_PAGES 4       /* of 16 pages one lasts as long as a fault: on two CPUs that is seen, of 4 it is not */
 #define TRIES 200          /* a waiting reader is let go (to fault again) after some tenths of a second of changes */
 
 /* In S or the owner's turn: the demand that nothing has been raised since what the map says. */

@@ -12,7 +12,7 @@
 
 #include "engine/futex.h"
 
-/* An S lasts some 20 us with a chunk of 16 pages, an X some 2 us once the S before it have ended. Being woken on an idle
+/* An S lasts some 5 us with the short chunk, 20 us with 16 pages, an X some 2 us once the S before it have ended. Being woken on an idle
  * CPU costs 50 us: so both are spun for, as long as they may last. Past that the thread that is waited for has probably lost
  * its CPU, and ours is better given to it. */
 #define SPIN_FOR_S_NS 60000

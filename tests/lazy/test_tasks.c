@@ -4,6 +4,7 @@
 #include "lazy/restorer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -290,18 +291,21 @@ static void parents(void)
 }
 
 /* ---- dedup ------------------------------------------------------------------------------------------------- */
+/* What is on the disk: blocks that are still to be chosen for what was just written are counted in their own way. */
 static blkcnt_t blocks(const struct rest *r)
 {
+	int fd = openat(r->dir.fd, "pages-1.img", O_RDONLY | O_CLOEXEC);
 	struct stat st;
 
-	LIVE_CHECK(!fstatat(r->dir.fd, "pages-1.img", &st, 0));
+	LIVE_CHECK(fd >= 0 && !fsync(fd) && !fstat(fd, &st));
+	close(fd);
 	return st.st_blocks;
 }
 
 static void dedup(void)
 {
 	const struct rest_task task = { .pid = 41, TASK };
-	blkcnt_t before;
+	blkcnt_t before, after;
 	struct rest r;
 
 	rest_begin(&r, &task, 1, true);
@@ -309,8 +313,9 @@ static void dedup(void)
 	LIVE_CHECK(rest_daemon(&r, "--auto-dedup", NULL));
 	rest_restore(&r);
 	rest_ended(&r, 0, NULL);
-	if (before > 20000) /* the file system counts as it should: 3236 lazy pages of 3260 are 8 blocks each */
-		LIVE_CHECK(blocks(&r) < before / 4);
+	after = blocks(&r);
+	if (before > 20000 && after >= before / 4) /* the file system counts as it should: 3236 lazy pages of 3260 are 8 blocks each */
+		LIVE_DIE("of %lld blocks %lld are left; the daemon said: %s", (long long)before, (long long)after, r.said);
 	rest_end(&r);
 }
 

@@ -60,9 +60,11 @@ static int ask(void *opaque, uint64_t addr, size_t len, void *buf, struct thaw_r
 	return 0;
 }
 
+/* One read was asked for, for both threads; and from now on all is answered at once. */
 static void let_come(void)
 {
 	pthread_mutex_lock(&held.lock);
+	LIVE_CHECK(held.n == 1 && held.addr[0] == FIRST && held.len[0] == PAGES * LIVE_PAGE);
 	held.open = true;
 	pthread_mutex_unlock(&held.lock);
 	for (unsigned i = 0; i < held.n; i++) {
@@ -137,7 +139,6 @@ static void round_of(enum how how)
 	await(&l, h, '2', 2);
 	LIVE_CHECK(write(l.sock, "g", 1) == 1);
 	await(&l, h, '3', 2);
-	LIVE_CHECK(held.n == 1 && held.addr[0] == FIRST && held.len[0] == PAGES * LIVE_PAGE); /* one read, for both */
 	let_come();
 	status = live_end(&l);
 	printf("%s: %d\n", names[how], status);

@@ -4,7 +4,7 @@
 # and runs every test: the suite, the same under ThreadSanitizer and under AddressSanitizer, the live tests on two other
 # kernels in QEMU, the model of the protocol, each fuzz target for a short time, and the release archive. The last line is
 # "N passed, N failed" (", N skipped" where some were).
-# Everything is built in build-check below the source tree; FUZZ_SECONDS (10) and JOBS (all processors) may be set.
+# Everything is built in build-check below the source tree; FUZZ_SECONDS (6) and JOBS (all processors) may be set.
 set -u -o pipefail
 umask 022
 export LC_ALL=C
@@ -12,7 +12,7 @@ exec </dev/null
 src=$(cd "$(dirname "$0")/.." && pwd) || exit 1
 build=$src/build-check
 jobs=${JOBS:-$(nproc)}
-fuzz_seconds=${FUZZ_SECONDS:-10}
+fuzz_seconds=${FUZZ_SECONDS:-6}
 passed=0
 failed=0
 skipped=0

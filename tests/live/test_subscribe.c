@@ -449,7 +449,7 @@ static void refusals(void)
 
 int main(int argc, char **argv)
 {
-	unsigned rounds = argc > 1 ? atoi(argv[1]) : 40;
+	unsigned rounds = (unsigned)(argc > 1 ? atoi(argv[1]) : thorough(40, 15));
 
 	alarm(patience(250));
 	refusals();

@@ -25,12 +25,10 @@ interrupted()
 }
 
 # In the middle of a round, at several moments: threads wait for pages, copiers copy, spaces are half full.
-for signal in TERM INT HUP; do
-	for seconds in 0.7 1 1.3; do
-		interrupted round $signal $seconds --seconds 60 --source failing --processes 2 --threads 2 --size 32M --seed "$RANDOM"
-		tail -n 1 "$TMP/round.out" | grep -qx "interrupted; clean until then" ||
-			fail "it does not say that it was interrupted: $(tail -n 1 "$TMP/round.out")"
-	done
+for met in TERM:0.7 INT:1 HUP:1.3; do
+	interrupted round "${met%:*}" "${met#*:}" --seconds 60 --source failing --processes 2 --threads 2 --size 32M --seed "$RANDOM"
+	tail -n 1 "$TMP/round.out" | grep -qx "interrupted; clean until then" ||
+		fail "it does not say that it was interrupted: $(tail -n 1 "$TMP/round.out")"
 done
 
 # The first round, in which a thread waits for a page in vain, and the watch has not lost its patience yet: nothing of it is counted.

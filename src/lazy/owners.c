@@ -15,6 +15,8 @@
 #include "kern/sys.h"
 #include "kern/uffd.h"
 
+#define PAGE 4096
+
 struct fds {
 	int *fd;
 	size_t n, room;
@@ -68,8 +70,23 @@ static int look(void *opaque, const struct thaw_vma *v)
 	return 1;
 }
 
-/* Each of ours is asked to watch writes, too, to the process's own mapping: when the process then shows it, it is this one.
- * Taken back at once; no write is held up by it, since no page is write-protected. A descriptor that has been closed
+#define CHANGING_TRIES 100 /* a millisecond each */
+
+/* Asked before anything else: the process whose it is may be another one, where something lies at that address which is nobody's
+ * business, and which registering would make ours. */
+static bool has_registered(int uffd, uint64_t addr)
+{
+	enum thaw_outcome out = thaw_uffd_is_registered(uffd, addr);
+
+	for (unsigned i = 0; out == THAW_CHANGING && i < CHANGING_TRIES; i++) {
+		usleep(1000);
+		out = thaw_uffd_is_registered(uffd, addr);
+	}
+	return out == THAW_PRESENT;
+}
+
+/* Each of ours that has memory there is asked to watch writes, too, to a page of the process's own mapping: when the process then shows
+ * it, it is this one. Taken back at once; no write is held up by it, since no page is write-protected. A descriptor that has been closed
  * meanwhile, and is another of ours by now, does no harm: whatever of ours the process shows makes it ours. */
 static bool is_ours(pid_t pid, const struct fds *f)
 {
@@ -81,10 +98,10 @@ static bool is_ours(pid_t pid, const struct fds *f)
 	for (size_t i = 0; i < f->n && !ours; i++) {
 		struct mapping seen = { .flag = THAW_VM_UFFD_WP, .start = v.start };
 
-		if (thaw_uffd_watch_writes(f->fd[i], v.start, v.end - v.start, true))
+		if (!has_registered(f->fd[i], v.start) || thaw_uffd_watch_writes(f->fd[i], v.start, PAGE, true))
 			continue;
 		ours = thaw_procfs_smaps(pid, look, &seen) == 1 && seen.start == v.start;
-		(void)thaw_uffd_watch_writes(f->fd[i], v.start, v.end - v.start, false);
+		(void)thaw_uffd_watch_writes(f->fd[i], v.start, PAGE, false);
 	}
 	return ours;
 }

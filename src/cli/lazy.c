@@ -161,9 +161,18 @@ static struct thaw_source *remote_source(void *opaque, const struct thaw_lazy_ta
 	return NULL;
 }
 
+static int note_missing(void *opaque, const struct thaw_lazy_member *m)
+{
+	if (!m->finished || m->missing)
+		*(bool *)opaque = true;
+	return 0;
+}
+
 /* The source of the processes ends them when it is told that all is in; else it lets them run on. */
 static int finish_server(struct lazy *l)
 {
+	bool missing = false;
+
 	if (!l->cmd.page_server)
 		return 0;
 	if (open_server(l) < 0) /* no task had anything to come */
@@ -171,8 +180,9 @@ static int finish_server(struct lazy *l)
 	if (!thaw_pageserver_finish(l->server, FINISH_MS))
 		return 0;
 	(void)thaw_lazy_error();
-	return thaw_err_wrap("all memory is in, but the page server could not be told: a source may have let its processes run on,"
-			     " which run here too");
+	(void)thaw_lazy_each(l->session, note_missing, &missing);
+	return thaw_err_wrap("%s, but the page server could not be told: a source may have let its processes run on%s",
+			     missing ? "nobody waits for memory any more" : "all memory is in", missing ? "" : ", which run here too");
 }
 
 /* ---- the loop ---------------------------------------------------------------------------------------------- */
@@ -194,6 +204,28 @@ static int make_signals(struct lazy *l)
 	return l->server_news < 0 ? thaw_err_set(-errno, "eventfd: %s", strerror(errno)) : 0;
 }
 
+static int take_connection(struct lazy *l)
+{
+	int conn = thaw_lazy_accept(&l->start);
+
+	if (conn == -EAGAIN)
+		return 0;
+	if (conn < 0)
+		return conn;
+	thaw_say(1, "the restorer has connected");
+	thaw_lazy_connect(l->session, conn);
+	return 0;
+}
+
+/* What the restorer has sent counts, read or not: it may be past the point where it could still fail. */
+static int catch_up(struct lazy *l)
+{
+	struct pollfd p = { .fd = l->start.listenfd, .events = POLLIN };
+	int ret = poll(&p, 1, 0) > 0 ? take_connection(l) : 0;
+
+	return ret ? ret : thaw_lazy_receive(l->session);
+}
+
 /* Before the tasks run a signal ends us, and the restore. Afterwards processes would wait for their memory for ever. */
 static int take_signal(struct lazy *l)
 {
@@ -201,9 +233,13 @@ static int take_signal(struct lazy *l)
 	char pids[256];
 	enum thaw_lazy_phase phase;
 	size_t tasks, arrived;
+	int ret;
 
 	if (read(l->signals, &si, sizeof(si)) != sizeof(si))
 		return 0;
+	ret = catch_up(l);
+	if (ret)
+		return ret;
 	phase = thaw_lazy_state(l->session, &tasks, &arrived);
 	if (phase == THAW_LAZY_LISTENING || (phase == THAW_LAZY_ARRIVING && !arrived))
 		return thaw_err_set(-EINTR, "ended by signal %u (%s) before a task was here", si.ssi_signo, strsignal(si.ssi_signo));
@@ -217,19 +253,6 @@ static int take_signal(struct lazy *l)
 	thaw_lazy_waiting(l->session, pids, sizeof(pids));
 	thaw_say_error("%s: pid %s: not all memory is in: this daemon stays until it is, or the processes are gone; killed with"
 		       " kill -9 it would leave them waiting", strsignal(si.ssi_signo), *pids ? pids : "(not to be found)");
-	return 0;
-}
-
-static int take_connection(struct lazy *l)
-{
-	int conn = thaw_lazy_accept(&l->start);
-
-	if (conn == -EAGAIN)
-		return 0;
-	if (conn < 0)
-		return conn;
-	thaw_say(1, "the restorer has connected");
-	thaw_lazy_connect(l->session, conn);
 	return 0;
 }
 
@@ -284,11 +307,15 @@ static int turn(struct lazy *l)
  * they have done nothing of their own yet, and end. */
 static void give_up(struct lazy *l)
 {
-	int code = thaw_err_code();
+	int code = thaw_err_code(), conn;
 	char why[1024], pids[256];
 	bool run;
 
 	snprintf(why, sizeof(why), "%s", thaw_err_text());
+	/* One that waits to be accepted may hold userfaultfds, and would be gone with the socket. */
+	conn = thaw_lazy_accept_last(&l->start);
+	if (conn >= 0)
+		thaw_lazy_connect(l->session, conn);
 	run = thaw_lazy_abandon(l->session);
 	if (l->cmd.core.failure == THAW_LAZY_KILL || (l->given_up && !run)) {
 		thaw_lazy_kill(l->session, pids, sizeof(pids));
@@ -333,8 +360,9 @@ static int prepare(struct lazy *l)
 	if (!ret)
 		ret = check_tls(c);
 	if (!ret)
-		ret = thaw_lazy_listen(&l->start);
-	return ret ? ret : thaw_status_serve(&l->status, c->status_socket);
+		ret = thaw_status_serve(&l->status, c->status_socket);
+	/* Last: it takes the place of another daemon's socket, which is not to end because this one cannot begin. */
+	return ret ? ret : thaw_lazy_listen(&l->start);
 }
 
 static int begin(struct lazy *l)

@@ -22,7 +22,7 @@ struct thaw_lazy_command {
 	unsigned n_scripts;
 	int closes[THAW_LAZY_CLOSES]; /* --close FD */
 	unsigned n_closes;
-	bool detach, display_stats, version;
+	bool detach, display_stats, version, help;
 	int status_fd;                /* -1: none */
 	long level;                   /* CRIU's: 1 errors, 2 and warnings, 3 and what is done, 4 and every detail */
 
@@ -68,6 +68,8 @@ void thaw_lazy_tell_parent(struct thaw_lazy_start *s, int status);
 int thaw_lazy_ready(const struct thaw_lazy_start *s, const struct thaw_lazy_command *c);
 /* The one connection; the socket and its file go. */
 int thaw_lazy_accept(struct thaw_lazy_start *s);
+/* No further one can come from here on; one that had connected before, or -EAGAIN. */
+int thaw_lazy_accept_last(struct thaw_lazy_start *s);
 void thaw_lazy_unlisten(struct thaw_lazy_start *s);
 
 /* ---- what came of it --------------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/lazy.h"
@@ -255,7 +256,11 @@ static int take(void *opaque, const struct thaw_criu_given *g)
 		return thaw_err_set(-EINVAL, "--stream: images that come through a stream cannot be read in the order of faults");
 	if (!strcmp(name, "timeout"))
 		return take_number(g, 0, 1L << 40, &ignored) < 0 ? thaw_err_code() : 0;
-	if (!strcmp(name, "config") || !strcmp(name, "no-default-config") || !strcmp(name, "help"))
+	if (!strcmp(name, "help")) { /* a beginning of it, or beside other letters */
+		c->help = true;
+		return 1;
+	}
+	if (!strcmp(name, "config") || !strcmp(name, "no-default-config"))
 		return 1; /* looked at before */
 	return 0;
 }
@@ -293,6 +298,9 @@ static int check(const struct thaw_lazy_command *c)
 		return thaw_err_set(-EINVAL, "--stay-lazy and --background-delay do not go together: lazily there is no background copy");
 	if (c->core.stay_lazy && c->copiers_given)
 		return thaw_err_set(-EINVAL, "--stay-lazy and --copiers do not go together: lazily there is no background copy");
+	if (c->detach && c->ps_socket >= 0 && c->ps_socket <= STDERR_FILENO)
+		return thaw_err_set(-EINVAL, "--ps-socket %d: standard descriptors are /dev/null with --daemon: hand it over as another one",
+				    c->ps_socket);
 	return 0;
 }
 
@@ -328,6 +336,10 @@ int thaw_lazy_parse(struct thaw_lazy_command *c, int argc, char **argv)
 	r = thaw_criu_parse(&l, argc, argv, strcmp(argv[0], "lazy-pages") != 0);
 	if (r >= 0)
 		return r;
+	if (c->help) {
+		help();
+		return THAW_EXIT_OK;
+	}
 	if (c->version) {
 		thaw_options_version();
 		return THAW_EXIT_OK;

@@ -209,6 +209,13 @@ int thaw_lazy_accept(struct thaw_lazy_start *s)
 	return conn;
 }
 
+int thaw_lazy_accept_last(struct thaw_lazy_start *s)
+{
+	int conn = s->listenfd < 0 || shutdown(s->listenfd, SHUT_RD) ? -EAGAIN : thaw_lazy_accept(s);
+
+	return conn < 0 ? -EAGAIN : conn; /* EINVAL: nobody is there, and nobody can come */
+}
+
 /* ---- the background ---------------------------------------------------------------------------------------- */
 static int write_pidfile(const struct thaw_lazy_command *c, pid_t pid)
 {

@@ -192,10 +192,12 @@ static char *document(struct thaw_lazy *z, struct thaw_pageserver *ps, const cha
 	struct thaw_status s = { .version = PACKAGE_VERSION, .pid = getpid(), .stats.size = sizeof(s.stats) };
 	struct thaw_progress p = { .size = sizeof(p) };
 	struct gather g = { z, &s };
+	enum thaw_lazy_phase phase;
 	size_t tasks, arrived;
 	char *text = NULL;
 
-	strcpy(s.phase, phases[thaw_lazy_state(z, &tasks, &arrived)]);
+	phase = thaw_lazy_state(z, &tasks, &arrived);
+	strcpy(s.phase, phases[phase]);
 	s.tasks_expected = tasks;
 	s.tasks_arrived = arrived;
 	if (!thaw_get_progress(thaw_lazy_monitor(z), 0, &p) && !thaw_get_stats(thaw_lazy_monitor(z), 0, &s.stats) &&
@@ -207,7 +209,8 @@ static char *document(struct thaw_lazy *z, struct thaw_pageserver *ps, const cha
 		s.gone = p.bytes_gone;
 		s.rate = p.rate;
 		s.elapsed_ns = p.elapsed_ns;
-		s.left_ns = p.left_ns;
+		/* Until all tasks are here nobody knows how much there is to come. */
+		s.left_ns = phase < THAW_LAZY_SERVING ? UINT64_MAX : p.left_ns;
 		gather_source(&s, ps, remote);
 		text = thaw_status_to_json(&s, false);
 	}

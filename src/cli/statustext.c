@@ -17,9 +17,9 @@ static void memory(FILE *f, const struct thaw_status *s)
 	char in[32], total[32], gone[32], rate[32], left[32];
 	uint64_t there = s->placed + s->gone;
 
-	fprintf(f, "  memory   %s of %s in (%u%%)", thaw_say_bytes(in, sizeof(in), s->placed),
-		thaw_say_bytes(total, sizeof(total), s->total),
-		s->total ? (unsigned)(there >= s->total ? 100 : there * 100.0 / s->total) : 100);
+	fprintf(f, "  memory   %s of %s in", thaw_say_bytes(in, sizeof(in), s->placed), thaw_say_bytes(total, sizeof(total), s->total));
+	if (s->total)
+		fprintf(f, " (%u%%)", (unsigned)(there >= s->total ? 100 : there * 100.0 / s->total));
 	if (s->gone)
 		fprintf(f, ", %s discarded", thaw_say_bytes(gone, sizeof(gone), s->gone));
 	if (s->unavailable)

@@ -171,6 +171,18 @@ refused "statistics file absent/stats: cannot be written" lazy-pages -D img --st
 refused "pidfile absent/pid: cannot be written" lazy-pages -D img --pidfile absent/pid
 refused "pidfile absent/pid: cannot be written" lazy-pages -D img -d --pidfile absent/pid
 ! listens img || fail "a daemon that could not write its pidfile left a socket"
+refused "--ps-socket 0: standard descriptors are /dev/null with --daemon" lazy-pages -D img --page-server --ps-socket 0 -d
+
+# ---- one that cannot begin leaves another alone that listens there
+"$THAW" lazy-pages -D img >first.out 2>first.err </dev/null &
+pid=$!
+remember $pid
+eventually 60 listens img || fail "does not listen: $(cat first.err)"
+"$THAW" status -D img >said.out || fail "no status while it listens"
+grep -qx "  memory   0 bytes of 0 bytes in, 0 bytes/s" said.out || fail "nothing is here yet, and: $(cat said.out)"
+refused "status socket absent/s: " lazy-pages -D img --status-socket absent/s
+listens img && python3 "$TMP/say.py" img/lazy-pages.socket || fail "the first takes no connection any more"
+wait $pid || fail "the first ends with $?: $(cat first.err)"
 
 # ---- under the name of criu
 ln -s "$THAW" criu
@@ -196,7 +208,7 @@ grep -q "under the name of criu" said.err || fail "criu page-server: $(cat said.
 # ---- help, manual page and completion
 "$THAW" lazy-pages --help >help || fail "--help"
 awk 'length > 80 { exit 1 } END { exit NR > 24 }' help || fail "the help does not fit 24 lines of 80"
-for line in -h "--help --nothing" "-D img --help"; do
+for line in -h "--help --nothing" "-D img --help" --hel -dh; do
 	# shellcheck disable=SC2086
 	"$THAW" lazy-pages $line | cmp - help || fail "lazy-pages $line is something else"
 done
@@ -213,4 +225,17 @@ diff options.help options.page || fail "--help (<) and the manual page (>) diffe
 bash -c '. "$1"; COMP_WORDS=(thaw lazy-pages -); COMP_CWORD=2; COMPREPLY=(); _thaw; printf "%s\n" "${COMPREPLY[@]}"' - \
 	"$THAW_SRCDIR/contrib/completion/thaw" | sort -u >options.completion
 diff options.help options.completion || fail "--help (<) and the completion (>) differ"
+for line in "thaw lazy-pages -D img" "thaw -D img lazy-pages" "thaw --images-dir = img -v4 lazy-pages"; do
+	[ "$(bash -c '. "$1"; shift; COMP_WORDS=($1 --co); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _thaw; echo "${COMPREPLY[*]}"' - \
+		"$THAW_SRCDIR/contrib/completion/thaw" "$line")" = "--config --copiers" ] || fail "the completion of '$line --co'"
+done
+# the wrapper of the manual page: the command, not a value that is called like it
+{
+	echo '#!/bin/sh'
+	sed -n '/^before=$/,/^exec /p' "$THAW_SRCDIR/doc/man/thaw-lazy-pages.1" | sed 's/exec thaw.*/exec echo thaw ;;/; s/^exec .*/exec echo criu/'
+} >wrapper
+for line in "thaw lazy-pages -D x" "thaw -D x lazy-pages" "criu dump -D lazy-pages -t 1" "criu restore --work-dir lazy-pages --lazy-pages"; do
+	# shellcheck disable=SC2086
+	[ "$(sh wrapper ${line#* })" = "${line%% *}" ] || fail "the wrapper: $line"
+done
 say "as CRIU has them"

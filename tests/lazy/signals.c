@@ -5,12 +5,17 @@
 #include "lazy/restorer.h"
 
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define A LIVE_BASE
+#define B (LIVE_BASE + (1ULL << 32))
 #define P LIVE_PAGE
 #define PAGES 400
 #define KEPT 100
@@ -18,7 +23,7 @@
 static const struct rest_vma vmas[] = { { .addr = A, .pages = PAGES } };
 static const struct rest_run runs[] = { { A, PAGES, REST_LAZY } };
 
-enum { CHILD, GO };
+enum { CHILD, GO, STRANGER };
 
 static int waits(const struct rest_task *t)
 {
@@ -35,12 +40,55 @@ static int leaves(const struct rest_task *t)
 	if (pid < 0)
 		return 2;
 	if (!pid) {
+		if (mmap((void *)B, 4 * P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+			_exit(4);
 		rest_words[CHILD] = getpid();
 		if (!rest_await(GO, 1))
 			_exit(1);
 		_exit(rest_whole(t));
 	}
 	return rest_await(CHILD, 1) ? 0 : 3;
+}
+
+/* A process that has nothing to do with it, with a userfaultfd of its own for memory at B. */
+static pid_t stranger(void)
+{
+	struct uffdio_register reg = { .range = { B, 4 * P }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+	pid_t pid = fork();
+	int fd;
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	fd = thaw_uffd_open();
+	if (fd < 0 || mmap((void *)B, 4 * P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
+	    ioctl(fd, UFFDIO_REGISTER, &reg))
+		_exit(1);
+	rest_words[STRANGER] = 1;
+	for (;;)
+		pause();
+}
+
+/* How many mappings of the process at B a userfaultfd serves. */
+static int served_at_b(pid_t pid)
+{
+	unsigned long start;
+	char path[64], line[512];
+	bool at = false;
+	int n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps", (int)pid);
+	f = fopen(path, "re");
+	LIVE_CHECK(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-", &start) == 1 && strchr(line, '-') && strchr(line, '-') < strchr(line, ' '))
+			at = start >= B && start < B + 4 * P;
+		else if (at && !strncmp(line, "VmFlags:", 8))
+			n += strstr(line, " um") != NULL;
+	}
+	fclose(f);
+	return n;
 }
 
 static _Noreturn int waits_for_ever(const struct rest_task *t)
@@ -58,15 +106,18 @@ static void cut(struct rest *r)
 	close(fd);
 }
 
-static void stays(rest_body *body, int sig)
+/* late: the daemon has read nothing of it when the signal comes. */
+static void stays(rest_body *body, int sig, bool late)
 {
 	const struct rest_task task = { .pid = 81, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .body = body };
 	char want[64];
+	pid_t who, other = 0;
 	struct rest r;
-	pid_t who;
 
 	rest_begin(&r, &task, 1, true);
 	LIVE_CHECK(rest_daemon(&r, "--stay-lazy", NULL));
+	if (late)
+		kill(r.daemon, SIGSTOP);
 	rest_connect(&r);
 	rest_spawn(&r);
 	rest_gather(&r);
@@ -77,11 +128,20 @@ static void stays(rest_body *body, int sig)
 		LIVE_CHECK(rest_wait(&r) == 0);
 		usleep(600000); /* its end is noticed by looking, four times a second */
 		who = rest_words[CHILD];
+		other = stranger();
+		LIVE_CHECK(rest_await(STRANGER, 1));
 	}
 	kill(r.daemon, sig);
+	if (late)
+		kill(r.daemon, SIGCONT);
 	snprintf(want, sizeof(want), ": pid %d: not all memory is in", (int)who);
 	rest_await_said(&r, want);
 	LIVE_CHECK(!kill(r.daemon, 0) && waitpid(r.daemon, NULL, WNOHANG) == 0);
+	if (other) { /* to find out whose its userfaultfds are it looks at the stranger, too */
+		LIVE_CHECK(served_at_b(other) == 1 && served_at_b(who) == 0);
+		kill(other, SIGKILL);
+		LIVE_CHECK(waitpid(other, NULL, 0) == other);
+	}
 	rest_words[GO] = 1;
 	if (body != leaves)
 		LIVE_CHECK(rest_wait(&r) == 0);
@@ -118,9 +178,9 @@ int main(void)
 		printf("signals: SKIPPED: %s\n", thaw_get_error());
 		return 77;
 	}
-	stays(waits, SIGTERM);
-	stays(waits, SIGINT);
-	stays(leaves, SIGTERM);
+	stays(waits, SIGTERM, false);
+	stays(waits, SIGINT, true);
+	stays(leaves, SIGTERM, false);
 	ends();
 	return 0;
 }

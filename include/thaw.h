@@ -167,7 +167,8 @@ struct thaw_pageserver;
 enum thaw_pageserver_state {
 	THAW_PAGESERVER_CONNECTED,
 	THAW_PAGESERVER_LOST,   /* being made again */
-	THAW_PAGESERVER_FAILED, /* given up: the time is over, the socket was inherited, or answers make no sense */
+	THAW_PAGESERVER_FAILED, /* given up: the time is over (without fail_reads it is tried on, and may be found again), the socket was
+				 * inherited, or answers make no sense */
 	THAW_PAGESERVER_CLOSED  /* the end was told */
 };
 struct thaw_pageserver_event {
@@ -263,9 +264,10 @@ struct thaw_space {
 /* A process whose memory is to be brought in. Content of the source that lies in no range is ignored; what lies in a range
  * without content reads as zero. Returns the space's id (>= 1; a forked child gets the next free one), before or
  * after thaw_start(). EBADF (uffd, pidfd), EINVAL (also: not a userfaultfd, blocking, without the events, a range that
- * cannot be registered), ENOTSUP (kind), EEXIST (the source describes a page twice; the userfaultfd, or what it is a duplicate of, is that
- * of a space that has not ended), ESRCH (the process is gone),
- * ECANCELED (after thaw_stop()), EMFILE, ENOMEM. After a failure uffd is the caller's as before. */
+ * cannot be registered), EBUSY (a range is registered with another userfaultfd), EPERM (a range may not be registered), ENOTSUP
+ * (kind), EEXIST (the source describes a page twice; the userfaultfd, or what it is a duplicate of, is that of a space that has
+ * not ended), ESRCH (the process is gone), ECANCELED (after thaw_stop()), EMFILE, ENOMEM. After a failure
+ * uffd is the caller's as before. */
 THAW_PUBLIC int64_t thaw_add_space(struct thaw *h, const struct thaw_space *space);
 
 /* What was added with registers_later has been registered now, mapping by mapping as in its ranges: of one space and its
@@ -276,9 +278,9 @@ THAW_PUBLIC int64_t thaw_add_space(struct thaw *h, const struct thaw_space *spac
 THAW_PUBLIC int thaw_space_registered(struct thaw *h, int64_t space);
 
 /* Starts the holder, then the threads, each under its filter when this returns. Raises the soft RLIMIT_NOFILE to the hard
- * one: each forked child brings a descriptor. Once a handle. 0, or -1 with EBUSY (started before), ENOSYS, EPERM or
- * EACCES (io_uring asked for and not to be had; filters), EAGAIN (no thread), EMFILE, ENOMEM; then nothing runs and it
- * may be called again. */
+ * one: each forked child brings a descriptor. Once a handle. 0, or -1 with EBUSY (started before), ENOTSUP (a kernel older than
+ * 6.1), ENOSYS, EPERM or EACCES (io_uring asked for and not to be had; filters), EAGAIN (no thread), EMFILE, ENFILE, ENOMEM; then
+ * nothing runs and it may be called again. */
 THAW_PUBLIC int thaw_start(struct thaw *h);
 
 /* Until a space (0: all there are, children included) is finished or gone. timeout_ms: milliseconds, -1: for ever. Any
@@ -388,11 +390,11 @@ THAW_PUBLIC int thaw_subscriber_retry(const struct thaw_subscriber *s, uint64_t 
 /* ---- userfaultfd help for tools --------------------------------------------------------------------------- */
 /* A userfaultfd for the *calling* process's memory (call it in the process to be restored): /dev/userfaultfd (Linux 6.1),
  * then the system call; O_CLOEXEC and O_NONBLOCK; UFFDIO_API done with the four events. The descriptor, or -1 with EPERM
- * or EACCES (the sentence says which capability, sysctl or device node would help), ENOSYS, EINVAL (the kernel lacks an
- * event), EMFILE, ENFILE, ENOMEM. */
+ * or EACCES (the sentence says which capability, sysctl or device node would help), ENOSYS (no userfaultfd), ENOTSUP (the kernel lacks
+ * an event, or is too old), EMFILE, ENFILE, ENOMEM. */
 THAW_PUBLIC int thaw_uffd_open(void);
 /* Can this kernel and user do it at all? 0, or -1 with the cause and the remedy in thaw_get_error(): ENOSYS (the kernel
- * cannot, or is too old), EPERM or EACCES (this user may not). */
+ * cannot), ENOTSUP (it is too old, or lacks an event), EPERM or EACCES (this user may not), EMFILE, ENFILE, ENOMEM. */
 THAW_PUBLIC int thaw_probe(void);
 
 #ifdef __cplusplus

@@ -254,7 +254,7 @@ THAW_PUBLIC int thaw_pageserver_finish(struct thaw_pageserver *ps, int timeout_m
 	err = ps->finish_error;
 	if (err) /* what is not in the list of the manual page is EIO */
 		thaw_err_set(err == -ENOTCONN || err == -ETIMEDOUT ? err : -EIO, "thaw_pageserver_finish: page server %s: %s: its processes"
-			     " may run again; all pages had come before", ps->name, ps->finish_text);
+			     " may run again", ps->name, ps->finish_text);
 	return err ? -1 : 0;
 }
 

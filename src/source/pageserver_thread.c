@@ -126,7 +126,8 @@ static void fail(struct thaw_pageserver *ps, int error, const char *why)
 	snprintf(text, sizeof(text), "%s", why); /* it may be this thread's last sentence */
 	name_processes(ps, who, sizeof(who));
 	thaw_log_error(&ps->log, "page server %s: given up (%s): %s will %s memory that is not in yet and can only come from there; end"
-		       " what cannot go on", ps->name, text, who, ps->fail_reads ? "be refused" : "wait for ever for");
+		       " what cannot go on%s", ps->name, text, who, ps->fail_reads ? "be refused" :
+		       ps->may_return ? "wait for" : "wait for ever for", ps->may_return ? " (connecting again is still tried)" : "");
 	thaw_gets_reset(&ps->gets);
 	enter_state(ps, THAW_PAGESERVER_FAILED, error, text);
 }
@@ -215,14 +216,14 @@ static void found(struct thaw_pageserver *ps)
 	thaw_log_info(&ps->log, "page server %s: %s%s", ps->name, how, ps->beginning ? "" : "; what was under way is asked for again");
 	if (ps->beginning)
 		ps->lost_ns = 0;
-	ps->beginning = false;
+	ps->beginning = ps->may_return = false;
 	enter_state(ps, THAW_PAGESERVER_CONNECTED, 0, how);
 }
 
 /* Not connected: one attempt, when it is time for it. True: connected, and all that is wanted has to be asked for. */
 static bool find_again(struct thaw_pageserver *ps)
 {
-	uint64_t now = thaw_sys_now_ns(), end = ps->reconnect_ns ? ps->lost_ns + ps->reconnect_ns : UINT64_MAX;
+	uint64_t now = thaw_sys_now_ns(), end = ps->reconnect_ns && !ps->may_return ? ps->lost_ns + ps->reconnect_ns : UINT64_MAX;
 	uint64_t until = now + CONNECT_NS < end ? now + CONNECT_NS : end;
 	int err;
 
@@ -230,6 +231,9 @@ static bool find_again(struct thaw_pageserver *ps)
 		char why[96];
 
 		snprintf(why, sizeof(why), "it has not come back within %llu s", (unsigned long long)(ps->reconnect_ns / SECOND));
+		/* Who only waits loses nothing by it. Who is refused, or ended, has been by then. */
+		ps->may_return = !ps->fail_reads;
+		ps->retry_ns = now + LAST_BACKOFF_NS;
 		fail(ps, -ETIMEDOUT, why);
 		return false;
 	}
@@ -488,7 +492,7 @@ static int sleep_ms(const struct thaw_pageserver *ps)
 {
 	uint64_t now = thaw_sys_now_ns(), at;
 
-	if (ps->state == THAW_PAGESERVER_LOST)
+	if (ps->state == THAW_PAGESERVER_LOST || ps->may_return)
 		at = ps->retry_ns;
 	else if (ps->state == THAW_PAGESERVER_CONNECTED && ps->gets.n)
 		at = quiet_limit(ps);
@@ -527,7 +531,7 @@ static void turn(struct thaw_pageserver *ps)
 {
 	bool any = take_fresh(ps);
 
-	if (ps->state == THAW_PAGESERVER_LOST) {
+	if (ps->state == THAW_PAGESERVER_LOST || ps->may_return) {
 		any |= find_again(ps);
 	} else if (ps->state == THAW_PAGESERVER_CONNECTED) {
 		int err = converse(ps, &any);

@@ -107,6 +107,8 @@ static const struct target {
 	  "criu.remote.criu.all_in" },
 	{ "criu_warm_cpu", "criu.warm.thaw.cpu", OTHER, 1, false, "CPU seconds of the daemon, warm, to CRIU's",
 	  "criu.warm.criu.cpu" },
+	{ "criu_cold_cpu", "criu.cold.thaw.cpu", OTHER, 1, false, "CPU seconds of the daemon, cold, to CRIU's",
+	  "criu.cold.criu.cpu" },
 	{ "criu_remote_cpu", "criu.remote.thaw.cpu", OTHER, 1, false, "CPU seconds of the daemon, remote, to CRIU's",
 	  "criu.remote.criu.cpu" },
 };

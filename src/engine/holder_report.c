@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define MOST 2048
+#define PAGE 4096
 
 /* In static storage: the holder has one thread, and a stack that it does not want to rely on. */
 static struct {
@@ -130,7 +131,23 @@ static int note_fd(void *opaque, int fd)
 	return 0;
 }
 
-/* Nothing tells which process a userfaultfd is for. So each of ours is asked to watch writes too, to the process's own
+/* Is anything of the userfaultfd's process registered there? It may be another process, and what lies at that address its own affair,
+ * which registering would make ours. CONTINUE has no effect on private memory, but says ENOENT first where nothing is
+ * registered. A change that nobody reads of any more keeps it from being answered: then it may be. */
+static bool may_be_registered(int fd, uint64_t addr)
+{
+	struct uffdio_continue c = { .range = { addr, PAGE } };
+	unsigned i;
+
+	for (i = 0; i < 20; i++) {
+		if (syscall(SYS_ioctl, fd, UFFDIO_CONTINUE, &c) == 0 || errno != EAGAIN)
+			return errno != ENOENT && errno != ESRCH;
+		syscall(SYS_poll, NULL, 0, 1);
+	}
+	return true;
+}
+
+/* Nothing tells which process a userfaultfd is for. So each of ours is asked to watch writes too, to a page of the process's own
  * mapping: when the process then shows it, it is this one. Taken back at once; no write is held up by it, since no
  * page is write-protected. */
 static bool is_ours(int pid)
@@ -141,8 +158,10 @@ static bool is_ours(int pid)
 
 	if (!find_flagged(pid, " um", 0, &v))
 		return false;
+	v.end = v.start + PAGE;
 	for (i = 0; i < r.n_fds && !ours; i++) {
-		if (!register_range(r.fds[i], &v, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP))
+		if (!may_be_registered(r.fds[i], v.start) ||
+		    !register_range(r.fds[i], &v, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP))
 			continue;
 		ours = find_flagged(pid, " uw", v.start, &seen) && seen.start == v.start;
 		register_range(r.fds[i], &v, UFFDIO_REGISTER_MODE_MISSING);

@@ -149,6 +149,37 @@ static void stays(rest_body *body, int sig, bool late)
 	rest_end(&r);
 }
 
+/* Nor does the holder, which looks for those who wait when the daemon has been killed. */
+static void dies(void)
+{
+	const struct rest_task task = { .pid = 81, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .body = leaves };
+	char want[64];
+	struct rest r;
+	pid_t who, other;
+
+	rest_begin(&r, &task, 1, true);
+	LIVE_CHECK(rest_daemon(&r, "--stay-lazy", NULL));
+	rest_connect(&r);
+	rest_spawn(&r);
+	rest_gather(&r);
+	rest_release(&r);
+	LIVE_CHECK(rest_await(CHILD, 1));
+	LIVE_CHECK(rest_wait(&r) == 0);
+	usleep(600000);
+	who = rest_words[CHILD];
+	other = stranger();
+	LIVE_CHECK(rest_await(STRANGER, 1));
+	kill(r.daemon, SIGKILL);
+	snprintf(want, sizeof(want), "process %d waits for memory", (int)who);
+	rest_await_said(&r, want);
+	LIVE_CHECK(served_at_b(other) == 1 && served_at_b(who) == 0);
+	kill(other, SIGKILL);
+	LIVE_CHECK(waitpid(other, NULL, 0) == other);
+	kill(who, SIGKILL);
+	rest_ended(&r, 128 + SIGKILL, want);
+	rest_end(&r);
+}
+
 /* While the tree is arriving a signal ends the restore: what has come and sleeps ends too, and has not run. */
 static void ends(void)
 {
@@ -181,6 +212,7 @@ int main(void)
 	stays(waits, SIGTERM, false);
 	stays(waits, SIGINT, true);
 	stays(leaves, SIGTERM, false);
+	dies();
 	ends();
 	return 0;
 }

@@ -211,8 +211,11 @@ static bool one(struct run *r, int *status)
 		return true;
 	}
 	if (r->out.trouble[0]) {
-		fprintf(stderr, "thaw-stress: not possible here: %s\n", r->out.trouble);
-		*status = STRESS_IMPOSSIBLE;
+		/* What went in one round is possible here. */
+		bool failed = r->out.failed || r->totals.rounds;
+
+		fprintf(stderr, failed ? "thaw-stress: a round failed: %s\n" : "thaw-stress: not possible here: %s\n", r->out.trouble);
+		*status = failed ? STRESS_VIOLATED : STRESS_IMPOSSIBLE;
 		return false;
 	}
 	thaw_stress_totals_add(&r->totals, &r->setup, &r->out);
@@ -276,7 +279,7 @@ static int report(struct run *r, int status)
 	unsigned missing = 0;
 
 	setvbuf(stdout, NULL, _IOFBF, 1 << 20); /* what is wrong with it shows when it is flushed, in the end */
-	if (status == STRESS_VIOLATED)
+	if (status == STRESS_VIOLATED && r->out.violated)
 		found(r);
 	if (status != STRESS_CLEAN && status != STRESS_VIOLATED)
 		return status;
@@ -287,7 +290,7 @@ static int report(struct run *r, int status)
 	if (r->totals.rounds)
 		missing = thaw_stress_missing(r->o->json ? stderr : stdout, NULL, &r->totals, r->o);
 	if (!r->o->json)
-		printf("%s\n", status == STRESS_VIOLATED ? "VIOLATED" : stop ? "interrupted; clean until then" : "clean");
+		printf("%s\n", status == STRESS_VIOLATED ? r->out.violated ? "VIOLATED" : "FAILED" : stop ? "interrupted; clean until then" : "clean");
 	if (status == STRESS_CLEAN && missing && r->o->require_coverage && !stop) {
 		fprintf(stderr, "thaw-stress: %u of what was to be seen never occurred\n", missing);
 		status = STRESS_VIOLATED;

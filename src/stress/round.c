@@ -43,6 +43,15 @@ static bool trouble(struct round *r, const char *fmt, const char *detail)
 	return false;
 }
 
+/* What the library refuses for this kernel's or this user's sake cannot be had here; anything else is a failure. */
+static bool library_trouble(struct round *r, const char *fmt)
+{
+	int e = thaw_get_errno();
+
+	r->o->failed = e != EPERM && e != EACCES && e != ENOSYS && e != ENOTSUP;
+	return trouble(r, fmt, thaw_get_error());
+}
+
 /* By a signal: then nothing is to be concluded from what is not done yet. */
 static bool given_up(struct round *r)
 {
@@ -164,7 +173,7 @@ static bool make_monitor(struct round *r)
 	    thaw_set_read_around(r->h, u->around) || thaw_set_spin(r->h, u->spin) || thaw_set_io(r->h, u->io) ||
 	    thaw_set_holder(r->h, u->holder, -1) || thaw_set_sandbox(r->h, u->sandbox) || thaw_set_numbering(r->h, !u->gate) ||
 	    thaw_set_event(r->h, event, r) || thaw_set_log(r->h, log_line, r, THAW_LOG_DEBUG))
-		return trouble(r, "the monitor cannot be made: %s", thaw_get_error());
+		return library_trouble(r, "the monitor cannot be made: %s");
 	return true;
 }
 
@@ -202,7 +211,7 @@ static bool add_space(struct round *r, unsigned process)
 	thaw_source_close(d.source);
 	free(ranges);
 	if (r->o->space[process] < 0)
-		return trouble(r, "a process cannot be added: %s", thaw_get_error());
+		return library_trouble(r, "a process cannot be added: %s");
 	r->p[process].uffd = -1; /* the library's now */
 	return true;
 }
@@ -229,7 +238,7 @@ static bool set_out(struct round *r)
 	if (!r->u->late_add && !add_all(r))
 		return false;
 	if (thaw_start(r->h))
-		return trouble(r, "the monitor cannot be started: %s", thaw_get_error());
+		return library_trouble(r, "the monitor cannot be started: %s");
 	r->started = true;
 	return !r->u->late_add || add_all(r);
 }
@@ -282,6 +291,7 @@ static void ended(struct round *r, unsigned i)
 		return;
 	snprintf(text, sizeof(text), WIFSIGNALED(p->status) ? "ended by signal %d" : "ended with status %d",
 		 WIFSIGNALED(p->status) ? WTERMSIG(p->status) : WEXITSTATUS(p->status));
+	r->o->failed = true;
 	trouble(r, "a worker %s", text);
 }
 
@@ -434,6 +444,7 @@ static void take_results(struct round *r)
 		return; /* whoever found it was ended before it could say what */
 	o->violated = true;
 	o->trouble[0] = 0; /* what else went wrong followed from it */
+	o->failed = false;
 	memcpy(&o->violation, &s->violation, sizeof(o->violation));
 	if (o->violation.track >= 0)
 		memcpy(&o->track, &s->tracks[o->violation.track], sizeof(o->track));

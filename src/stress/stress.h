@@ -109,6 +109,7 @@ struct stress_outcome {
 	uint64_t n_messages;              /* all there ever were */
 	char asleep[8192];                /* a lost fault: where each thread of the process and of the monitor is, a line each */
 	char trouble[320];                /* why the round could not be made, or not go on; "": it could */
+	bool failed;                      /* trouble: something went wrong, it is not that it cannot be had here */
 	bool ran;                         /* the processes were let loose */
 	bool interrupted;                 /* given up before its end: what it has shown until then is no whole round */
 	struct thaw_stats stats;

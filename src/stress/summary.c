@@ -76,6 +76,11 @@ static unsigned miss(const struct list *l, const char *what, const char *name, u
 	return 1;
 }
 
+static bool wants_failing(const struct stress_options *o)
+{
+	return o->source == STRESS_FAILING || (o->source == STRESS_ANY_SOURCE && o->all_kinds);
+}
+
 static unsigned missing_events(const struct list *l, const struct stress_totals *t, const struct stress_options *o)
 {
 	bool fork = ANY_OF(STRESS_OP_FORK, STRESS_OP_FORK_EXIT, STRESS_OP_FORK_KILL, STRESS_OP_FORK_EXEC);
@@ -89,7 +94,7 @@ static unsigned missing_events(const struct list *l, const struct stress_totals 
 	       miss(l, "event", "REMOVE", t->stats.events_remove, remove) + miss(l, "event", "UNMAP", t->stats.events_unmap, unmap) +
 	       miss(l, "event", "FORKED", t->forked, fork) + miss(l, "event", "FINISHED", t->finished, true) +
 	       miss(l, "event", "GONE", t->gone, o->all_kinds) +
-	       miss(l, "event", "UNAVAILABLE", t->unavailable, o->source == STRESS_FAILING);
+	       miss(l, "event", "UNAVAILABLE", t->unavailable, wants_failing(o));
 }
 
 /* Those that hold for every workload; with all operations and nothing fixed, all of them. */
@@ -105,7 +110,20 @@ static unsigned missing_outcomes(const struct list *l, const struct stress_total
 	       miss(l, "outcome", "EAGAIN", s->eagain, all) + miss(l, "outcome", "EEXIST", s->eexist, all) +
 	       miss(l, "outcome", "ENOENT", s->enoent, all) + miss(l, "outcome", "partial", s->partial, all) +
 	       miss(l, "outcome", "ESRCH", s->esrch, all) +
-	       miss(l, "outcome", "failed read", s->io_errors, o->source == STRESS_FAILING);
+	       miss(l, "outcome", "failed read", s->io_errors, wants_failing(o));
+}
+
+/* What each round draws, where nothing else was asked for. */
+static unsigned missing_kinds(const struct list *l, const struct stress_totals *t, const struct stress_options *o)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; thaw_stress_sources[i]; i++)
+		n += miss(l, "source", thaw_stress_sources[i], t->by_source[i], o->all_kinds && o->source == STRESS_ANY_SOURCE);
+	for (unsigned i = 0; thaw_stress_backgrounds[i]; i++)
+		n += miss(l, "background", thaw_stress_backgrounds[i], t->by_background[i],
+			  o->all_kinds && o->background == STRESS_ANY_BACKGROUND);
+	return n;
 }
 
 /* All restored memory here is private, and of that no kernel removes anything: to be refused is what it is there for. */
@@ -125,7 +143,7 @@ unsigned thaw_stress_missing(FILE *f, struct json_object *names, const struct st
 
 	for (unsigned k = 0; k < STRESS_KINDS; k++)
 		n += miss(&l, "operation", thaw_stress_kinds[k].name, t->done[k] + only_refused(f, t, k), o->kind[k]);
-	return n + missing_events(&l, t, o) + missing_outcomes(&l, t, o);
+	return n + missing_events(&l, t, o) + missing_outcomes(&l, t, o) + missing_kinds(&l, t, o);
 }
 
 /* ---- telling ----------------------------------------------------------------------------------------------------------------- */

@@ -17,7 +17,7 @@ missed()
 while read -r spec options; do
 	case $spec in '#'* | '') continue ;; esac
 	: >"$TMP/told"
-	for _ in 1 2 3 4 5 6; do
+	for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do
 		# shellcheck disable=SC2086 # several options
 		THAW_INJECT_TOLD=$TMP/told stress inject --inject "$spec" --seconds "${STRESS_SECONDS:-1}" --seed "$RANDOM" --processes 2 \
 			--size 2M --ops -kill,-shatter $options || fail "$spec: status $?"

@@ -29,6 +29,22 @@ few="--size 1M --processes 1 --threads 1 --seconds 1 --source resident"
 	grep -q '^remove  *0  *[1-9]' "$TMP/refused.log" || fail "a refused remove is done: $(grep '^remove' "$TMP/refused.log")"
 	grep -q '^refused, as it has to be: operation remove ' "$TMP/refused.log" || fail "why remove is not asked for is not told"
 
+	# a worker that dies by something else than the watch's or a schedule's doing is a failure, and no want of anything here
+	"$STRESS" --size 8M --processes 1 --threads 1 --seconds 20 --source resident --ops read,write >"$TMP/died.out" 2>"$TMP/died.err" </dev/null &
+	pid=$!
+	remember $pid
+	eventually 20 pgrep -P $pid >"$TMP/workers" || fail "there is no worker"
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		pkill -ILL -P $pid
+		sleep 0.3
+		kill -0 $pid 2>/dev/null || break
+	done
+	wait $pid
+	status=$?
+	[ $status = 1 ] || fail "a worker that dies: status $status: $(tail -n 2 "$TMP/died.err")"
+	grep -q "^thaw-stress: a round failed: a worker ended by signal 4" "$TMP/died.err" || fail "a worker that dies: $(cat "$TMP/died.err")"
+	[ "$(tail -n 1 "$TMP/died.out")" = FAILED ] || fail "a worker that dies: $(tail -n 1 "$TMP/died.out")"
+
 	"$STRESS" $few --ops read,write --json >"$TMP/clean.json" 2>"$TMP/json.err" || fail "--json: status $?"
 	"$STRESS" $few --ops read,write,plant-zero --json --seconds 5 >"$TMP/bad.json" 2>"$TMP/bad.err"
 	status=$?

@@ -51,7 +51,10 @@ hunt()
 		status=$?
 		case $status in
 		0) [ $((SECONDS - began)) -ge $SECONDS_EACH ] || continue; word="not found" ;;
-		1) word=$(sed -n 's/^VIOLATION: //p' "$TMP/$name.out") ;;
+		1) # it may have spent 15 seconds on making the schedule shorter
+			word=$(sed -n 's/^VIOLATION: //p' "$TMP/$name.out")
+			[ $((SECONDS - began)) -le $((SECONDS_EACH + 15)) ] || status=0 word="found too late"
+			;;
 		77) word="skipped" ;;
 		*) word="status $status" ;;
 		esac

@@ -24,6 +24,8 @@ static struct {
 	uint64_t born; /* our own start time: whoever was forked off since is younger */
 	int pids[MOST];
 	unsigned n;
+	int known[MOST]; /* children that were found */
+	unsigned n_known;
 	int fds[MOST]; /* our userfaultfds */
 	unsigned n_fds;
 	unsigned n_kept; /* connections to page servers */
@@ -52,11 +54,11 @@ static uint64_t hex(const char **at)
 	}
 }
 
-/* One line of smaps: a mapping begins, or its flags end it. True: it begins at or behind *v and has the flag. */
-static bool flagged_line(const char *line, size_t len, const char *flag, uint64_t from, struct range *v)
+/* One line of smaps: a mapping begins, or its flags end it. True: it reaches behind `from`, has the flag, and lacks the other, if any. */
+static bool flagged_line(const char *line, size_t len, const char *flag, const char *lacks, uint64_t from, struct range *v)
 {
 	if (len > 8 && !memcmp(line, "VmFlags:", 8))
-		return v->start >= from && memmem(line, len, flag, 3);
+		return v->end > from && memmem(line, len, flag, 3) && !(lacks && memmem(line, len, lacks, 3));
 	if ((*line >= '0' && *line <= '9') || (*line >= 'a' && *line <= 'f')) {
 		v->start = hex(&line);
 		line++;
@@ -82,8 +84,8 @@ static int open_file(int pid, const char *name)
 	return fd;
 }
 
-/* The first mapping of the process at or behind `from` that has a flag of VmFlags, as " um". */
-static bool find_flagged(int pid, const char *flag, uint64_t from, struct range *v)
+/* The first mapping of the process that reaches behind `from` and has a flag of VmFlags, as " um", and not the other. */
+static bool find_flagged(int pid, const char *flag, const char *lacks, uint64_t from, struct range *v)
 {
 	size_t have = 0;
 	bool found = false;
@@ -93,12 +95,12 @@ static bool find_flagged(int pid, const char *flag, uint64_t from, struct range 
 	fd = open_file(pid, "/smaps");
 	if (fd < 0)
 		return false;
-	v->start = 0;
+	v->start = v->end = 0;
 	while (!found && (n = syscall(SYS_read, fd, r.smaps + have, sizeof(r.smaps) - have)) > 0) {
 		char *line = r.smaps, *end = r.smaps + have + n, *nl;
 
 		for (; !found && (nl = memchr(line, '\n', end - line)); line = nl + 1)
-			found = flagged_line(line, nl - line, flag, from, v);
+			found = flagged_line(line, nl - line, flag, lacks, from, v);
 		have = end - line;
 		memmove(r.smaps, line, have);
 		if (have == sizeof(r.smaps))
@@ -113,12 +115,12 @@ static bool has_missing(int pid)
 {
 	struct range v;
 
-	return find_flagged(pid, " um", 0, &v);
+	return find_flagged(pid, " um", NULL, 0, &v);
 }
 
-static bool register_range(int fd, const struct range *v, uint64_t mode)
+static bool watch_writes(int fd, uint64_t addr)
 {
-	struct uffdio_register reg = { .range = { v->start, v->end - v->start }, .mode = mode };
+	struct uffdio_register reg = { .range = { addr, PAGE }, .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP };
 
 	return syscall(SYS_ioctl, fd, UFFDIO_REGISTER, &reg) == 0;
 }
@@ -147,25 +149,37 @@ static bool may_be_registered(int fd, uint64_t addr)
 	return true;
 }
 
-/* Nothing tells which process a userfaultfd is for. So each of ours is asked to watch writes too, to a page of the process's own
- * mapping: when the process then shows it, it is this one. Taken back at once; no write is held up by it, since no
- * page is write-protected. */
-static bool is_ours(int pid)
+/* Found by an earlier look: each takes another page. */
+static bool is_known(int pid)
 {
-	struct range v, seen;
-	bool ours = false;
 	unsigned i;
 
-	if (!find_flagged(pid, " um", 0, &v))
+	for (i = 0; i < r.n_known; i++)
+		if (r.known[i] == pid)
+			return true;
+	return false;
+}
+
+/* Nothing tells which process a userfaultfd is for. So each of ours is asked to watch writes too, to a page of the process's own that
+ * nobody watches: when the process then shows it, it is this one. The kernel has no way to take it back but to give up the
+ * page; no write is held up by it, since no page is write-protected. Each holder chooses its own page, since others may be
+ * looking. */
+static bool is_ours(int pid)
+{
+	static unsigned turn;
+	struct range v, seen;
+	bool ours = false;
+	uint64_t addr;
+	unsigned i;
+
+	if (!find_flagged(pid, " um", " uw", 0, &v))
 		return false;
-	v.end = v.start + PAGE;
-	for (i = 0; i < r.n_fds && !ours; i++) {
-		if (!may_be_registered(r.fds[i], v.start) ||
-		    !register_range(r.fds[i], &v, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP))
-			continue;
-		ours = find_flagged(pid, " uw", v.start, &seen) && seen.start == v.start;
-		register_range(r.fds[i], &v, UFFDIO_REGISTER_MODE_MISSING);
-	}
+	addr = v.start + ((uint64_t)syscall(SYS_getpid) * 2654435761UL + turn++) % ((v.end - v.start) / PAGE) * PAGE;
+	for (i = 0; i < r.n_fds && !ours; i++)
+		ours = may_be_registered(r.fds[i], addr) && watch_writes(r.fds[i], addr) &&
+		       find_flagged(pid, " uw", NULL, addr, &seen) && seen.start <= addr;
+	if (ours && r.n_known < MOST)
+		r.known[r.n_known++] = pid;
 	return ours;
 }
 
@@ -226,7 +240,7 @@ static int consider(void *opaque, int pid)
 	if (is_root(pid))
 		waits = has_missing(pid) || !readable(pid);
 	else
-		waits = start_time(pid) >= r.born && is_ours(pid);
+		waits = is_known(pid) ? has_missing(pid) : start_time(pid) >= r.born && is_ours(pid);
 	if (waits && r.n < MOST)
 		r.pids[r.n++] = pid;
 	return 0;

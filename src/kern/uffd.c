@@ -181,11 +181,9 @@ int thaw_uffd_register(int uffd, uint64_t addr, uint64_t len)
 	return ioctl(uffd, UFFDIO_REGISTER, &reg) ? -errno : 0;
 }
 
-int thaw_uffd_watch_writes(int uffd, uint64_t addr, uint64_t len, bool on)
+int thaw_uffd_watch_writes(int uffd, uint64_t addr, uint64_t len)
 {
-	struct uffdio_register reg = {
-		.range = { addr, len }, .mode = UFFDIO_REGISTER_MODE_MISSING | (on ? UFFDIO_REGISTER_MODE_WP : 0),
-	};
+	struct uffdio_register reg = { .range = { addr, len }, .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP };
 
 	return ioctl(uffd, UFFDIO_REGISTER, &reg) ? -errno : 0;
 }

@@ -86,8 +86,8 @@ int thaw_uffd_events(int uffd, uint32_t *last, unsigned *raised, unsigned *queue
 
 bool thaw_uffd_is_one(int fd); /* a userfaultfd, or something else */
 int thaw_uffd_register(int uffd, uint64_t addr, uint64_t len); /* MISSING */
-/* A mapping that is registered so watches writes, too, or does not any more. As no page is protected, none is held up. */
-int thaw_uffd_watch_writes(int uffd, uint64_t addr, uint64_t len, bool on);
+/* Memory that is registered so watches writes, too, from now on: only UNREGISTER ends it. As no page is protected, none is held up. */
+int thaw_uffd_watch_writes(int uffd, uint64_t addr, uint64_t len);
 struct thaw_fill thaw_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake);
 struct thaw_fill thaw_uffd_copy_match(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake, uint64_t match);
 struct thaw_fill thaw_uffd_zero(int uffd, uint64_t dst, uint64_t len);   /* UFFDIO_ZEROPAGE, wakes */

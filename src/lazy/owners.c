@@ -53,20 +53,33 @@ static void note_fd(void *opaque, int fd)
 	f->fd[f->n++] = fd;
 }
 
-/* The first mapping at or behind `start` that has the flag. */
 struct mapping {
-	uint32_t flag;
 	uint64_t start, end;
 };
 
+/* The first mapping that a userfaultfd serves, and whose writes none watches yet. */
 static int look(void *opaque, const struct thaw_vma *v)
 {
 	struct mapping *m = opaque;
 
-	if (v->start < m->start || !(v->flags & m->flag))
+	if (!(v->flags & THAW_VM_UFFD_MISSING) || v->flags & THAW_VM_UFFD_WP)
 		return 0;
-	m->start = v->start;
-	m->end = v->end;
+	*m = (struct mapping){ v->start, v->end };
+	return 1;
+}
+
+struct page {
+	uint64_t addr;
+	bool watched;
+};
+
+static int look_at_page(void *opaque, const struct thaw_vma *v)
+{
+	struct page *p = opaque;
+
+	if (p->addr < v->start || p->addr >= v->end)
+		return 0;
+	p->watched = v->flags & THAW_VM_UFFD_WP;
 	return 1;
 }
 
@@ -85,25 +98,24 @@ static bool has_registered(int uffd, uint64_t addr)
 	return out == THAW_PRESENT;
 }
 
-/* Each of ours that has memory there is asked to watch writes, too, to a page of the process's own mapping: when the process then shows
- * it, it is this one. Taken back at once; no write is held up by it, since no page is write-protected. A descriptor that has been closed
- * meanwhile, and is another of ours by now, does no harm: whatever of ours the process shows makes it ours. */
+/* Each of ours that has memory there is asked to watch writes, too, to a page of the process's own that nobody watches: when the process
+ * then shows it, it is this one. The kernel has no way to take it back but to give up the page; no write is held up by it, since
+ * no page is write-protected. The next search takes another page, and so do others who look at the same time. A descriptor that has been
+ * closed meanwhile, and is another of ours by now, does no harm: whatever of ours the process shows makes it ours. */
 static bool is_ours(pid_t pid, const struct fds *f)
 {
-	struct mapping v = { .flag = THAW_VM_UFFD_MISSING };
-	bool ours = false;
+	static unsigned turn;
+	struct mapping m;
+	struct page p = { 0 };
 
-	if (thaw_procfs_smaps(pid, look, &v) != 1)
+	if (thaw_procfs_smaps(pid, look, &m) != 1)
 		return false;
-	for (size_t i = 0; i < f->n && !ours; i++) {
-		struct mapping seen = { .flag = THAW_VM_UFFD_WP, .start = v.start };
-
-		if (!has_registered(f->fd[i], v.start) || thaw_uffd_watch_writes(f->fd[i], v.start, PAGE, true))
-			continue;
-		ours = thaw_procfs_smaps(pid, look, &seen) == 1 && seen.start == v.start;
-		(void)thaw_uffd_watch_writes(f->fd[i], v.start, PAGE, false);
-	}
-	return ours;
+	p.addr = m.start + (getpid() * 2654435761UL + turn++) % ((m.end - m.start) / PAGE) * PAGE;
+	for (size_t i = 0; i < f->n && !p.watched; i++)
+		if (has_registered(f->fd[i], p.addr) && !thaw_uffd_watch_writes(f->fd[i], p.addr, PAGE) &&
+		    thaw_procfs_smaps(pid, look_at_page, &p) != 1)
+			p.watched = false;
+	return p.watched;
 }
 
 struct search {

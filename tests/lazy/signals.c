@@ -50,23 +50,46 @@ static int leaves(const struct rest_task *t)
 	return rest_await(CHILD, 1) ? 0 : 3;
 }
 
-/* A process that has nothing to do with it, with a userfaultfd of its own for memory at B. */
-static pid_t stranger(void)
+/* A process that has nothing to do with it, with a userfaultfd of its own for memory at that address, which also watches its writes. */
+static pid_t stranger(uint64_t at, bool watched)
 {
-	struct uffdio_register reg = { .range = { B, 4 * P }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_register reg = { .range = { at, 4 * P }, .mode = UFFDIO_REGISTER_MODE_MISSING |
+								       (watched ? UFFDIO_REGISTER_MODE_WP : 0) };
 	pid_t pid = fork();
 	int fd;
 
-	if (pid)
+	if (pid) {
+		LIVE_CHECK(pid > 0 && rest_await(STRANGER, 1));
+		rest_words[STRANGER] = 0;
 		return pid;
+	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	fd = thaw_uffd_open();
-	if (fd < 0 || mmap((void *)B, 4 * P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
+	if (fd < 0 || mmap((void *)at, 4 * P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
 	    ioctl(fd, UFFDIO_REGISTER, &reg))
 		_exit(1);
 	rest_words[STRANGER] = 1;
 	for (;;)
 		pause();
+}
+
+/* One where the restored process has something of its own that is not served; and one where it has what is served, as two restores of one
+ * image have. */
+struct strangers {
+	pid_t pid[2];
+};
+
+static struct strangers strangers(void)
+{
+	return (struct strangers){ { stranger(B, false), stranger(A, true) } };
+}
+
+static void end_strangers(const struct strangers *s)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		kill(s->pid[i], SIGKILL);
+		LIVE_CHECK(waitpid(s->pid[i], NULL, 0) == s->pid[i]);
+	}
 }
 
 /* How many mappings of the process at B a userfaultfd serves. */
@@ -111,7 +134,8 @@ static void stays(rest_body *body, int sig, bool late)
 {
 	const struct rest_task task = { .pid = 81, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .body = body };
 	char want[64];
-	pid_t who, other = 0;
+	struct strangers others = { { 0 } };
+	pid_t who;
 	struct rest r;
 
 	rest_begin(&r, &task, 1, true);
@@ -128,8 +152,7 @@ static void stays(rest_body *body, int sig, bool late)
 		LIVE_CHECK(rest_wait(&r) == 0);
 		usleep(600000); /* its end is noticed by looking, four times a second */
 		who = rest_words[CHILD];
-		other = stranger();
-		LIVE_CHECK(rest_await(STRANGER, 1));
+		others = strangers();
 	}
 	kill(r.daemon, sig);
 	if (late)
@@ -137,10 +160,9 @@ static void stays(rest_body *body, int sig, bool late)
 	snprintf(want, sizeof(want), ": pid %d: not all memory is in", (int)who);
 	rest_await_said(&r, want);
 	LIVE_CHECK(!kill(r.daemon, 0) && waitpid(r.daemon, NULL, WNOHANG) == 0);
-	if (other) { /* to find out whose its userfaultfds are it looks at the stranger, too */
-		LIVE_CHECK(served_at_b(other) == 1 && served_at_b(who) == 0);
-		kill(other, SIGKILL);
-		LIVE_CHECK(waitpid(other, NULL, 0) == other);
+	if (body == leaves) { /* to find out whose its userfaultfds are it looks at the strangers, too */
+		LIVE_CHECK(served_at_b(others.pid[0]) == 1 && served_at_b(who) == 0);
+		end_strangers(&others);
 	}
 	rest_words[GO] = 1;
 	if (body != leaves)
@@ -155,7 +177,8 @@ static void dies(void)
 	const struct rest_task task = { .pid = 81, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .body = leaves };
 	char want[64];
 	struct rest r;
-	pid_t who, other;
+	struct strangers others;
+	pid_t who;
 
 	rest_begin(&r, &task, 1, true);
 	LIVE_CHECK(rest_daemon(&r, "--stay-lazy", NULL));
@@ -167,14 +190,12 @@ static void dies(void)
 	LIVE_CHECK(rest_wait(&r) == 0);
 	usleep(600000);
 	who = rest_words[CHILD];
-	other = stranger();
-	LIVE_CHECK(rest_await(STRANGER, 1));
+	others = strangers();
 	kill(r.daemon, SIGKILL);
 	snprintf(want, sizeof(want), "process %d waits for memory", (int)who);
 	rest_await_said(&r, want);
-	LIVE_CHECK(served_at_b(other) == 1 && served_at_b(who) == 0);
-	kill(other, SIGKILL);
-	LIVE_CHECK(waitpid(other, NULL, 0) == other);
+	LIVE_CHECK(served_at_b(others.pid[0]) == 1 && served_at_b(who) == 0);
+	end_strangers(&others);
 	kill(who, SIGKILL);
 	rest_ended(&r, 128 + SIGKILL, want);
 	rest_end(&r);

@@ -359,10 +359,13 @@ static int prepare(struct lazy *l)
 		ret = thaw_err_wrap("%s", c->images_dir ? c->images_dir : "image directory");
 	if (!ret)
 		ret = check_tls(c);
-	if (!ret)
+	/* Listening takes another daemon's place, which is not to end because this one cannot begin: so what can fail comes before.
+	 * A status socket that was not asked for is no reason; and where that other daemon's is in the way, it has gone by then. */
+	if (!ret && c->status_socket)
 		ret = thaw_status_serve(&l->status, c->status_socket);
-	/* Last: it takes the place of another daemon's socket, which is not to end because this one cannot begin. */
-	return ret ? ret : thaw_lazy_listen(&l->start);
+	if (!ret)
+		ret = thaw_lazy_listen(&l->start);
+	return ret || c->status_socket ? ret : thaw_status_serve(&l->status, NULL);
 }
 
 static int begin(struct lazy *l)

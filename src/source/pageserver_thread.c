@@ -472,6 +472,7 @@ static void finish(struct thaw_pageserver *ps)
 	else
 		err = say_good_bye(ps);
 	thaw_link_close(&ps->link);
+	ps->may_return = false;
 	enter_state(ps, THAW_PAGESERVER_CLOSED, err, err ? thaw_err_text() : "the end was told and confirmed");
 	THAW_SCOPED_LOCK(&ps->lock);
 	ps->finish = THAW_FINISH_OVER;

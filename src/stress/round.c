@@ -43,12 +43,12 @@ static bool trouble(struct round *r, const char *fmt, const char *detail)
 	return false;
 }
 
-/* What the library refuses for this kernel's or this user's sake cannot be had here; anything else is a failure. */
+/* What the library refuses for this kernel's, this user's or a limit's sake cannot be had here; anything else is a failure. */
 static bool library_trouble(struct round *r, const char *fmt)
 {
 	int e = thaw_get_errno();
 
-	r->o->failed = e != EPERM && e != EACCES && e != ENOSYS && e != ENOTSUP;
+	r->o->failed = e != EPERM && e != EACCES && e != ENOSYS && e != ENOTSUP && e != ENOMEM && e != EMFILE && e != ENFILE && e != EAGAIN;
 	return trouble(r, fmt, thaw_get_error());
 }
 

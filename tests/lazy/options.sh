@@ -178,6 +178,7 @@ refused "--ps-socket 0: standard descriptors are /dev/null with --daemon" lazy-p
 pid=$!
 remember $pid
 eventually 60 listens img || fail "does not listen: $(cat first.err)"
+eventually 60 test -S img/thaw-status.socket || fail "no status socket" # it comes a moment later
 "$THAW" status -D img >said.out || fail "no status while it listens"
 grep -qx "  memory   0 bytes of 0 bytes in, 0 bytes/s" said.out || fail "nothing is here yet, and: $(cat said.out)"
 refused "status socket absent/s: " lazy-pages -D img --status-socket absent/s

@@ -5,7 +5,7 @@
 # the live tests on two other kernels in QEMU, in their short form; the model of the protocol, each fuzz target for a short time, and the
 # release archive. (HACKING.md names the long forms.) The last line is "N passed, N failed"; what was skipped, or passed only when it was run
 # once more, is told before.
-# Everything is built in build-check below the source tree; FUZZ_SECONDS (6) and JOBS (all processors) may be set.
+# Everything is built in build-check below the source tree; FUZZ_SECONDS (6), FUZZ_SEED (1; 0: another one each time) and JOBS (all processors) may be set.
 set -u -o pipefail
 umask 022
 export LC_ALL=C
@@ -166,7 +166,7 @@ mkdir -p "$build/build-fuzz"
 fuzz()
 {
 	cd build-fuzz && "$src/configure" -q CC=clang --enable-debug --enable-fuzz CFLAGS='-g -O1' &&
-		make -j"$jobs" fuzz-programs && make -k -j"$jobs" fuzz FUZZ_SECONDS="$fuzz_seconds"
+		make -j"$jobs" fuzz-programs && make -k -j"$jobs" fuzz FUZZ_SECONDS="$fuzz_seconds" FUZZ_SEED="${FUZZ_SEED:-1}"
 }
 run fuzz fuzz
 status=$?

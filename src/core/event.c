@@ -205,7 +205,7 @@ static struct pair *ends(struct thaw_events *ev, const struct thaw_change *c)
 	for (unsigned i = ev->pairs; i-- > 0;) {
 		struct pair *p = &ev->pair[i];
 
-		if (p->start < c->start && c->start <= p->start + p->len && c->start + c->len == p->end && !has_come(ev, p))
+		if (p->start < c->start && c->start - p->start <= p->len && c->start + c->len == p->end && !has_come(ev, p))
 			return p;
 	}
 	return NULL;

@@ -5,7 +5,8 @@
 # the live tests on two other kernels in QEMU, in their short form; the model of the protocol, each fuzz target for a short time, and the
 # release archive. (HACKING.md names the long forms.) The last line is "N passed, N failed"; what was skipped, or passed only when it was run
 # once more, is told before.
-# Everything is built in build-check below the source tree; FUZZ_SECONDS (6), FUZZ_SEED (1; 0: another one each time) and JOBS (all processors) may be set.
+# Everything is built in build-check below the source tree; FUZZ_SECONDS (6), FUZZ_SEED (1; 0: another one each time) and JOBS (all
+# processors) may be set.
 set -u -o pipefail
 umask 022
 export LC_ALL=C
@@ -80,7 +81,6 @@ totals()
 			if alone "$dir" "$(test=${trs#"$dir/"} && echo "${test%.trs}")"; then
 				p=$((p + 1))
 				again=$((again + 1))
-				second_passed=$((second_passed + 1))
 				continue
 			fi
 			f=$((f + 1))
@@ -93,6 +93,7 @@ totals()
 	passed=$((passed + p))
 	failed=$((failed + f))
 	skipped=$((skipped + s))
+	second_passed=$((second_passed + again))
 	if [ "$status" != 0 ] && [ "$f" = 0 ] && [ "$again" = 0 ]; then
 		fail_one "$name: make failed before or beside the tests"
 		tail -n 40 "$build/$name.log"

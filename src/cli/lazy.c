@@ -163,7 +163,7 @@ static struct thaw_source *remote_source(void *opaque, const struct thaw_lazy_ta
 
 static int note_missing(void *opaque, const struct thaw_lazy_member *m)
 {
-	if (!m->finished || m->missing)
+	if (!m->finished)
 		*(bool *)opaque = true;
 	return 0;
 }

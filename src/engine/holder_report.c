@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* engine/holder_report.c - which processes wait for memory when their monitor has died, in one line */
 #include "config.h"
+#include "core/pagemap.h"
 #include "engine/holder_impl.h"
 #include "kern/keep.h"
 #include "util/inject.h"
@@ -16,7 +17,6 @@
 #include <unistd.h>
 
 #define MOST 2048
-#define PAGE 4096
 
 /* In static storage: the holder has one thread, and a stack that it does not want to rely on. */
 static struct {
@@ -120,7 +120,7 @@ static bool has_missing(int pid)
 
 static bool watch_writes(int fd, uint64_t addr)
 {
-	struct uffdio_register reg = { .range = { addr, PAGE }, .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP };
+	struct uffdio_register reg = { .range = { addr, THAW_PAGE_SIZE }, .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP };
 
 	return syscall(SYS_ioctl, fd, UFFDIO_REGISTER, &reg) == 0;
 }
@@ -138,7 +138,7 @@ static int note_fd(void *opaque, int fd)
  * registered. A change that nobody reads of any more keeps it from being answered: then it may be. */
 static bool may_be_registered(int fd, uint64_t addr)
 {
-	struct uffdio_continue c = { .range = { addr, PAGE } };
+	struct uffdio_continue c = { .range = { addr, THAW_PAGE_SIZE } };
 	unsigned i;
 
 	for (i = 0; i < 20; i++) {
@@ -174,7 +174,7 @@ static bool is_ours(int pid)
 
 	if (!find_flagged(pid, " um", " uw", 0, &v))
 		return false;
-	addr = v.start + ((uint64_t)syscall(SYS_getpid) * 2654435761UL + turn++) % ((v.end - v.start) / PAGE) * PAGE;
+	addr = v.start + ((uint64_t)syscall(SYS_getpid) * 2654435761UL + turn++) % ((v.end - v.start) / THAW_PAGE_SIZE) * THAW_PAGE_SIZE;
 	for (i = 0; i < r.n_fds && !ours; i++)
 		ours = may_be_registered(r.fds[i], addr) && watch_writes(r.fds[i], addr) &&
 		       find_flagged(pid, " uw", NULL, addr, &seen) && seen.start <= addr;

@@ -11,11 +11,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/pagemap.h"
 #include "kern/procfs.h"
 #include "kern/sys.h"
 #include "kern/uffd.h"
-
-#define PAGE 4096
 
 struct fds {
 	int *fd;
@@ -110,11 +109,10 @@ static bool is_ours(pid_t pid, const struct fds *f)
 
 	if (thaw_procfs_smaps(pid, look, &m) != 1)
 		return false;
-	p.addr = m.start + (getpid() * 2654435761UL + turn++) % ((m.end - m.start) / PAGE) * PAGE;
+	p.addr = m.start + (getpid() * 2654435761UL + turn++) % ((m.end - m.start) / THAW_PAGE_SIZE) * THAW_PAGE_SIZE;
 	for (size_t i = 0; i < f->n && !p.watched; i++)
-		if (has_registered(f->fd[i], p.addr) && !thaw_uffd_watch_writes(f->fd[i], p.addr, PAGE) &&
-		    thaw_procfs_smaps(pid, look_at_page, &p) != 1)
-			p.watched = false;
+		if (has_registered(f->fd[i], p.addr) && !thaw_uffd_watch_writes(f->fd[i], p.addr, THAW_PAGE_SIZE))
+			(void)thaw_procfs_smaps(pid, look_at_page, &p);
 	return p.watched;
 }
 

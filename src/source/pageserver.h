@@ -81,7 +81,6 @@ struct thaw_pageserver {
 	struct thaw_link link;
 	enum thaw_pageserver_state state;
 	bool beginning;              /* there has not been a connection yet (state: LOST) */
-	bool may_return;             /* FAILED by time, and nobody is refused anything: it is tried on */
 	uint64_t lost_ns;            /* since when nothing has come in; 0: all is well */
 	uint64_t up_ns;              /* when the connection was made */
 	uint64_t retry_ns, backoff_ns;

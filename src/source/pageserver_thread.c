@@ -119,6 +119,17 @@ static void name_processes(struct thaw_pageserver *ps, char *buf, size_t size)
 }
 
 /* ---- losing it --------------------------------------------------------------------------------------------- */
+/* Given up, it was by time alone, and nobody has been refused anything: who only waits loses nothing when it is tried on. */
+static bool may_return(const struct thaw_pageserver *ps)
+{
+	return !ps->fail_reads && !ps->inherited && ps->n_wrong < WRONG_MOST;
+}
+
+static bool is_sought(const struct thaw_pageserver *ps)
+{
+	return ps->state == THAW_PAGESERVER_LOST || (ps->state == THAW_PAGESERVER_FAILED && may_return(ps));
+}
+
 static void fail(struct thaw_pageserver *ps, int error, const char *why)
 {
 	char who[256], text[512];
@@ -127,7 +138,7 @@ static void fail(struct thaw_pageserver *ps, int error, const char *why)
 	name_processes(ps, who, sizeof(who));
 	thaw_log_error(&ps->log, "page server %s: given up (%s): %s will %s memory that is not in yet and can only come from there; end"
 		       " what cannot go on%s", ps->name, text, who, ps->fail_reads ? "be refused" :
-		       ps->may_return ? "wait for" : "wait for ever for", ps->may_return ? " (connecting again is still tried)" : "");
+		       may_return(ps) ? "wait for" : "wait for ever for", may_return(ps) ? " (connecting again is still tried)" : "");
 	thaw_gets_reset(&ps->gets);
 	enter_state(ps, THAW_PAGESERVER_FAILED, error, text);
 }
@@ -216,14 +227,15 @@ static void found(struct thaw_pageserver *ps)
 	thaw_log_info(&ps->log, "page server %s: %s%s", ps->name, how, ps->beginning ? "" : "; what was under way is asked for again");
 	if (ps->beginning)
 		ps->lost_ns = 0;
-	ps->beginning = ps->may_return = false;
+	ps->beginning = false;
 	enter_state(ps, THAW_PAGESERVER_CONNECTED, 0, how);
 }
 
 /* Not connected: one attempt, when it is time for it. True: connected, and all that is wanted has to be asked for. */
 static bool find_again(struct thaw_pageserver *ps)
 {
-	uint64_t now = thaw_sys_now_ns(), end = ps->reconnect_ns && !ps->may_return ? ps->lost_ns + ps->reconnect_ns : UINT64_MAX;
+	bool limited = ps->reconnect_ns && ps->state == THAW_PAGESERVER_LOST;
+	uint64_t now = thaw_sys_now_ns(), end = limited ? ps->lost_ns + ps->reconnect_ns : UINT64_MAX;
 	uint64_t until = now + CONNECT_NS < end ? now + CONNECT_NS : end;
 	int err;
 
@@ -231,8 +243,6 @@ static bool find_again(struct thaw_pageserver *ps)
 		char why[96];
 
 		snprintf(why, sizeof(why), "it has not come back within %llu s", (unsigned long long)(ps->reconnect_ns / SECOND));
-		/* Who only waits loses nothing by it. Who is refused, or ended, has been by then. */
-		ps->may_return = !ps->fail_reads;
 		ps->retry_ns = now + LAST_BACKOFF_NS;
 		fail(ps, -ETIMEDOUT, why);
 		return false;
@@ -472,7 +482,6 @@ static void finish(struct thaw_pageserver *ps)
 	else
 		err = say_good_bye(ps);
 	thaw_link_close(&ps->link);
-	ps->may_return = false;
 	enter_state(ps, THAW_PAGESERVER_CLOSED, err, err ? thaw_err_text() : "the end was told and confirmed");
 	THAW_SCOPED_LOCK(&ps->lock);
 	ps->finish = THAW_FINISH_OVER;
@@ -493,7 +502,7 @@ static int sleep_ms(const struct thaw_pageserver *ps)
 {
 	uint64_t now = thaw_sys_now_ns(), at;
 
-	if (ps->state == THAW_PAGESERVER_LOST || ps->may_return)
+	if (is_sought(ps))
 		at = ps->retry_ns;
 	else if (ps->state == THAW_PAGESERVER_CONNECTED && ps->gets.n)
 		at = quiet_limit(ps);
@@ -532,7 +541,7 @@ static void turn(struct thaw_pageserver *ps)
 {
 	bool any = take_fresh(ps);
 
-	if (ps->state == THAW_PAGESERVER_LOST || ps->may_return) {
+	if (is_sought(ps)) {
 		any |= find_again(ps);
 	} else if (ps->state == THAW_PAGESERVER_CONNECTED) {
 		int err = converse(ps, &any);

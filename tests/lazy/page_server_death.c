@@ -57,8 +57,7 @@ static void test_killed(enum thaw_background policy)
 	LIVE_CHECK(live_end(&r.live) == 0); /* every byte is right */
 	LIVE_OK(thaw_wait(r.h, 0, 60000));
 	LIVE_CHECK(rig_lost == 1 && rig_found == 1 && rig_failed == 0 && rig_errors == 1);
-	/* Each page once; and once more where a reader asked for it when it had come and was not in yet. */
-	if (f.stats->pages + before >= PAGES * 5 / 2)
+	if (f.stats->pages + before >= PAGES * 3 / 2) /* it went on: not from the beginning */
 		LIVE_DIE("%lu pages were sent before, %lu afterwards, of %d", before, (unsigned long)f.stats->pages, PAGES);
 	LIVE_CHECK(f.stats->bad == 0);
 	rig_end(&r, true);

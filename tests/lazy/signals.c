@@ -14,6 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kern/procfs.h"
+
 #define A LIVE_BASE
 #define B (LIVE_BASE + (1ULL << 32))
 #define P LIVE_PAGE
@@ -92,25 +94,18 @@ static void end_strangers(const struct strangers *s)
 	}
 }
 
+static int count_at_b(void *opaque, const struct thaw_vma *v)
+{
+	*(int *)opaque += v->start >= B && v->start < B + 4 * P && v->flags & THAW_VM_UFFD_MISSING;
+	return 0;
+}
+
 /* How many mappings of the process at B a userfaultfd serves. */
 static int served_at_b(pid_t pid)
 {
-	unsigned long start;
-	char path[64], line[512];
-	bool at = false;
 	int n = 0;
-	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/%d/smaps", (int)pid);
-	f = fopen(path, "re");
-	LIVE_CHECK(f);
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-", &start) == 1 && strchr(line, '-') && strchr(line, '-') < strchr(line, ' '))
-			at = start >= B && start < B + 4 * P;
-		else if (at && !strncmp(line, "VmFlags:", 8))
-			n += strstr(line, " um") != NULL;
-	}
-	fclose(f);
+	LIVE_CHECK(!thaw_procfs_smaps(pid, count_at_b, &n));
 	return n;
 }
 
@@ -129,7 +124,28 @@ static void cut(struct rest *r)
 	close(fd);
 }
 
-/* late: the daemon has read nothing of it when the signal comes. */
+/* late: the daemon has read nothing of it yet, and is stopped. */
+static void restore(struct rest *r, const struct rest_task *task, bool late)
+{
+	rest_begin(r, task, 1, true);
+	LIVE_CHECK(rest_daemon(r, "--stay-lazy", NULL));
+	if (late)
+		kill(r->daemon, SIGSTOP);
+	rest_connect(r);
+	rest_spawn(r);
+	rest_gather(r);
+	rest_release(r);
+}
+
+/* The child of leaves(), when the daemon knows that its parent has ended. */
+static pid_t left_behind(struct rest *r)
+{
+	LIVE_CHECK(rest_await(CHILD, 1));
+	LIVE_CHECK(rest_wait(r) == 0);
+	usleep(600000); /* its end is noticed by looking, four times a second */
+	return rest_words[CHILD];
+}
+
 static void stays(rest_body *body, int sig, bool late)
 {
 	const struct rest_task task = { .pid = 81, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .body = body };
@@ -138,20 +154,10 @@ static void stays(rest_body *body, int sig, bool late)
 	pid_t who;
 	struct rest r;
 
-	rest_begin(&r, &task, 1, true);
-	LIVE_CHECK(rest_daemon(&r, "--stay-lazy", NULL));
-	if (late)
-		kill(r.daemon, SIGSTOP);
-	rest_connect(&r);
-	rest_spawn(&r);
-	rest_gather(&r);
-	rest_release(&r);
+	restore(&r, &task, late);
 	who = r.pids[0];
 	if (body == leaves) {
-		LIVE_CHECK(rest_await(CHILD, 1));
-		LIVE_CHECK(rest_wait(&r) == 0);
-		usleep(600000); /* its end is noticed by looking, four times a second */
-		who = rest_words[CHILD];
+		who = left_behind(&r);
 		others = strangers();
 	}
 	kill(r.daemon, sig);
@@ -180,16 +186,8 @@ static void dies(void)
 	struct strangers others;
 	pid_t who;
 
-	rest_begin(&r, &task, 1, true);
-	LIVE_CHECK(rest_daemon(&r, "--stay-lazy", NULL));
-	rest_connect(&r);
-	rest_spawn(&r);
-	rest_gather(&r);
-	rest_release(&r);
-	LIVE_CHECK(rest_await(CHILD, 1));
-	LIVE_CHECK(rest_wait(&r) == 0);
-	usleep(600000);
-	who = rest_words[CHILD];
+	restore(&r, &task, false);
+	who = left_behind(&r);
 	others = strangers();
 	kill(r.daemon, SIGKILL);
 	snprintf(want, sizeof(want), "process %d waits for memory", (int)who);

@@ -33,7 +33,7 @@ few="--size 1M --processes 1 --threads 1 --seconds 1 --source resident"
 	"$STRESS" --size 8M --processes 1 --threads 1 --seconds 20 --source resident --ops read,write >"$TMP/died.out" 2>"$TMP/died.err" </dev/null &
 	pid=$!
 	remember $pid
-	eventually 20 pgrep -P $pid >"$TMP/workers" || fail "there is no worker"
+	eventually 20 pgrep -P $pid || fail "there is no worker"
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		pkill -ILL -P $pid
 		sleep 0.3

@@ -94,6 +94,29 @@ static void bring_around(struct thaw_worker *w, struct thaw_mm *mm, const struct
 
 static enum served serve_zero(struct thaw_worker *w, struct thaw_mm *mm, unsigned index);
 
+/* One page; its content is in the window. */
+static enum served place(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_fault *f, const struct thaw_window *win)
+{
+	return after_step(w, mm, f, thaw_fill_step(w, mm, true, f->addr, f->addr + THAW_PAGE_SIZE, 1, win, THAW_COUNT_PAGES_FAULT));
+}
+
+/* Content that is not in memory: perhaps it has come already and waits for a copier, else it is asked for. */
+static enum served fetch(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_fault *f, const struct thaw_extent *e)
+{
+	struct thaw_window win;
+	struct thaw_read *r = thaw_fetch_borrow(w->m->fetch, mm, e, &win);
+	enum served got;
+	int err;
+
+	if (!r) {
+		err = thaw_fetch_fault(w, mm, f, e);
+		return err == -EAGAIN ? CHANGING : err == -EBUSY ? LATER : SERVED;
+	}
+	got = place(w, mm, f, &win);
+	thaw_fetch_return(r);
+	return got;
+}
+
 static enum served serve_content(struct thaw_worker *w, struct thaw_mm *mm, unsigned index, const struct thaw_extent *e)
 {
 	const struct thaw_fault *f = &mm->parked[index];
@@ -107,16 +130,13 @@ static enum served serve_content(struct thaw_worker *w, struct thaw_mm *mm, unsi
 	if (err && THAW_SABOTAGE(ZERO_INSTEAD_OF_WAITING))
 		return serve_zero(w, mm, index);
 	if (err == -EAGAIN)
-		err = thaw_fetch_fault(w, mm, f, e), o = NULL;
-	if (!o)
-		return err == -EAGAIN ? CHANGING : err == -EBUSY ? LATER : SERVED;
+		return fetch(w, mm, f, e);
 	if (err) {
 		thaw_bad_report(w, mm, true, e, -err, true);
 		return SERVED;
 	}
 	win = (struct thaw_window){ mm->content, o->number, e->off, e->off + THAW_PAGE_SIZE, w->buf };
-	got = after_step(w, mm, f, thaw_fill_step(w, mm, true, f->addr, f->addr + THAW_PAGE_SIZE, 1, &win,
-						  THAW_COUNT_PAGES_FAULT));
+	got = place(w, mm, f, &win);
 	if (got != SERVED)
 		return got;
 	around = grow_around(w->m->set.around, f->addr, &mm->around_next, &mm->around);

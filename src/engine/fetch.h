@@ -39,6 +39,11 @@ int thaw_fetch_ahead(struct thaw_worker *w, struct thaw_mm *mm, const struct tha
 bool thaw_fetch_place_ready(struct thaw_worker *w);
 bool thaw_fetch_has_ready(const struct thaw_fetch *f);
 
+/* As owner: content that a background read has brought and no copier has placed yet, e among it, as a window. NULL: there is none. It
+ * goes back on the list, first, when the window has been used. */
+struct thaw_read *thaw_fetch_borrow(struct thaw_fetch *f, const struct thaw_mm *mm, const struct thaw_extent *e, struct thaw_window *win);
+void thaw_fetch_return(struct thaw_read *r);
+
 /* The control thread: places demand reads that were answered elsewhere. */
 void thaw_fetch_place_landed(struct thaw_worker *w);
 

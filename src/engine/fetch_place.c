@@ -174,6 +174,42 @@ bool thaw_fetch_place_ready(struct thaw_worker *w)
 	return r;
 }
 
+struct thaw_read *thaw_fetch_borrow(struct thaw_fetch *f, const struct thaw_mm *mm, const struct thaw_extent *e, struct thaw_window *win)
+{
+	const struct thaw_object *o = thaw_content_object(mm->content, e->object);
+	struct thaw_read *r;
+	THAW_SCOPED_LOCK(&f->lock);
+
+	if (o && o->sums) /* to compare them may wait for the disk */
+		return NULL;
+	for (struct thaw_read **at = &f->ready.first; (r = *at); at = &r->next) {
+		*win = window_of(r);
+		if (r->error || !thaw_window_peek(win, mm->content, e->object, e->off, THAW_PAGE_SIZE))
+			continue;
+		*at = r->next;
+		if (!r->next)
+			f->ready.last = at;
+		atomic_fetch_sub(&f->n_ready, 1);
+		return r;
+	}
+	return NULL;
+}
+
+void thaw_fetch_return(struct thaw_read *r)
+{
+	struct thaw_fetch *f = r->f;
+
+	{
+		THAW_SCOPED_LOCK(&f->lock);
+		r->next = f->ready.first;
+		f->ready.first = r;
+		if (!r->next)
+			f->ready.last = &r->next;
+		atomic_fetch_add(&f->n_ready, 1);
+	}
+	thaw_monitor_work(f->m);
+}
+
 void thaw_fetch_place_landed(struct thaw_worker *w)
 {
 	struct thaw_fetch *f = w->m->fetch;

@@ -84,8 +84,10 @@ int thaw_net_prepare(int fd)
 	/* close(2) and exit then send a reset at once, and so does the kernel for a process that is killed: the other side's
 	 * read fails, it does not end. */
 	struct linger reset = { 1, 0 };
-	int flags = fcntl(fd, F_GETFL);
+	int flags = fcntl(fd, F_GETFL), err = THAW_INJECT("net.prepare");
 
+	if (err)
+		return err;
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) || fcntl(fd, F_SETFD, FD_CLOEXEC))
 		return -errno;
 	if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)))
@@ -184,7 +186,8 @@ int thaw_net_listen(const struct thaw_net_address *at, unsigned *port)
 	struct sockaddr_storage own;
 	socklen_t len = sizeof(own);
 	char name[80];
-	int fd = socket(at->at.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), err = 0;
+	int err = 0, fd = THAW_INJECT_ERRNO("net.listen") ? -1 :
+			  socket(at->at.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return thaw_err_set(-errno, "no socket: %s", strerror(errno));
@@ -205,7 +208,8 @@ int thaw_net_listen(const struct thaw_net_address *at, unsigned *port)
 int thaw_net_accept(int listener, struct sockaddr_storage *peer)
 {
 	socklen_t len = sizeof(*peer);
-	int fd = accept4(listener, (struct sockaddr *)peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = THAW_INJECT_ERRNO("net.accept") ? -1 :
+		 accept4(listener, (struct sockaddr *)peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0)
 		return -errno;

@@ -173,7 +173,6 @@ int thaw_uffd_open_features(uint64_t features, uint64_t *kernel_features)
 int thaw_uffd_register(int uffd, uint64_t addr, uint64_t len)
 {
 	struct uffdio_register reg = { .range = { addr, len }, .mode = UFFDIO_REGISTER_MODE_MISSING };
-
 	int err = THAW_INJECT("uffd.register");
 
 	if (err)
@@ -184,7 +183,10 @@ int thaw_uffd_register(int uffd, uint64_t addr, uint64_t len)
 int thaw_uffd_watch_writes(int uffd, uint64_t addr, uint64_t len)
 {
 	struct uffdio_register reg = { .range = { addr, len }, .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP };
+	int err = THAW_INJECT("uffd.watch");
 
+	if (err)
+		return err;
 	return ioctl(uffd, UFFDIO_REGISTER, &reg) ? -errno : 0;
 }
 

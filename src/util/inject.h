@@ -38,6 +38,7 @@
 	X("uffd.api", "UFFDIO_API") \
 	X("uffd.register", "UFFDIO_REGISTER") \
 	X("uffd.registered", "the question whether a page's mapping is registered: EAGAIN") \
+	X("uffd.watch", "UFFDIO_REGISTER that has writes watched, too, to find out whose a userfaultfd is") \
 	X("uffd.unregister", "UFFDIO_UNREGISTER") \
 	X("uffd.copy", "UFFDIO_COPY: EAGAIN, EEXIST, ENOENT, ENOMEM, EFAULT; short: some whole pages") \
 	X("uffd.copy.page", "UFFDIO_COPY of one page: ENOENT, true or not (for the test of a move that overtakes)") \
@@ -99,6 +100,9 @@
 	X("procfs.open", "opening a file of /proc/PID") \
 	X("procfs.read", "reading one; short: some bytes") \
 	X("pagemap.scan", "PAGEMAP_SCAN") \
+	X("net.listen", "socket() of a page server") \
+	X("net.accept", "accept4() of a client: EMFILE, ECONNABORTED") \
+	X("net.prepare", "setsockopt() of a connection to a page server") \
 	X("net.connect", "connecting to a page server") \
 	X("net.receive", "receiving from one") \
 	X("net.send", "sending to one")

@@ -15,6 +15,7 @@ uffd.call          tests/live/test_probe.c
 uffd.api           tests/live/test_probe.c
 uffd.register      tests/stress/inject.sh
 uffd.registered    0 uffd.registered:EAGAIN:1 tests/live/test_registration
+uffd.watch         0 uffd.watch:delay=20ms:1+ tests/lazy/signals
 uffd.unregister    tests/live/test_uffd.c
 uffd.copy          tests/stress/inject.sh
 uffd.copy.page     tests/live/test_overtaken.c
@@ -79,6 +80,9 @@ process.write      1 process.write:EPERM:1+ ./thaw check
 procfs.open        1 procfs.open:EMFILE:1+ ./thaw check
 procfs.read        tests/stress/inject.sh
 pagemap.scan       tests/live/test_probe.c
+net.listen         1 net.listen:EMFILE:1 tests/lazy/many_clients
+net.accept         0 net.accept:EMFILE:2,net.accept:ECONNABORTED:5 tests/lazy/many_clients
+net.prepare        0 net.receive:ECONNRESET:30,net.prepare:ENOMEM:2 tests/lazy/remote_round_trips
 net.connect        0 net.receive:ECONNRESET:30,net.connect:ETIMEDOUT:2 tests/lazy/remote_round_trips
 net.receive        0 net.receive:EAGAIN:1/3,net.send:EAGAIN:1/3 tests/lazy/pageserver_layouts
 net.send           0 net.send:EPIPE:10 tests/lazy/remote_round_trips

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "core/mosaic.h"
 
 void thaw_pagemap_publish(struct thaw_pagemap *pm, int64_t absent, int64_t pages)
 {
@@ -35,36 +36,51 @@ void thaw_pagemap_free(struct thaw_pagemap *pm)
 	free(pm);
 }
 
-static void fill_extent(struct thaw_extent *e, const struct thaw_slot *s, unsigned from, uint64_t pages)
+/* The run of content at page `from` of the slot, or behind it (in a mosaic, which may have none there); cut to `pages`. False: none. */
+static bool fill_extent(struct thaw_extent *e, const struct thaw_slot *s, unsigned from, uint64_t pages)
 {
+	const struct thaw_mosaic *m = thaw_slot_mosaic(s);
+	uint64_t where = s->where + ((uint64_t)from << 16);
+	unsigned n = thaw_slot_pages(s) - from;
+
+	if (m)
+		from = thaw_mosaic_next(m, from, &n, &where);
 	*e = (struct thaw_extent){
 		.addr = (thaw_slot_start(s) + from) << THAW_PAGE_SHIFT,
-		.pages = pages,
-		.off = ((s->where >> 16) + from) << THAW_PAGE_SHIFT,
-		.object = s->where & 0xffff,
+		.pages = n < pages ? n : pages,
+		.off = (where >> 16) << THAW_PAGE_SHIFT,
+		.object = where & 0xffff,
 		.flags = thaw_slot_flags(s),
 	};
+	return n;
+}
+
+/* The run that continues e, which ends in the slot at p, in addresses, content and flags; p goes on to its slot. */
+static bool goes_on(struct thaw_path *p, const struct thaw_extent *e, struct thaw_extent *more)
+{
+	uint64_t end = (e->addr >> THAW_PAGE_SHIFT) + e->pages;
+
+	if (end == thaw_slot_end(thaw_path_slot(p)) && !thaw_tree_step(p))
+		return false;
+	return thaw_slot_start(thaw_path_slot(p)) <= end &&
+	       fill_extent(more, thaw_path_slot(p), end - thaw_slot_start(thaw_path_slot(p)), THAW_SLOT_PAGES) &&
+	       more->addr >> THAW_PAGE_SHIFT == end && more->off == e->off + (e->pages << THAW_PAGE_SHIFT) &&
+	       more->object == e->object && more->flags == e->flags;
 }
 
 /* ---- shared section ---------------------------------------------------------------------------------------- */
 bool thaw_pagemap_lookup(const struct thaw_pagemap *pm, uint64_t addr, uint64_t max_pages, struct thaw_extent *out)
 {
 	uint64_t page = addr >> THAW_PAGE_SHIFT;
+	struct thaw_extent more;
 	struct thaw_path p;
-	const struct thaw_slot *s;
-	unsigned from;
 
-	if (!thaw_tree_seek(&pm->tree, page, &p))
+	if (!thaw_tree_seek(&pm->tree, page, &p) || thaw_slot_start(thaw_path_slot(&p)) > page ||
+	    !fill_extent(out, thaw_path_slot(&p), page - thaw_slot_start(thaw_path_slot(&p)), THAW_SLOT_PAGES) ||
+	    out->addr >> THAW_PAGE_SHIFT != page)
 		return false;
-	s = thaw_path_slot(&p);
-	if (thaw_slot_start(s) > page)
-		return false;
-	from = page - thaw_slot_start(s);
-	fill_extent(out, s, from, thaw_slot_pages(s) - from);
-	while (out->pages < max_pages && thaw_tree_step(&p) && thaw_slot_continues(s, thaw_path_slot(&p))) {
-		s = thaw_path_slot(&p);
-		out->pages += thaw_slot_pages(s);
-	}
+	while (out->pages < max_pages && goes_on(&p, out, &more))
+		out->pages += more.pages;
 	if (out->pages > max_pages)
 		out->pages = max_pages ? max_pages : 1;
 	return true;
@@ -74,41 +90,51 @@ bool thaw_pagemap_next(const struct thaw_pagemap *pm, uint64_t from, uint64_t le
 {
 	uint64_t page, end;
 	struct thaw_path p;
-	const struct thaw_slot *s;
-	unsigned at;
 
 	thaw_pagemap_range(from, len >> THAW_PAGE_SHIFT, &page, &end);
-	if (!thaw_tree_seek(&pm->tree, page, &p) || thaw_slot_start(thaw_path_slot(&p)) >= end)
-		return false;
-	s = thaw_path_slot(&p);
-	at = page > thaw_slot_start(s) ? page - thaw_slot_start(s) : 0;
-	fill_extent(out, s, at, (end < thaw_slot_end(s) ? end : thaw_slot_end(s)) - thaw_slot_start(s) - at);
-	return true;
+	for (bool more = thaw_tree_seek(&pm->tree, page, &p); more; more = thaw_tree_step(&p)) {
+		const struct thaw_slot *s = thaw_path_slot(&p);
+
+		if (thaw_slot_start(s) >= end)
+			break;
+		if (!fill_extent(out, s, page > thaw_slot_start(s) ? page - thaw_slot_start(s) : 0, THAW_SLOT_PAGES))
+			continue;
+		if (out->addr >> THAW_PAGE_SHIFT >= end)
+			break;
+		if (out->pages > end - (out->addr >> THAW_PAGE_SHIFT))
+			out->pages = end - (out->addr >> THAW_PAGE_SHIFT);
+		return true;
+	}
+	return false;
 }
 
 bool thaw_pagemap_is_done(const struct thaw_pagemap *pm, uint64_t addr)
 {
-	uint64_t page = addr >> THAW_PAGE_SHIFT;
+	uint64_t page = addr >> THAW_PAGE_SHIFT, at;
+	const struct thaw_mosaic *m;
 	struct thaw_path p;
 
-	return thaw_tree_seek(&pm->tree, page, &p) && thaw_slot_start(thaw_path_slot(&p)) <= page &&
-	       thaw_slot_is_done(thaw_path_slot(&p), page - thaw_slot_start(thaw_path_slot(&p)));
+	if (!thaw_tree_seek(&pm->tree, page, &p) || thaw_slot_start(thaw_path_slot(&p)) > page)
+		return false;
+	at = page - thaw_slot_start(thaw_path_slot(&p));
+	m = thaw_slot_mosaic(thaw_path_slot(&p));
+	return (!m || thaw_mosaic_has(m, at)) && thaw_slot_is_done(thaw_path_slot(&p), at);
 }
 
-/* An absent run that reaches the end of its slot goes on in the next one, if that is the same extent. */
+/* An absent run that reaches the end of its slot, or of a run in it, goes on in the next one, if that is the same extent. */
 static void extend_run(struct thaw_path *p, uint64_t max_pages, struct thaw_extent *out)
 {
-	const struct thaw_slot *s = thaw_path_slot(p);
-	unsigned n;
+	struct thaw_extent more;
 
-	while (out->pages < max_pages && out->addr + (out->pages << THAW_PAGE_SHIFT) ==
-	       thaw_slot_end(s) << THAW_PAGE_SHIFT) {
-		if (!thaw_tree_step(p) || !thaw_slot_continues(s, thaw_path_slot(p)))
+	while (out->pages < max_pages && goes_on(p, out, &more)) {
+		const struct thaw_slot *s = thaw_path_slot(p);
+		unsigned n, at = (more.addr >> THAW_PAGE_SHIFT) - thaw_slot_start(s);
+
+		if (thaw_slot_next_absent(s, at, &n) != at)
 			break;
-		s = thaw_path_slot(p);
-		if (thaw_slot_next_absent(s, 0, &n))
+		out->pages += n < more.pages ? n : more.pages;
+		if (n < more.pages)
 			break;
-		out->pages += n;
 	}
 	if (out->pages > max_pages)
 		out->pages = max_pages ? max_pages : 1;
@@ -130,7 +156,7 @@ bool thaw_pagemap_next_absent(const struct thaw_pagemap *pm, uint64_t from, uint
 			at = thaw_slot_next_absent(s, at, &n);
 			if (!n)
 				continue;
-			fill_extent(out, s, at, n);
+			fill_extent(out, s, at, n); /* a page that is not done has content */
 			extend_run(&p, max_pages, out);
 			return true;
 		}
@@ -169,7 +195,7 @@ static void count_pages(const struct thaw_tree *t, uint64_t *pages, uint64_t *ab
 
 	*pages = *absent = 0;
 	for (bool more = thaw_tree_seek(t, 0, &p); more; more = thaw_tree_step(&p)) {
-		*pages += thaw_slot_pages(thaw_path_slot(&p));
+		*pages += thaw_slot_content(thaw_path_slot(&p));
 		*absent += thaw_slot_absent(thaw_path_slot(&p));
 	}
 }
@@ -193,6 +219,8 @@ struct thaw_pagemap *thaw_pagemap_clone(const struct thaw_pagemap *pm, uint32_t 
 		free(copy);
 		return NULL;
 	}
+	copy->compact_at = pm->compact_at;
+	copy->always = pm->always;
 	count_pages(&copy->tree, &pages, &absent);
 	thaw_pagemap_publish(copy, absent, pages);
 	return copy;

@@ -5,12 +5,13 @@
  * that is in no extent holds no checkpointed content: it reads as zero (or is not the monitor's business).
  * Each page of an extent has one bit: done (placed, or found present, or gone).
  *
- * Extents are kept as runs of up to 1024 pages (core/slot.h) in a B+-tree (core/tree.h).
+ * Extents are kept as runs of up to 1024 pages (core/slot.h) in a B+-tree (core/tree.h), many short ones together (core/mosaic.h).
  *
  * Rule      the structure changes only in the exclusive section of the space (or before it is published);
  *           in the shared section it is read, and done bits are set with atomic operations
  * Threads   caller excludes: functions marked (X) need the exclusive section, the others S or X
- * Cost      lookup, mark, remove and move of one extent: O(log n); 24 bytes a run and one bit a page or so
+ * Cost      lookup, mark, remove and move of one extent: O(log n); 24 bytes a run and one bit a page or so. Short runs, once they
+ *           are compacted: less than one byte for each page of their addresses
  * Errors    -ENOMEM, -EINVAL (not whole pages, outside the limits below), -EEXIST (an added extent overlaps);
  *           the map then says what it said before */
 #ifndef THAW_CORE_PAGEMAP_H
@@ -77,9 +78,14 @@ struct thaw_pagemap *thaw_pagemap_clone(const struct thaw_pagemap *pm, uint32_t 
 /* (X) All extents are INHERITED, whatever they were. */
 void thaw_pagemap_inherit(struct thaw_pagemap *pm);
 
+/* (X) Stores short runs that lie close together in less memory, from an address on; always: also where it is no less. What the map says
+ * stays the same, and where there is no memory it stays as it is. A map that has been compacted once is so again when changes have made
+ * it twice as large. */
+void thaw_pagemap_compact(struct thaw_pagemap *pm, uint64_t from, bool always);
+
 uint64_t thaw_pagemap_absent(const struct thaw_pagemap *pm); /* pages with content that are not done; atomic read */
 uint64_t thaw_pagemap_pages(const struct thaw_pagemap *pm);  /* pages with content, done or not */
-uint64_t thaw_pagemap_extents(const struct thaw_pagemap *pm); /* runs of at most 1024 pages */
+uint64_t thaw_pagemap_extents(const struct thaw_pagemap *pm); /* runs of at most 1024 pages; compacted ones count once */
 size_t thaw_pagemap_memory(const struct thaw_pagemap *pm);   /* bytes held */
 /* The four figures may be read by any thread at any time while the map lives. */
 

@@ -6,8 +6,58 @@
 #include <errno.h>
 
 #include "core/alloc.h"
+#include "core/mosaic.h"
 
 /* ---- structure: cut, join, delete ---------------------------------------------------------------------------- */
+static void drop_all(struct thaw_pagemap *pm, struct thaw_slot *s, unsigned n)
+{
+	while (n)
+		thaw_slot_drop(&s[--n], &pm->tree.memory);
+	free(s);
+}
+
+/* The runs of a mosaic as slots; *n of them. NULL: no memory. */
+static struct thaw_slot *runs_of(struct thaw_pagemap *pm, const struct thaw_slot *s, unsigned *n)
+{
+	const struct thaw_mosaic *m = thaw_slot_mosaic(s);
+	struct thaw_slot *runs = thaw_core_alloc(thaw_mosaic_runs(m) * sizeof(*runs));
+	unsigned at = 0, pages;
+	uint64_t where;
+
+	*n = 0;
+	while (runs && (at = thaw_mosaic_next(m, at, &pages, &where), pages)) {
+		if (thaw_slot_init(&runs[*n], thaw_slot_start(s) + at, pages, where, thaw_slot_flags(s), &pm->tree.memory)) {
+			drop_all(pm, runs, *n);
+			return NULL;
+		}
+		thaw_slot_put_done(&runs[*n], 0, s, at, pages);
+		++*n;
+		at += pages;
+	}
+	return runs;
+}
+
+/* A mosaic at p becomes slots, and p is void. What the map says stays the same, also on -ENOMEM. */
+static int take_apart(struct thaw_pagemap *pm, struct thaw_path *p)
+{
+	struct thaw_slot mosaic = *thaw_path_slot(p);
+	unsigned n;
+	struct thaw_slot *runs = runs_of(pm, &mosaic, &n);
+
+	if (!runs)
+		return -ENOMEM;
+	if (thaw_tree_reserve(&pm->tree, n)) {
+		drop_all(pm, runs, n);
+		return -ENOMEM;
+	}
+	thaw_tree_delete(&pm->tree, p, 1);
+	for (unsigned i = 0; i < n; i++)
+		thaw_tree_insert(&pm->tree, &runs[i]);
+	free(runs);
+	thaw_slot_drop(&mosaic, &pm->tree.memory);
+	return 0;
+}
+
 /* Makes a boundary between slots at `page`. What the map says stays the same, also on -ENOMEM. */
 static int cut_at(struct thaw_pagemap *pm, uint64_t page)
 {
@@ -19,6 +69,8 @@ static int cut_at(struct thaw_pagemap *pm, uint64_t page)
 	s = thaw_path_slot(&p);
 	if (thaw_slot_start(s) >= page)
 		return 0;
+	if (thaw_slot_mosaic(s))
+		return take_apart(pm, &p) ? -ENOMEM : cut_at(pm, page);
 	if (thaw_tree_reserve(&pm->tree, 1) ||
 	    thaw_slot_cut(s, page - thaw_slot_start(s), &tail, &pm->tree.memory))
 		return -ENOMEM;
@@ -72,7 +124,7 @@ static uint64_t take_out(struct thaw_pagemap *pm, uint64_t first, uint64_t end, 
 			break;
 		absent += thaw_tree_delete(&pm->tree, &p, n);
 		for (unsigned i = 0; i < n; i++) {
-			*pages += thaw_slot_pages(&run[i]);
+			*pages += thaw_slot_content(&run[i]);
 			if (kept)
 				*kept++ = run[i];
 			else
@@ -131,8 +183,14 @@ int thaw_pagemap_add(struct thaw_pagemap *pm, const struct thaw_extent *e)
 
 	if (ret)
 		return ret;
-	if (thaw_tree_seek(&pm->tree, first, &p) && thaw_slot_start(thaw_path_slot(&p)) < first + e->pages)
-		return -EEXIST;
+	while (thaw_tree_seek(&pm->tree, first, &p) && thaw_slot_start(thaw_path_slot(&p)) < first + e->pages) {
+		if (!thaw_slot_mosaic(thaw_path_slot(&p)))
+			return -EEXIST;
+		ret = take_apart(pm, &p); /* it may lie where the mosaic has nothing */
+		thaw_pagemap_publish(pm, 0, 0);
+		if (ret)
+			return ret;
+	}
 	ret = add_pieces(pm, e);
 	if (ret) {
 		take_out(pm, first, first + e->pages, NULL, &gone);
@@ -144,6 +202,57 @@ int thaw_pagemap_add(struct thaw_pagemap *pm, const struct thaw_extent *e)
 	thaw_pagemap_publish(pm, e->pages, e->pages);
 	return 0;
 }
+
+/* ---- compact ------------------------------------------------------------------------------------------------ */
+#define GROWTH 4096 /* slots, some 100 KiB */
+#define GROWTH_ALWAYS 16
+
+/* The slots at p and behind it that fit into one mosaic; n of them, *end the last one's end. */
+static unsigned gather(struct thaw_path *p, struct thaw_slot *runs, uint64_t *end)
+{
+	unsigned n = 0;
+
+	do {
+		const struct thaw_slot *s = thaw_path_slot(p);
+
+		if (n && (thaw_slot_flags(s) != thaw_slot_flags(runs) || thaw_slot_end(s) - thaw_slot_start(runs) > THAW_SLOT_PAGES ||
+			  thaw_slot_mosaic(s)))
+			break;
+		runs[n++] = *s;
+		*end = thaw_slot_end(s);
+	} while (!thaw_slot_mosaic(runs) && thaw_tree_step(p));
+	return n;
+}
+
+void thaw_pagemap_compact(struct thaw_pagemap *pm, uint64_t from, bool always)
+{
+	struct thaw_slot *runs = thaw_core_alloc(THAW_SLOT_PAGES * sizeof(*runs)), mosaic;
+	uint64_t at = from >> THAW_PAGE_SHIFT, end, pages;
+	struct thaw_path p;
+
+	while (runs && thaw_tree_seek(&pm->tree, at, &p)) {
+		unsigned n = gather(&p, runs, &end);
+
+		at = end;
+		if (n < 2 || end - thaw_slot_start(runs) <= 64 || thaw_tree_reserve(&pm->tree, 1) ||
+		    thaw_mosaic_make(&mosaic, runs, n, !always, &pm->tree.memory))
+			continue;
+		take_out(pm, thaw_slot_start(runs), end, NULL, &pages);
+		thaw_tree_insert(&pm->tree, &mosaic);
+	}
+	free(runs);
+	pm->always = always;
+	pm->compact_at = 2 * pm->tree.slots + (always ? GROWTH_ALWAYS : GROWTH);
+	thaw_pagemap_publish(pm, 0, 0);
+}
+
+/* What was taken apart is put together again, when it has come to so much that looking at all of the map is little beside it. */
+static void compact_again(struct thaw_pagemap *pm)
+{
+	if (pm->compact_at && pm->tree.slots > pm->compact_at)
+		thaw_pagemap_compact(pm, 0, pm->always);
+}
+
 
 /* ---- exclusive section ------------------------------------------------------------------------------------- */
 static bool is_page_range(uint64_t addr, uint64_t len)
@@ -165,6 +274,7 @@ int64_t thaw_pagemap_remove(struct thaw_pagemap *pm, uint64_t addr, uint64_t len
 	if (!ret)
 		absent = take_out(pm, first, end, NULL, &gone);
 	thaw_pagemap_publish(pm, -(int64_t)absent, -(int64_t)gone);
+	compact_again(pm);
 	return ret ? ret : (int64_t)absent;
 }
 
@@ -202,7 +312,7 @@ int64_t thaw_pagemap_transfer(struct thaw_pagemap *src, uint64_t from, struct th
 	dropped = take_out(dst, at, at + n, NULL, &gone);
 	absent = take_out(src, first, first + n, kept, &moved);
 	for (uint64_t i = 0; i < slots; i++) {
-		size_t block = thaw_slot_block(thaw_slot_pages(&kept[i]));
+		size_t block = thaw_slot_block(&kept[i]);
 
 		if (block) {
 			src->tree.memory -= thaw_core_alloc_cost(block);
@@ -222,6 +332,9 @@ int64_t thaw_pagemap_transfer(struct thaw_pagemap *src, uint64_t from, struct th
 	} else {
 		thaw_pagemap_publish(dst, -(int64_t)dropped, -(int64_t)gone);
 	}
+	compact_again(src);
+	if (dst != src)
+		compact_again(dst);
 	return dropped;
 }
 

@@ -18,6 +18,8 @@ struct thaw_pagemap {
 	uint64_t pages;
 	uint64_t extents;
 	size_t memory;
+	uint64_t compact_at; /* compacted again when it has so many slots; 0: never */
+	bool always;         /* as it was compacted last */
 };
 
 /* Ends a change: the figures say what the tree says now. */

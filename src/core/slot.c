@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "core/mosaic.h"
 
 _Thread_local long thaw_core_alloc_left = -1;
 
@@ -62,9 +63,21 @@ static uint64_t pack(uint64_t start, unsigned pages, unsigned flags)
 	return start << 12 | (uint64_t)(pages - 1) << 2 | flags;
 }
 
+static size_t words_of(unsigned pages)
+{
+	return pages <= 64 ? 0 : (pages + 63) / 64 * sizeof(uint64_t);
+}
+
+size_t thaw_slot_block(const struct thaw_slot *s)
+{
+	const struct thaw_mosaic *m = thaw_slot_mosaic(s);
+
+	return m ? thaw_mosaic_size(m) : words_of(thaw_slot_pages(s));
+}
+
 int thaw_slot_init(struct thaw_slot *s, uint64_t start, unsigned pages, uint64_t where, unsigned flags, size_t *memory)
 {
-	size_t block = thaw_slot_block(pages);
+	size_t block = words_of(pages);
 
 	s->head = pack(start, pages, flags);
 	s->where = where;
@@ -81,7 +94,7 @@ int thaw_slot_init(struct thaw_slot *s, uint64_t start, unsigned pages, uint64_t
 
 void thaw_slot_drop(struct thaw_slot *s, size_t *memory)
 {
-	size_t block = thaw_slot_block(thaw_slot_pages(s));
+	size_t block = thaw_slot_block(s);
 
 	if (!block)
 		return;
@@ -91,14 +104,16 @@ void thaw_slot_drop(struct thaw_slot *s, size_t *memory)
 
 int thaw_slot_copy(struct thaw_slot *to, const struct thaw_slot *from, size_t *memory)
 {
-	unsigned pages = thaw_slot_pages(from);
+	size_t block = thaw_slot_block(from);
+	uint64_t *words = block ? thaw_core_alloc(block) : NULL;
 
-	if (thaw_slot_init(to, thaw_slot_start(from), pages, from->where, thaw_slot_flags(from), memory))
+	*to = *from;
+	if (!block)
+		return 0;
+	if (!words)
 		return -ENOMEM;
-	if (pages <= 64)
-		to->done.bits = from->done.bits;
-	else
-		memcpy(to->done.words, from->done.words, thaw_slot_block(pages));
+	to->done.words = memcpy(words, from->done.words, block);
+	*memory += thaw_core_alloc_cost(block);
 	return 0;
 }
 
@@ -124,8 +139,8 @@ int thaw_slot_cut(struct thaw_slot *s, unsigned at, struct thaw_slot *tail, size
 
 bool thaw_slot_continues(const struct thaw_slot *a, const struct thaw_slot *b)
 {
-	return thaw_slot_end(a) == thaw_slot_start(b) && thaw_slot_flags(a) == thaw_slot_flags(b) &&
-	       a->where + ((uint64_t)thaw_slot_pages(a) << 16) == b->where;
+	return thaw_slot_end(a) == thaw_slot_start(b) && thaw_slot_flags(a) == thaw_slot_flags(b) && !thaw_slot_mosaic(a) &&
+	       !thaw_slot_mosaic(b) && a->where + ((uint64_t)thaw_slot_pages(a) << 16) == b->where;
 }
 
 int thaw_slot_join(struct thaw_slot *both, const struct thaw_slot *a, const struct thaw_slot *b, size_t *memory)
@@ -137,6 +152,11 @@ int thaw_slot_join(struct thaw_slot *both, const struct thaw_slot *a, const stru
 	copy_bits(thaw_slot_words(both), 0, thaw_slot_bits(a), 0, first);
 	copy_bits(thaw_slot_words(both), first, thaw_slot_bits(b), 0, second);
 	return 0;
+}
+
+void thaw_slot_put_done(struct thaw_slot *s, unsigned at, const struct thaw_slot *from, unsigned first, unsigned n)
+{
+	copy_bits(thaw_slot_words(s), at, thaw_slot_bits(from), first, n);
 }
 
 void thaw_slot_shift(struct thaw_slot *s, uint64_t start)
@@ -208,4 +228,11 @@ unsigned thaw_slot_absent(const struct thaw_slot *s)
 	for (unsigned i = 0; i < (pages + 63) / 64; i++)
 		done += __builtin_popcountll(load(&words[i]));
 	return pages - done;
+}
+
+unsigned thaw_slot_content(const struct thaw_slot *s)
+{
+	const struct thaw_mosaic *m = thaw_slot_mosaic(s);
+
+	return m ? m->content : thaw_slot_pages(s);
 }

@@ -2,7 +2,8 @@
 /* core/slot.h - one entry of the page map: a run of up to 1024 pages and their done bits, in 24 bytes.
  *
  * A longer extent is several slots in a row. So cutting, joining and searching one slot is bounded work, and a
- * finished part of a large extent is skipped by the counters of the tree, not by reading its bits.
+ * finished part of a large extent is skipped by the counters of the tree, not by reading its bits. Many short runs may be one slot, a
+ * mosaic; such a slot is neither cut nor joined.
  *
  * Rule      done bits are written with atomic operations by several threads at once; everything else only by a
  *           thread that has the map for itself
@@ -16,6 +17,7 @@
 #include <stdint.h>
 
 #define THAW_SLOT_PAGES 1024u /* most pages of one slot: 10 bits of `head` */
+#define THAW_SLOT_MOSAIC UINT64_MAX /* `where` of a slot that is many runs: core/mosaic.h */
 
 struct thaw_slot {
 	uint64_t head;  /* first page << 12 | (pages - 1) << 2 | flags */
@@ -61,11 +63,13 @@ static inline const uint64_t *thaw_slot_bits(const struct thaw_slot *s)
 	return thaw_slot_pages(s) <= 64 ? &s->done.bits : s->done.words;
 }
 
-/* Bytes of the separate words of a slot of so many pages; 0 when the bits are within the slot. */
-static inline size_t thaw_slot_block(unsigned pages)
+static inline void thaw_slot_set_pages(struct thaw_slot *s, unsigned pages)
 {
-	return pages <= 64 ? 0 : (pages + 63) / 64 * sizeof(uint64_t);
+	s->head = (s->head & ~((THAW_SLOT_PAGES - 1ULL) << 2)) | (uint64_t)(pages - 1) << 2;
 }
+
+/* Bytes that a slot holds outside itself. */
+size_t thaw_slot_block(const struct thaw_slot *s);
 
 /* `memory` is the map's count of bytes held: each function that takes or gives back a block keeps it right. */
 int thaw_slot_init(struct thaw_slot *s, uint64_t start, unsigned pages, uint64_t where, unsigned flags, size_t *memory);
@@ -78,6 +82,8 @@ int thaw_slot_cut(struct thaw_slot *s, unsigned at, struct thaw_slot *tail, size
 bool thaw_slot_continues(const struct thaw_slot *a, const struct thaw_slot *b);
 /* Makes one slot of two that continue each other and fit into one; a and b stay as they are. */
 int thaw_slot_join(struct thaw_slot *both, const struct thaw_slot *a, const struct thaw_slot *b, size_t *memory);
+/* Pages [first, first + n) of `from` are done in s, from page `at` on, where they are there. Nobody else has s. */
+void thaw_slot_put_done(struct thaw_slot *s, unsigned at, const struct thaw_slot *from, unsigned first, unsigned n);
 /* The same run at another address. */
 void thaw_slot_shift(struct thaw_slot *s, uint64_t start);
 
@@ -88,5 +94,6 @@ bool thaw_slot_is_done(const struct thaw_slot *s, unsigned page);
  * none. */
 unsigned thaw_slot_next_absent(const struct thaw_slot *s, unsigned from, unsigned *n);
 unsigned thaw_slot_absent(const struct thaw_slot *s);
+unsigned thaw_slot_content(const struct thaw_slot *s); /* pages with content, done or not */
 
 #endif

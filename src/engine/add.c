@@ -75,11 +75,32 @@ static struct thaw_range *sort_ranges(const struct thaw_space *d)
 	return r;
 }
 
+/* A map with many short runs is made smaller now and then while it is built, so that it is never large. In a debug build also where
+ * that does not pay: its tests meet such maps everywhere. */
+#define COMPACT_EVERY 4096
+#ifdef THAW_DEBUG
+#define COMPACT_ALWAYS true
+#else
+#define COMPACT_ALWAYS false
+#endif
+
 struct builder {
 	struct thaw_pagemap *pm;
 	const struct thaw_range *ranges;
 	size_t n, next; /* next: the first range that may still meet an extent (they come in address order) */
+	uint64_t added, end, compact_from;
+	bool disorder; /* compacted on the way, it would have to be taken apart again and again */
 };
+
+static void compact(struct builder *b, const struct thaw_extent *e)
+{
+	b->disorder |= e->addr < b->end;
+	b->end = e->addr + (e->pages << THAW_PAGE_SHIFT);
+	if (++b->added % COMPACT_EVERY || b->disorder)
+		return;
+	thaw_pagemap_compact(b->pm, b->compact_from, COMPACT_ALWAYS);
+	b->compact_from = b->end;
+}
 
 static uint32_t extent_flags(const struct thaw_range *r)
 {
@@ -95,6 +116,7 @@ static int add_extent(void *opaque, const struct thaw_extent *e)
 
 	while (b->next && b->ranges[b->next - 1].address + b->ranges[b->next - 1].length > e->addr)
 		b->next--; /* out of order after all: correct, only slower */
+	compact(b, e);
 	for (; b->next < b->n && b->ranges[b->next].address < end; b->next++) {
 		const struct thaw_range *r = &b->ranges[b->next];
 		uint64_t from = e->addr > r->address ? e->addr : r->address;
@@ -119,6 +141,20 @@ static int add_extent(void *opaque, const struct thaw_extent *e)
 	return 0;
 }
 
+/* A source that says nothing of extents has content everywhere. */
+static int add_ranges(struct builder *b)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < b->n && !err; i++)
+		err = add_extent(b, &(struct thaw_extent){
+			.addr = b->ranges[i].address,
+			.pages = b->ranges[i].length >> THAW_PAGE_SHIFT,
+			.off = b->ranges[i].address,
+		});
+	return err;
+}
+
 static int build_map(struct thaw_mm *mm, const struct thaw_space *d, const struct thaw_range *ranges)
 {
 	struct builder b = { .ranges = ranges, .n = d->n_ranges };
@@ -131,13 +167,11 @@ static int build_map(struct thaw_mm *mm, const struct thaw_space *d, const struc
 	if (thaw_uffd_tells_old_length())
 		thaw_events_set_long_remaps(mm->ev);
 	if (d->source->ops->extents)
-		return d->source->ops->extents(d->source, add_extent, &b);
-	for (size_t i = 0; i < d->n_ranges && !err; i++)
-		err = add_extent(&b, &(struct thaw_extent){
-			.addr = ranges[i].address,
-			.pages = ranges[i].length >> THAW_PAGE_SHIFT,
-			.off = ranges[i].address,
-		});
+		err = d->source->ops->extents(d->source, add_extent, &b);
+	else
+		err = add_ranges(&b);
+	if (!err)
+		thaw_pagemap_compact(mm->pm, b.disorder ? 0 : b.compact_from, COMPACT_ALWAYS);
 	return err;
 }
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -274,6 +275,17 @@ int thaw_image_chain_open_how(int dirfd, int pid, unsigned how, struct thaw_imag
 int thaw_image_chain_open(int dirfd, int pid, struct thaw_image_chain *chain)
 {
 	return thaw_image_chain_open_how(dirfd, pid, THAW_CHAIN_ALL, chain);
+}
+
+void thaw_image_chain_forget(struct thaw_image_chain *chain)
+{
+	for (unsigned i = 0; i < chain->n; i++) {
+		struct thaw_image_pagemap *pm = &chain->level[i].pm;
+
+		free(pm->run);
+		pm->run = NULL;
+		pm->n = pm->room = 0;
+	}
 }
 
 void thaw_image_chain_close(struct thaw_image_chain *chain)

@@ -40,6 +40,7 @@ typedef int thaw_chain_emit(void *opaque, unsigned level, uint64_t addr, uint64_
 int thaw_image_chain_open(int dirfd, int pid, struct thaw_image_chain *chain);
 int thaw_image_chain_open_how(int dirfd, int pid, unsigned how, struct thaw_image_chain *chain);
 void thaw_image_chain_close(struct thaw_image_chain *chain);
+void thaw_image_chain_forget(struct thaw_image_chain *chain); /* keeps the files: there is no walk and no finding any more */
 
 /* Calls emit for each run, by address; it ends the walk with a value other than 0, which is returned. */
 int thaw_image_chain_walk(const struct thaw_image_chain *chain, thaw_chain_emit *emit, void *opaque);

@@ -42,6 +42,11 @@ static void describe(struct thaw_source *s, uint32_t object, uint64_t off, char 
 		snprintf(buf, size, "pages-%u.img at byte %lu", id, off);
 }
 
+static void settle(struct thaw_source *s)
+{
+	thaw_image_chain_forget(&((struct imagedir *)s)->chain);
+}
+
 static void free_imagedir(struct thaw_source *s)
 {
 	struct imagedir *d = (struct imagedir *)s;
@@ -56,6 +61,7 @@ static const struct thaw_source_ops ops = {
 	.object_fd = object_fd,
 	.sums = sums,
 	.describe = describe,
+	.settle = settle,
 	.free = free_imagedir,
 };
 

@@ -16,7 +16,7 @@ struct memfile {
 	struct thaw_source base;
 	int fd;
 	size_t n;
-	struct thaw_memfile_range range[];
+	struct thaw_memfile_range *range; /* NULL once no space is added any more */
 };
 
 /* ---- operations -------------------------------------------------------------------------------------------- */
@@ -47,8 +47,18 @@ static void describe(struct thaw_source *s, uint32_t object, uint64_t off, char 
 	snprintf(buf, size, "the memory file at byte %lu", off);
 }
 
+static void settle(struct thaw_source *s)
+{
+	struct memfile *m = (struct memfile *)s;
+
+	free(m->range);
+	m->range = NULL;
+	m->n = 0;
+}
+
 static void free_memfile(struct thaw_source *s)
 {
+	settle(s);
 	close(((struct memfile *)s)->fd);
 	free(s);
 }
@@ -58,6 +68,7 @@ static const struct thaw_source_ops ops = {
 	.extents = extents,
 	.object_fd = object_fd,
 	.describe = describe,
+	.settle = settle,
 	.free = free_memfile,
 };
 
@@ -137,13 +148,17 @@ THAW_PUBLIC struct thaw_source *thaw_source_memfile(int fd, const struct thaw_me
 		thaw_err_set(-EINVAL, "thaw_source_memfile: no ranges given");
 		return NULL;
 	}
-	m = n > SIZE_MAX / 2 / sizeof(m->range[0]) ? NULL : malloc(sizeof(*m) + n * sizeof(m->range[0]));
-	if (!m) {
+	m = calloc(1, sizeof(*m));
+	if (m)
+		m->range = n > SIZE_MAX / 2 / sizeof(m->range[0]) ? NULL : malloc(n * sizeof(m->range[0]));
+	if (!m || !m->range) {
 		thaw_err_set(-ENOMEM, "thaw_source_memfile: no memory for %zu ranges", n);
+		free(m);
 		return NULL;
 	}
 	m->base = (struct thaw_source){ &ops, 1 };
 	if (fill(m, fd, ranges, n)) {
+		free(m->range);
 		free(m);
 		return NULL;
 	}

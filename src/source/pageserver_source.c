@@ -102,6 +102,11 @@ static int remember(struct thaw_pageserver *ps, int pid)
 	return 0;
 }
 
+static void settle(struct thaw_source *s)
+{
+	thaw_image_chain_forget(&((struct remote *)s)->chain);
+}
+
 static void free_remote(struct thaw_source *s)
 {
 	struct remote *r = (struct remote *)s;
@@ -120,6 +125,7 @@ static const struct thaw_source_ops ops = {
 	.sums = sums,
 	.read = read_remote,
 	.describe = describe,
+	.settle = settle,
 	.free = free_remote,
 };
 

@@ -18,5 +18,7 @@ void thaw_source_put(struct thaw_source *s)
 
 THAW_PUBLIC void thaw_source_close(struct thaw_source *s)
 {
+	if (s && s->ops->settle)
+		s->ops->settle(s);
 	thaw_source_put(s);
 }

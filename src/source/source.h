@@ -5,7 +5,7 @@
  * that is a file is read by the engine itself (mapping window, io_uring, preadv pool): the source only hands out its
  * descriptor. Other objects are read through read(), which answers at once or later.
  *
- * Rule      immutable after creation; counted reference
+ * Rule      immutable after creation, but for settle(); counted reference
  * Threads   any
  * Errors    -errno with a sentence */
 #ifndef THAW_SOURCE_SOURCE_H
@@ -38,6 +38,8 @@ struct thaw_source_ops {
 		    struct thaw_request *req);
 	/* Names the place of a byte for a message: "pages-1.img at byte 4096". */
 	void (*describe)(struct thaw_source *s, uint32_t object, uint64_t off, char *buf, size_t size);
+	/* The caller has let go of it: extents() is not called any more. NULL: nothing is kept for that alone. */
+	void (*settle)(struct thaw_source *s);
 	void (*free)(struct thaw_source *s);
 };
 

@@ -360,6 +360,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (at < end) {
 		struct space *s = &space[next(n)];
 
+		if (size % 2 && step % 4 == 0) { /* as mosaics, whatever they cost; and with little memory some of them */
+			thaw_core_alloc_left = step % 3 ? -1 : (long)(step % 5);
+			thaw_pagemap_compact(s->pm, 0, true);
+			thaw_core_alloc_left = -1;
+		}
 		switch (next(12)) {
 		case 0: add(s); break;
 		case 1: take_away(s, THAW_CHANGE_REMOVE); break;

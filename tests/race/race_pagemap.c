@@ -96,6 +96,8 @@ static uint64_t change_some(unsigned *seed)
 	}
 	pthread_rwlock_wrlock(&gate);
 	gone = thaw_events_apply(ev, pm, &c);
+	if (rand_r(seed) % 512 == 0)
+		thaw_pagemap_compact(pm, 0, true);
 	if (rand_r(seed) % 64 == 0) {
 		struct thaw_pagemap *child = thaw_pagemap_clone(pm, 0);
 

@@ -63,6 +63,8 @@ Test(source, memfile_tells_its_ranges_in_order)
 	thaw_source_get(s);
 	thaw_source_close(s);
 	cr_assert_neq(fcntl(fd, F_GETFD), -1, "a space still holds it");
+	cr_assert_eq(s->ops->object_fd(s, 0), fd);
+	cr_assert(!s->ops->extents(s, collect, &l) && l.n == 3, "what only a new space would need is forgotten");
 	thaw_source_put(s);
 	cr_assert_eq(fcntl(fd, F_GETFD), -1, "nobody holds it");
 	thaw_source_close(NULL);
@@ -183,7 +185,12 @@ Test(source, images_with_a_parent)
 	cr_assert(s->ops->object_fd(s, 0) >= 0 && s->ops->object_fd(s, 1) >= 0 && s->ops->object_fd(s, 2) == -1);
 	s->ops->describe(s, 1, 4096, where, sizeof(where));
 	cr_assert_str_eq(where, "pages-5.img of parent 1 at byte 4096");
+	thaw_source_get(s);
 	thaw_source_close(s);
+	s->ops->describe(s, 1, 4096, where, sizeof(where));
+	cr_assert_str_eq(where, "pages-5.img of parent 1 at byte 4096");
+	cr_assert(s->ops->object_fd(s, 1) >= 0);
+	thaw_source_put(s);
 	scratch_end(&dir);
 	scratch_end(&parent);
 }

@@ -45,23 +45,25 @@ migrate()
 	say "migrated: $mode $*"
 }
 
-# from_server SERVER DAEMON: the same images on both sides, the pages from the server
+# from_server SERVER DAEMON [OPTION]...: the same images on both sides, the pages from the server
 from_server()
 {
-	local server=$1
+	local server=$1 what
 	DAEMON=$2
+	shift 2
+	what="page server of $(basename "$server"), daemon of $(basename "$DAEMON") $*"
 	rm -rf target work/go
 	: >work/out
 	cp -a img target
 	start_server "$server" page-server --lazy-pages -D img -o server.log
-	start_daemon target --page-server --address $SOURCE_IP --port $PORT
+	start_daemon target --page-server --address $SOURCE_IP --port $PORT "$@"
 	restore target
-	go "page server of $(basename "$server"), daemon of $(basename "$DAEMON")"
-	end_daemon "page server of $(basename "$server"), daemon of $(basename "$DAEMON")"
+	go "$what"
+	end_daemon "$what"
 	kill "$SERVER_PID" 2>/dev/null # thaw's stays up for the next one
 	eventually 20 is_gone "$SERVER_PID" || fail "the page server of $(basename "$server") does not end"
 	PORT=$((PORT + 1))
-	say "page server of $(basename "$server"), daemon of $(basename "$DAEMON")"
+	say "$what"
 }
 
 if can_serve; then
@@ -89,5 +91,6 @@ can_serve && from_server "$CRIU" "$daemon"
 if [ "$daemon" = "$THAW" ]; then
 	from_server "$THAW" "$CRIU"
 	from_server "$THAW" "$THAW"
+	from_server "$THAW" "$THAW" --stay-lazy
 fi
 exit 0

@@ -273,7 +273,9 @@ static int take_rest(struct thaw_dumper *d, struct thaw_batch *b, const struct q
 	p->dumpable_value = (uint32_t)thaw_batch_result(b, q->dumpable);
 	p->dumpable = p->dumpable_value == 1;
 	p->child_subreaper = subreaper;
-	p->thp_disabled = thaw_batch_result(b, q->thp) > 0;
+	p->thp_disabled = thaw_batch_result(b, q->thp) > 0; /* 1, and from Linux 6.18 on with its flags */
+	p->has_thp_flags = p->thp_disabled && thaw_batch_result(b, q->thp) > 1;
+	p->thp_flags = p->has_thp_flags ? (uint32_t)thaw_batch_result(b, q->thp) & ~1u : 0;
 	if (thaw_batch_result(b, q->mce) >= 0 && thaw_batch_result(b, q->mce) != PR_MCE_KILL_DEFAULT) {
 		p->has_mce_kill = 1;
 		p->mce_kill = (uint32_t)thaw_batch_result(b, q->mce);

@@ -215,6 +215,14 @@ static int replace_memory(struct thaw_restore *r)
 	return err;
 }
 
+/* No huge pages, and none that are put together in the background, until the memory is registered: the first page that is written would
+ * bring along hundreds of empty ones, which would pass for content that is in. */
+static void forbid_huge_pages(const struct thaw_restore *r)
+{
+	if (!r->o.eager)
+		THAW_STEP(r->script, .what = "PR_SET_THP_DISABLE", .nr = SYS_prctl, .args = { PR_SET_THP_DISABLE, 1 });
+}
+
 int thaw_restore_mm(struct thaw_restore *r)
 {
 	int err = make_area(r);
@@ -223,6 +231,7 @@ int thaw_restore_mm(struct thaw_restore *r)
 		err = replace_memory(r);
 	if (err)
 		return err;
+	forbid_huge_pages(r);
 	for (size_t i = 0; i < r->p->n_mappings; i++)
 		if (!is_special(r->p->mappings[i]))
 			make_mapping(r, r->script, i);
@@ -242,7 +251,6 @@ int thaw_restore_mm_finish(struct thaw_restore *r)
 {
 	struct thaw_script *s = r->script;
 
-	THAW_STEP(s, .what = "PR_SET_THP_DISABLE", .nr = SYS_prctl, .args = { PR_SET_THP_DISABLE, r->p->thp_disabled });
 	for (size_t i = 0; i < r->p->n_mappings; i++) {
 		const ThawState__Mapping *m = r->p->mappings[i];
 		uint64_t len = m->end - m->start;

@@ -143,7 +143,7 @@ inline apply(k_a2, a_a2, b_a2)
 }
 
 #ifdef NUMBERS
-/* NUMBERS: the messages whose turn it is. Their numbers are in the order of the changes. */
+/* NUMBERS: the messages whose turn it is. Their numbers are in the order of the changes (of a REMOVE: of its being announced). */
 inline apply_in_turn()
 {
 	do

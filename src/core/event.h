@@ -55,7 +55,7 @@ uint64_t thaw_events_waiting(const struct thaw_events *ev); /* without those: th
  * follow each other look as if they were at the same time. */
 void thaw_events_settled(struct thaw_events *ev);
 
-/* The changes come in the order in which they happened: no pairs are looked for, and nothing is displaced. Before the first. */
+/* The changes come in the order of their numbers: no pairs are looked for, and nothing is displaced. Before the first. */
 void thaw_events_set_exact(struct thaw_events *ev);
 
 /* The kernel tells of a mremap() that shrinks while it moves with the old length, and of the end that did not move with

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* core/order.h - numbered messages put into the order of their numbers.
  *
- * A patched kernel gives each change of a space a number, under the lock under which it happens; the messages of several
- * threads are queued in another order. A message is held back until all before it have come. A number can be lost: its
- * thread was killed before the message was read, or a fork that was announced failed.
+ * A patched kernel gives each change of a space a number, under the lock under which it happens (a REMOVE when it is
+ * announced, before it happens); the messages of several threads are queued in another order. A message is held back until
+ * all before it have come. A number can be lost: its thread was killed before the message was read, or a fork that was
+ * announced failed.
  *
  * Rule      a message that is put is taken once, in the order of the numbers; a number that was given up is passed over, and its
  *           message, should it come after all, is taken at once

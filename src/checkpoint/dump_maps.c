@@ -23,7 +23,7 @@ static const struct {
 	{ "socket:", "not supported; unmap it before the checkpoint" },
 	{ "/SYSV", "System V shared memory: not supported; detach it (shmdt) before the checkpoint" },
 	{ "/anon_hugepage", "hugetlb: not supported; run the program without huge page mappings" },
-	{ "/secretmem", "secret memory (memfd_secret): nobody but the process can read it" },
+	{ "/secretmem", "secret memory (memfd_secret): not supported; unmap it before the checkpoint" },
 	{ "[uprobes]", "breakpoints of uprobes: not supported; remove them before the checkpoint" },
 };
 
@@ -33,10 +33,10 @@ static const struct {
 } refused_flags[] = {
 	{ THAW_VM_HUGETLB, "hugetlb: not supported; run the program without huge page mappings" },
 	{ THAW_VM_UFFD_MISSING | THAW_VM_UFFD_WP | THAW_VM_UFFD_MINOR,
-	  "registered with a userfaultfd of the process: not supported; if it is being restored by thaw, wait until "
-	  "its memory is in" },
+	  "registered with a userfaultfd: not supported; if the process is being restored, checkpoint it when its memory "
+	  "is in (restored with --stay-lazy: when it has used all of it)" },
 	{ THAW_VM_SHADOW_STACK, "shadow stack: not supported; run the program with GLIBC_TUNABLES=glibc.cpu.hwcaps=-SHSTK" },
-	{ THAW_VM_SEALED, "sealed (mseal): not supported" },
+	{ THAW_VM_SEALED, "sealed (mseal): not supported; run the program without" },
 	{ THAW_VM_IO | THAW_VM_PFNMAP | THAW_VM_MIXEDMAP, "memory of a device: not supported; unmap it before the checkpoint" },
 };
 

@@ -57,8 +57,8 @@ static int dump_paths(struct thaw_dumper *d)
 		return fail(d, "its directories", -errno);
 	len = strlen(p->cwd);
 	if (len > strlen(mark) && !strcmp(p->cwd + len - strlen(mark), mark) && access(p->cwd, F_OK) < 0)
-		return thaw_err_set(-ENOTSUP, "process %d: its working directory has been deleted (%s): not supported", d->pid,
-				    p->cwd);
+		return thaw_err_set(-ENOTSUP, "process %d: its working directory has been deleted (%s): not supported; let it change "
+				    "to another one first", d->pid, p->cwd);
 	len = strlen(p->exe);
 	if (len > strlen(mark) && !strcmp(p->exe + len - strlen(mark), mark) && access(p->exe, F_OK) < 0)
 		return thaw_err_set(-ENOTSUP, "process %d: its program has been deleted or replaced (%s): not supported; "

@@ -22,7 +22,7 @@ static int name_child(void *opaque, pid_t child)
 		return 0; /* gone already */
 	if (st.state == 'Z')
 		return thaw_err_set(-ENOTSUP, "process %d (%s) has a child that has ended and is not waited for, %d (%s): "
-				    "not supported", d->pid, d->status.name, child, st.comm);
+				    "not supported; checkpoint it when it has waited for that", d->pid, d->status.name, child, st.comm);
 	return thaw_err_set(-ENOTSUP, "process %d (%s) has a child, %d (%s): not supported; checkpoint it when the child has "
 			    "ended", d->pid, d->status.name, child, st.comm);
 }
@@ -41,8 +41,12 @@ static int refuse_namespace(const struct thaw_dumper *d, const char *name)
 	const char *mark = strstr(name, "_for_children");
 
 	if (mark)
-		return thaw_err_set(-ENOTSUP, "process %d has a %.*s namespace of its own for its children (unshare): not supported",
-				    d->pid, (int)(mark - name), name);
+		return thaw_err_set(-ENOTSUP, "process %d has a %.*s namespace of its own for its children (unshare): not supported; "
+				    "run it without, or use CRIU with thaw lazy-pages", d->pid, (int)(mark - name), name);
+	if (!strcmp(name, "pid"))
+		return thaw_err_set(-ENOTSUP, "process %d is in another pid namespace than thaw: not supported; run thaw inside a container "
+				    "that has its own /proc (nsenter -t %d -a), or use CRIU with thaw lazy-pages; what was restored with "
+				    "--pidns cannot be checkpointed again", d->pid, d->pid);
 	return thaw_err_set(-ENOTSUP, "process %d is in another %s namespace than thaw: not supported; run thaw inside "
 			    "(nsenter -t %d -a), or use CRIU with thaw lazy-pages", d->pid, name, d->pid);
 }
@@ -117,9 +121,8 @@ static int check_thread(struct thaw_dumper *d, pid_t tid)
 	if (r < 0)
 		return thaw_err_set(r, "process %d: thread %d: its status: %s", d->pid, tid, strerror(-r));
 	if (s.seccomp)
-		return thaw_err_set(-ENOTSUP, "process %d: thread %d (%s) has a seccomp %s: not supported; "
-				    "use CRIU with thaw lazy-pages", d->pid, tid, s.name,
-				    s.seccomp == 1 ? "strict mode" : "filter");
+		return thaw_err_set(-ENOTSUP, "process %d: thread %d (%s) %s: not supported; use CRIU with thaw lazy-pages", d->pid,
+				    tid, s.name, s.seccomp == 1 ? "is in seccomp's strict mode" : "has a seccomp filter");
 	return check_namespaces(d, tid);
 }
 

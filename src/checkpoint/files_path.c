@@ -83,6 +83,8 @@ static int dump_deleted(struct thaw_dt *t, File *f)
 	const struct thaw_dfd *e = t->fd;
 	int n;
 
+	if (!strncmp(e->link, "/secretmem", 10))
+		return thaw_refuse(e->num, "secret memory (memfd_secret): not supported; close it before the checkpoint");
 	if (e->st.st_nlink)
 		return thaw_refuse(e->num, "%s: was removed, but the file lives on under a name that is not known: not supported; close it before the checkpoint",
 				   e->link);

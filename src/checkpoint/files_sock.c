@@ -328,8 +328,8 @@ int thaw_dump_tcp(struct thaw_dt *t, File *f)
 				   own, t->desc->other.pid, t->desc->other.comm);
 	/* for a listening socket: unacked is the queue of accept, sacked its limit */
 	if (ti.tcpi_state == TCP_LISTEN && ti.tcpi_unacked)
-		return thaw_refuse(t->fd->num, "listening TCP socket %s with %u connections waiting to be accepted: not supported; accept them first",
-				   own, ti.tcpi_unacked);
+		return thaw_refuse(t->fd->num, "listening TCP socket %s with %u connection%s waiting to be accepted: not supported; accept them first",
+				   own, ti.tcpi_unacked, ti.tcpi_unacked == 1 ? "" : "s");
 	f->kind = ti.tcpi_state == TCP_LISTEN ? KIND(TCP_LISTEN) : KIND(SOCKET);
 	rc = thaw_sock_new(t, f);
 	if (rc)

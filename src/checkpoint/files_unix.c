@@ -90,8 +90,8 @@ static int dump_listening(struct thaw_dt *t, const struct thaw_unix *u, File *f)
 
 	own_name(t, name, sizeof(name));
 	if (u->pending)
-		return thaw_refuse(t->fd->num, "listening UNIX socket %s with %u connections waiting to be accepted: not supported; accept them first",
-				   name, u->pending);
+		return thaw_refuse(t->fd->num, "listening UNIX socket %s with %u connection%s waiting to be accepted: not supported; accept them first",
+				   name, u->pending, u->pending == 1 ? "" : "s");
 	f->kind = KIND(UNIX_LISTEN);
 	rc = thaw_sock_new(t, f);
 	if (rc)

@@ -287,7 +287,8 @@ int thaw_seize(struct thaw_seized *s, pid_t pid)
 			s->threads[0] = *leader;
 			*leader = first;
 		} else {
-			r = thaw_err_set(-ENOTSUP, "process %d: its main thread has ended while others run: not supported", pid);
+			r = thaw_err_set(-ENOTSUP, "process %d: its main thread has ended while others run: not supported; "
+					 "checkpoint it while that runs", pid);
 		}
 	}
 	if (r < 0)

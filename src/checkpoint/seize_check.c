@@ -67,7 +67,7 @@ static int check_state(pid_t pid, const struct thaw_proc_status *s, const struct
 	case 'X':
 		if (s->threads > 1)
 			return thaw_err_set(-ENOTSUP, "process %d (%s): its main thread has ended while others run: "
-					    "not supported", pid, s->name);
+					    "not supported; checkpoint it while that runs", pid, s->name);
 		return thaw_err_set(-ESRCH, "process %d (%s) has ended already: it is a zombie", pid, s->name);
 	case 'T':
 		return thaw_err_set(-EBUSY, "process %d (%s) is stopped by a signal: not supported; continue it first "

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "checkpoint/checkpoint.h"
 #include "cli/cli.h"
@@ -27,6 +28,18 @@ static void summary(const struct thaw_dump_options *o, const struct thaw_dump_re
 		thaw_say(0, "%s: the checkpoint is complete all the same", o->dir);
 }
 
+static void tell_lack(const struct thaw_dump_options *o, const struct thaw_probe_item *lacks)
+{
+	const char *remedy = lacks->remedy[0] ? lacks->remedy : "thaw check tells more";
+
+	if (geteuid())
+		thaw_say(0, "this user cannot restore process %d here (%s: %s; %s): root can, after chown -R root %s", (int)o->pid,
+			 lacks->name, thaw_probe_state_name(lacks->state), remedy, o->dir);
+	else
+		thaw_say(0, "process %d cannot be restored here (%s: %s; %s)", (int)o->pid, lacks->name,
+			 thaw_probe_state_name(lacks->state), remedy);
+}
+
 /* Who cannot restore the process may not want it ended; said while it can still be interrupted. */
 static void warn(const struct thaw_dump_options *o)
 {
@@ -35,8 +48,7 @@ static void warn(const struct thaw_dump_options *o)
 	if (o->leave_running || thaw_cli.quiet)
 		return;
 	if (thaw_probe_lacks(THAW_PROBE_RESTORE, &lacks))
-		thaw_say(0, "this user cannot restore process %d here (%s: %s; %s): root can, after chown -R root %s", (int)o->pid,
-			 lacks.name, thaw_probe_state_name(lacks.state), lacks.remedy, o->dir);
+		tell_lack(o, &lacks);
 	else if (thaw_probe_lacks(THAW_PROBE_LIBRARY, &lacks) && strcmp(lacks.name, "kernel")) /* on such a one it is refused */
 		thaw_say(0, "this user can restore process %d here with --eager only (%s: %s; %s)", (int)o->pid, lacks.name,
 			 thaw_probe_state_name(lacks.state), lacks.remedy);

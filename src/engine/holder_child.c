@@ -244,7 +244,7 @@ void thaw_holder_run(const struct thaw_holder_args *a)
 	int err;
 
 	syscall(SYS_setsid);
-	syscall(SYS_prctl, PR_SET_NAME, "thaw-holder", 0, 0, 0);
+	syscall(SYS_prctl, PR_SET_NAME, "uffd-holder", 0, 0, 0);
 	syscall(SYS_chdir, "/");
 	reset_signals();
 	err = a->filter ? thaw_sandbox_install(a->filter) : 0;

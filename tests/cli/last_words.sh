@@ -61,7 +61,7 @@ kill_monitor()
 	pid=$(cat "$TMP/pid")
 	remember "$pid"
 	for monitor in $(all); do
-		[ "$(cat "/proc/$monitor/comm")" = thaw-holder ] || kill -KILL "$monitor"
+		[ "$(cat "/proc/$monitor/comm")" = uffd-holder ] || kill -KILL "$monitor"
 	done
 	eventually 20 names "$where" || fail "no line names process $pid in $where: $(cat "$where")"
 	is_alive "$pid" || fail "the process did not wait, it ended"

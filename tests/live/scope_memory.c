@@ -285,8 +285,8 @@ static void *wait_on_stack(void *arg)
 
 /* Huge pages that hold a thread's stack and data beside it.
  *
- * Bug: the stack's page was written before the memory was registered, the kernel gave a whole huge page of zeros for it, and the data passed
- * for being in. */
+ * Bug: the stack's page was written before the memory was registered, the kernel gave a whole huge page of zeros for it, and the
+ * data passed for being in. */
 static void run_huge(void)
 {
 	enum { STACK = KB(256) };

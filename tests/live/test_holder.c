@@ -354,7 +354,7 @@ static pid_t find_holder(void)
 		name[f ? fread(name, 1, sizeof(name) - 1, f) : 0] = '\0';
 		if (f)
 			fclose(f);
-		if (!strcmp(name, "thaw-holder\n"))
+		if (!strcmp(name, "uffd-holder\n"))
 			return strtol(at, NULL, 10);
 	}
 	return 0;

@@ -34,7 +34,9 @@ void thaw_restore_process_first(struct thaw_script *s, const struct thaw_restore
 
 	THAW_STEP(s, .what = "personality 0x%lx", .at = p->personality, .nr = SYS_personality, .args = { p->personality });
 	/* Its lazy memory is registered by now: see restore_mm.c. */
-	THAW_STEP(s, .what = "PR_SET_THP_DISABLE", .nr = SYS_prctl, .args = { PR_SET_THP_DISABLE, p->thp_disabled, p->thp_flags });
+	THAW_STEP(s, .what = "PR_SET_THP_DISABLE", .nr = SYS_prctl, .args = { PR_SET_THP_DISABLE, p->thp_disabled });
+	if (p->thp_flags) /* an older kernel knows none: no huge pages at all then */
+		THAW_STEP(s, .what = "PR_SET_THP_DISABLE", .nr = SYS_prctl, .args = { PR_SET_THP_DISABLE, 1, p->thp_flags }, .may_fail = true);
 	THAW_STEP(s, .what = "PR_SET_CHILD_SUBREAPER", .nr = SYS_prctl, .args = { PR_SET_CHILD_SUBREAPER, p->child_subreaper });
 	if (p->has_mce_kill)
 		THAW_STEP(s, .what = "PR_MCE_KILL", .nr = SYS_prctl, .args = { PR_MCE_KILL, PR_MCE_KILL_SET, p->mce_kill });

@@ -132,8 +132,7 @@ static void fill(struct thaw_mosaic *m, const struct thaw_slot *runs, unsigned n
 			fields(m)[bit / 64] |= (uint64_t)(part[i] + 1) << bit % 64;
 	}
 	for (unsigned i = 0; i < m->pages; i++)
-		if (!field(m, i))
-			m->done[i / 64] |= UINT64_C(1) << i % 64;
+		*(field(m, i) ? &m->there[i / 64] : &m->done[i / 64]) |= UINT64_C(1) << i % 64;
 }
 
 int thaw_mosaic_make(struct thaw_slot *s, const struct thaw_slot *runs, unsigned n, bool pays, size_t *memory)
@@ -171,14 +170,14 @@ int thaw_mosaic_make(struct thaw_slot *s, const struct thaw_slot *runs, unsigned
 /* ---- finding ------------------------------------------------------------------------------------------------ */
 bool thaw_mosaic_has(const struct thaw_mosaic *m, unsigned page)
 {
-	return field(m, page);
+	return m->there[page / 64] >> page % 64 & 1;
 }
 
 static unsigned run_from(const struct thaw_mosaic *m, unsigned at)
 {
 	unsigned end = at + 1, value = field(m, at);
 
-	while (end < m->pages && field(m, end) == value)
+	while (end < m->pages && thaw_mosaic_has(m, end) && field(m, end) == value)
 		end++;
 	return end - at;
 }
@@ -188,7 +187,7 @@ unsigned thaw_mosaic_next(const struct thaw_mosaic *m, unsigned from, unsigned *
 	unsigned at = from, value;
 	const uint64_t *part;
 
-	while (at < m->pages && !field(m, at))
+	while (at < m->pages && !thaw_mosaic_has(m, at))
 		at++;
 	*n = 0;
 	if (at == m->pages)
@@ -204,7 +203,20 @@ unsigned thaw_mosaic_runs(const struct thaw_mosaic *m)
 {
 	unsigned runs = 0;
 
-	for (unsigned at = 0; at < m->pages; at += run_from(m, at))
-		runs += field(m, at) != 0;
+	for (unsigned at = 0; at < m->pages; at += thaw_mosaic_has(m, at) ? run_from(m, at) : 1)
+		runs += thaw_mosaic_has(m, at);
 	return runs;
+}
+
+/* ---- changing ----------------------------------------------------------------------------------------------- */
+unsigned thaw_mosaic_remove(struct thaw_slot *s, unsigned from, unsigned n)
+{
+	struct thaw_mosaic *m = (struct thaw_mosaic *)s->done.words;
+	unsigned absent = thaw_slot_mark(s, from, n);
+
+	for (unsigned i = from; i < from + n; i++) {
+		m->content -= thaw_mosaic_has(m, i);
+		m->there[i / 64] &= ~(UINT64_C(1) << i % 64);
+	}
+	return absent;
 }

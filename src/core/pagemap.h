@@ -34,7 +34,7 @@ struct thaw_pagemap;
 struct thaw_extent {
 	uint64_t addr;   /* run-time address, page aligned */
 	uint64_t pages;
-	uint64_t off;    /* byte offset in the object, page aligned; < 2^60 */
+	uint64_t off;    /* byte offset in the object, page aligned; it ends before 2^60 - 4096 */
 	uint32_t object; /* < 2^16: the source's number of a file (or other object) */
 	uint32_t flags;  /* THAW_EXTENT_* */
 };

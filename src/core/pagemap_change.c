@@ -37,11 +37,27 @@ static struct thaw_slot *runs_of(struct thaw_pagemap *pm, const struct thaw_slot
 	return runs;
 }
 
-/* A mosaic at p becomes slots, and p is void. What the map says stays the same, also on -ENOMEM. */
-static int take_apart(struct thaw_pagemap *pm, struct thaw_path *p)
+/* Puts in slots for which room is reserved: as a mosaic where that is smaller (or always), else as they are. They are the tree's then. */
+static void put_runs(struct thaw_pagemap *pm, struct thaw_slot *runs, unsigned n)
+{
+	struct thaw_slot mosaic;
+
+	if (n > 1 && thaw_slot_end(&runs[n - 1]) - thaw_slot_start(runs) > 64 &&
+	    !thaw_mosaic_make(&mosaic, runs, n, !pm->always, &pm->tree.memory)) {
+		thaw_tree_insert(&pm->tree, &mosaic);
+		while (n)
+			thaw_slot_drop(&runs[--n], &pm->tree.memory);
+	}
+	for (unsigned i = 0; i < n; i++)
+		thaw_tree_insert(&pm->tree, &runs[i]);
+}
+
+/* A mosaic at p becomes what lies before `page`, the run that `page` lies in, and what lies behind; p is void. What the map says stays the
+ * same, also on -ENOMEM. */
+static int take_apart(struct thaw_pagemap *pm, struct thaw_path *p, uint64_t page)
 {
 	struct thaw_slot mosaic = *thaw_path_slot(p);
-	unsigned n;
+	unsigned n, before = 0, behind;
 	struct thaw_slot *runs = runs_of(pm, &mosaic, &n);
 
 	if (!runs)
@@ -51,8 +67,13 @@ static int take_apart(struct thaw_pagemap *pm, struct thaw_path *p)
 		return -ENOMEM;
 	}
 	thaw_tree_delete(&pm->tree, p, 1);
-	for (unsigned i = 0; i < n; i++)
-		thaw_tree_insert(&pm->tree, &runs[i]);
+	while (before < n && thaw_slot_end(&runs[before]) <= page)
+		before++;
+	behind = before + (before < n && thaw_slot_start(&runs[before]) < page);
+	put_runs(pm, runs, before);
+	if (behind > before)
+		thaw_tree_insert(&pm->tree, &runs[before]);
+	put_runs(pm, runs + behind, n - behind);
 	free(runs);
 	thaw_slot_drop(&mosaic, &pm->tree.memory);
 	return 0;
@@ -70,7 +91,7 @@ static int cut_at(struct thaw_pagemap *pm, uint64_t page)
 	if (thaw_slot_start(s) >= page)
 		return 0;
 	if (thaw_slot_mosaic(s))
-		return take_apart(pm, &p) ? -ENOMEM : cut_at(pm, page);
+		return take_apart(pm, &p, page) ? -ENOMEM : cut_at(pm, page);
 	if (thaw_tree_reserve(&pm->tree, 1) ||
 	    thaw_slot_cut(s, page - thaw_slot_start(s), &tail, &pm->tree.memory))
 		return -ENOMEM;
@@ -152,7 +173,7 @@ static int check_extent(const struct thaw_extent *e)
 
 	if ((e->addr | e->off) & (THAW_PAGE_SIZE - 1) || !e->pages || e->object > 0xffff ||
 	    e->flags > (THAW_EXTENT_WIPEONFORK | THAW_EXTENT_DONTFORK) || e->pages > LAST_PAGE - first ||
-	    at >= LAST_OFFSET || e->pages > LAST_OFFSET - at)
+	    at >= LAST_OFFSET || e->pages >= LAST_OFFSET - at) /* its last page is no place: what lies behind it would be the first */
 		return -EINVAL;
 	return 0;
 }
@@ -178,18 +199,19 @@ static int add_pieces(struct thaw_pagemap *pm, const struct thaw_extent *e)
 int thaw_pagemap_add(struct thaw_pagemap *pm, const struct thaw_extent *e)
 {
 	uint64_t first = e->addr >> THAW_PAGE_SHIFT, gone;
-	struct thaw_path p;
+	struct thaw_extent there;
 	int ret = check_extent(e);
 
 	if (ret)
 		return ret;
-	while (thaw_tree_seek(&pm->tree, first, &p) && thaw_slot_start(thaw_path_slot(&p)) < first + e->pages) {
-		if (!thaw_slot_mosaic(thaw_path_slot(&p)))
-			return -EEXIST;
-		ret = take_apart(pm, &p); /* it may lie where the mosaic has nothing */
+	if (thaw_pagemap_next(pm, e->addr, e->pages << THAW_PAGE_SHIFT, &there))
+		return -EEXIST;
+	ret = cut_at(pm, first); /* it may lie where a mosaic has nothing */
+	if (!ret)
+		ret = cut_at(pm, first + e->pages);
+	if (ret) {
 		thaw_pagemap_publish(pm, 0, 0);
-		if (ret)
-			return ret;
+		return ret;
 	}
 	ret = add_pieces(pm, e);
 	if (ret) {
@@ -260,21 +282,71 @@ static bool is_page_range(uint64_t addr, uint64_t len)
 	return !((addr | len) & (THAW_PAGE_SIZE - 1));
 }
 
+/* The mosaic that lies on both sides of a boundary at `page`; it need not be cut for a removal. */
+static struct thaw_slot *mosaic_across(struct thaw_pagemap *pm, uint64_t page, struct thaw_path *p)
+{
+	struct thaw_slot *s = thaw_tree_seek(&pm->tree, page, p) ? thaw_path_slot(p) : NULL;
+
+	return s && thaw_slot_mosaic(s) && thaw_slot_start(s) < page ? s : NULL;
+}
+
+/* Pages [first, end) go from the mosaic at p, and the mosaic with the last of them. Returns the absent ones. */
+static uint64_t punch(struct thaw_pagemap *pm, struct thaw_path *p, uint64_t first, uint64_t end, uint64_t *gone)
+{
+	struct thaw_slot *s = thaw_path_slot(p), empty;
+	unsigned before = thaw_slot_content(s);
+	uint64_t absent = thaw_mosaic_remove(s, first - thaw_slot_start(s), end - first);
+
+	*gone += before - thaw_slot_content(s);
+	thaw_tree_recount(p, -(int64_t)absent);
+	if (!thaw_slot_content(s)) {
+		empty = *s;
+		thaw_tree_delete(&pm->tree, p, 1);
+		thaw_slot_drop(&empty, &pm->tree.memory);
+	}
+	return absent;
+}
+
+/* What of [*first, *end) lies in a mosaic that goes on outside; the range is the rest then. */
+static uint64_t punch_ends(struct thaw_pagemap *pm, uint64_t *first, uint64_t *end, uint64_t *gone)
+{
+	struct thaw_path p;
+	struct thaw_slot *s = mosaic_across(pm, *first, &p);
+	uint64_t absent = 0, at;
+
+	if (s) {
+		at = *end < thaw_slot_end(s) ? *end : thaw_slot_end(s);
+		absent = punch(pm, &p, *first, at, gone);
+		*first = at;
+	}
+	s = *first < *end ? mosaic_across(pm, *end, &p) : NULL;
+	if (s) {
+		at = *first > thaw_slot_start(s) ? *first : thaw_slot_start(s);
+		absent += punch(pm, &p, at, *end, gone);
+		*end = at;
+	}
+	return absent;
+}
+
 int64_t thaw_pagemap_remove(struct thaw_pagemap *pm, uint64_t addr, uint64_t len)
 {
-	uint64_t first, end, gone = 0, absent = 0;
-	int ret;
+	uint64_t first, end, pages = 0, gone = 0, absent = 0;
+	struct thaw_path p;
+	int ret = 0;
 
 	if (!is_page_range(addr, len))
 		return -EINVAL;
 	thaw_pagemap_range(addr, len >> THAW_PAGE_SHIFT, &first, &end);
-	ret = cut_at(pm, first);
-	if (!ret)
+	if (!mosaic_across(pm, first, &p))
+		ret = cut_at(pm, first);
+	if (!ret && !mosaic_across(pm, end, &p))
 		ret = cut_at(pm, end);
-	if (!ret)
-		absent = take_out(pm, first, end, NULL, &gone);
-	thaw_pagemap_publish(pm, -(int64_t)absent, -(int64_t)gone);
-	compact_again(pm);
+	if (!ret && first < end) { /* nothing fails any more */
+		absent = punch_ends(pm, &first, &end, &gone);
+		if (first < end)
+			absent += take_out(pm, first, end, NULL, &pages);
+	}
+	thaw_pagemap_publish(pm, -(int64_t)absent, -(int64_t)(gone + pages));
 	return ret ? ret : (int64_t)absent;
 }
 

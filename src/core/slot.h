@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #define THAW_SLOT_PAGES 1024u /* most pages of one slot: 10 bits of `head` */
-#define THAW_SLOT_MOSAIC UINT64_MAX /* `where` of a slot that is many runs: core/mosaic.h */
+#define THAW_SLOT_MOSAIC UINT64_MAX /* `where` of a slot that is many runs, and of no other: core/mosaic.h */
 
 struct thaw_slot {
 	uint64_t head;  /* first page << 12 | (pages - 1) << 2 | flags */

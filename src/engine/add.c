@@ -305,6 +305,8 @@ int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d)
 
 	if (!d->source)
 		return thaw_err_set(-EINVAL, "no source is given");
+	if (__atomic_load_n(&d->source->closed, __ATOMIC_RELAXED))
+		return thaw_err_set(-EINVAL, "the source has been closed");
 	if (!d->n_ranges || !d->ranges)
 		return thaw_err_set(-EINVAL, "no range is given");
 	if (d->register_ranges && d->registers_later)

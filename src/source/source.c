@@ -18,7 +18,10 @@ void thaw_source_put(struct thaw_source *s)
 
 THAW_PUBLIC void thaw_source_close(struct thaw_source *s)
 {
-	if (s && s->ops->settle)
+	if (!s)
+		return;
+	__atomic_store_n(&s->closed, true, __ATOMIC_RELAXED);
+	if (s->ops->settle)
 		s->ops->settle(s);
 	thaw_source_put(s);
 }

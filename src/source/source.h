@@ -46,6 +46,7 @@ struct thaw_source_ops {
 struct thaw_source {
 	const struct thaw_source_ops *ops;
 	unsigned refs; /* atomic */
+	bool closed;   /* atomic: the caller has let go of it, no space can be added with it */
 };
 
 struct thaw_source *thaw_source_get(struct thaw_source *s);

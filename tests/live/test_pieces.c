@@ -5,6 +5,8 @@
 #include "support/live.h"
 #include "support/patience.h"
 
+#include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -83,7 +85,10 @@ static void round_of(enum thaw_background policy)
 	h = live_monitor(THAW_IO_AUTO, 2, policy);
 	live_start(&l, &r, 1, work, NULL);
 	live_add(h, &l, s, &r, 1);
-	thaw_source_close(s); /* what it knew of its runs is in the map by now */
+	thaw_source_close(s); /* what it knew of its runs is in the map by now: it is no good for another space */
+	LIVE_CHECK(thaw_add_space(h, &(struct thaw_space){ .size = sizeof(struct thaw_space), .uffd = l.uffd, .pidfd = -1, .source = s,
+							   .ranges = &r, .n_ranges = 1 }) == -1 &&
+		   thaw_get_errno() == EINVAL && strstr(thaw_get_error(), "has been closed"));
 	LIVE_OK(thaw_start(h));
 	live_go(&l);
 	status = live_end(&l);

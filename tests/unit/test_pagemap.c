@@ -206,6 +206,8 @@ Test(pagemap, refuses_what_it_cannot_hold)
 		{ { .addr = -4096UL, .pages = 2 }, -EINVAL },
 		{ { .addr = 0x100000, .pages = 1, .off = 1 }, -EINVAL },
 		{ { .addr = 0x100000, .pages = 1, .off = 1UL << 60 }, -EINVAL },
+		{ { .addr = 0x100000, .pages = 1, .off = (1UL << 60) - 4096, .object = 65535 }, -EINVAL },
+		{ { .addr = 0x100000, .pages = 2, .off = (1UL << 60) - 8192 }, -EINVAL },
 		{ { .addr = 0x100000, .pages = 1, .object = 65536 }, -EINVAL },
 		{ { .addr = 0x100000, .pages = 1, .flags = 4 }, -EINVAL },
 	};
@@ -358,11 +360,19 @@ Test(pagemap, short_runs_are_compact)
 			cr_assert_eq(out.off, way == APART ? i * gap << 12 : next[object]++ << 12);
 			cr_assert_eq(thaw_pagemap_lookup(pm, ((i * gap) << 12) + 4096, 1, &out), way == CHAIN && i + 1 < n);
 		}
-		for (uint64_t at = 50; at < n; at += 300) {
-			cr_assert_geq(thaw_pagemap_remove(pm, at << 12, THAW_PAGE_SIZE), 0);
+		for (uint64_t at = 50; at < n; at += 30) {
+			uint64_t gap = way == CHAIN ? 1 : 2, pages = 1 + at % 3;
+
+			cr_assert_geq(thaw_pagemap_remove(pm, at * gap << 12, pages << 12), 0);
 			cr_assert_lt(thaw_pagemap_memory(pm), 1 << 20, "way %u: %zu bytes after %lu discards", way,
-				     thaw_pagemap_memory(pm), at / 300);
+				     thaw_pagemap_memory(pm), at / 30);
+			cr_assert_not(thaw_pagemap_lookup(pm, at * gap << 12, 1, &out));
+			if (thaw_pagemap_lookup(pm, (at - 2) * gap << 12, 1, &out) && way == APART)
+				cr_assert_eq(out.off, (at - 2) * gap << 12);
 		}
+		cr_assert(thaw_pagemap_is_sound(pm));
+		cr_assert_geq(thaw_pagemap_remove(pm, 0, 1UL << 40), 0);
+		cr_assert_eq(thaw_pagemap_pages(pm) + thaw_pagemap_absent(pm) + thaw_pagemap_extents(pm), 0);
 		cr_assert(thaw_pagemap_is_sound(pm));
 		thaw_pagemap_free(pm);
 	}

@@ -137,13 +137,13 @@ static void fill(struct thaw_mosaic *m, const struct thaw_slot *runs, unsigned n
 
 int thaw_mosaic_make(struct thaw_slot *s, const struct thaw_slot *runs, unsigned n, bool pays, size_t *memory)
 {
-	unsigned pages = first_of(runs, n - 1) + thaw_slot_pages(&runs[n - 1]), parts, width;
+	unsigned pages = n ? first_of(runs, n - 1) + thaw_slot_pages(&runs[n - 1]) : 0, parts, width;
 	uint8_t part[THAW_SLOT_PAGES];
 	struct draft d[MOST_PARTS];
 	struct thaw_mosaic *m;
 	size_t size;
 
-	if (sort_runs(runs, n, part, d, &parts))
+	if (n < 2 || pages <= 64 || sort_runs(runs, n, part, d, &parts))
 		return -E2BIG;
 	width = parts == 1 ? 1 : parts <= 3 ? 2 : 4;
 	size = size_of(pages, parts, width);

@@ -35,7 +35,8 @@ static inline const struct thaw_mosaic *thaw_slot_mosaic(const struct thaw_slot 
 size_t thaw_mosaic_size(const struct thaw_mosaic *m);
 
 /* Of n slots in address order, none a mosaic, all with the same flags and within THAW_SLOT_PAGES pages: one, if it is smaller than
- * they are (`pays`) or in any case. The slots stay as they are. */
+ * they are (`pays`) or in any case. The slots stay as they are. -E2BIG: one slot, or pages that one word has room for; too many
+ * kinds of content, or it does not pay; -ENOMEM. */
 int thaw_mosaic_make(struct thaw_slot *s, const struct thaw_slot *runs, unsigned n, bool pays, size_t *memory);
 
 bool thaw_mosaic_has(const struct thaw_mosaic *m, unsigned page); /* content */

@@ -42,8 +42,7 @@ static void put_runs(struct thaw_pagemap *pm, struct thaw_slot *runs, unsigned n
 {
 	struct thaw_slot mosaic;
 
-	if (n > 1 && thaw_slot_end(&runs[n - 1]) - thaw_slot_start(runs) > 64 &&
-	    !thaw_mosaic_make(&mosaic, runs, n, !pm->always, &pm->tree.memory)) {
+	if (!thaw_mosaic_make(&mosaic, runs, n, !pm->always, &pm->tree.memory)) {
 		thaw_tree_insert(&pm->tree, &mosaic);
 		while (n)
 			thaw_slot_drop(&runs[--n], &pm->tree.memory);
@@ -256,8 +255,7 @@ void thaw_pagemap_compact(struct thaw_pagemap *pm, uint64_t from, bool always)
 		unsigned n = gather(&p, runs, &end);
 
 		at = end;
-		if (n < 2 || end - thaw_slot_start(runs) <= 64 || thaw_tree_reserve(&pm->tree, 1) ||
-		    thaw_mosaic_make(&mosaic, runs, n, !always, &pm->tree.memory))
+		if (thaw_tree_reserve(&pm->tree, 1) || thaw_mosaic_make(&mosaic, runs, n, !always, &pm->tree.memory))
 			continue;
 		take_out(pm, thaw_slot_start(runs), end, NULL, &pages);
 		thaw_tree_insert(&pm->tree, &mosaic);
@@ -274,7 +272,6 @@ static void compact_again(struct thaw_pagemap *pm)
 	if (pm->compact_at && pm->tree.slots > pm->compact_at)
 		thaw_pagemap_compact(pm, 0, pm->always);
 }
-
 
 /* ---- exclusive section ------------------------------------------------------------------------------------- */
 static bool is_page_range(uint64_t addr, uint64_t len)

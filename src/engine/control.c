@@ -138,7 +138,7 @@ static void visit_frozen(struct thaw_worker *w, struct thaw_mm *mm)
 {
 	bool gone = false;
 
-	if (!thaw_mm_own(mm))
+	if (!thaw_monitor_own(w->m, mm))
 		return; /* whoever froze it is about to let go: at the next tick */
 	if (atomic_load(&mm->state) == THAW_MM_FROZEN && thaw_uffd_probe(mm->uffd) == THAW_DEAD) {
 		thaw_gate_close(&w->m->gate, &mm->gate);
@@ -146,7 +146,7 @@ static void visit_frozen(struct thaw_worker *w, struct thaw_mm *mm)
 		thaw_gate_open(&mm->gate);
 		gone = true;
 	}
-	while (!thaw_mm_disown(mm))
+	while (!thaw_owner_drop(&mm->owner))
 		; /* notes of readers: nothing is left to do for them */
 	if (gone)
 		thaw_mm_ended(mm, THAW_MM_GONE);

@@ -203,28 +203,6 @@ void thaw_mm_release(struct thaw_mm *child)
 	let_go(child);
 }
 
-bool thaw_mm_own(struct thaw_mm *mm)
-{
-	uint32_t was = 0;
-
-	for (;;) {
-		if (was == 0 && atomic_compare_exchange_strong(&mm->owner, &was, 1))
-			return true;
-		if (was == 2 || (was == 1 && atomic_compare_exchange_strong(&mm->owner, &was, 2)))
-			return false; /* the owner cannot let go without seeing the 2 */
-	}
-}
-
-bool thaw_mm_disown(struct thaw_mm *mm)
-{
-	uint32_t was = 1;
-
-	if (atomic_compare_exchange_strong(&mm->owner, &was, 0))
-		return true;
-	atomic_store(&mm->owner, 1);
-	return false;
-}
-
 void thaw_mm_kick(struct thaw_mm *mm)
 {
 	if (!atomic_exchange(&mm->kicked, true))

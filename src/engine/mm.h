@@ -3,8 +3,7 @@
  * (struct thaw_space of thaw.h is the caller's description of one.)
  *
  * The owner of a space is the one thread that may read its messages: a reader mostly, sometimes the control thread or the
- * copier that placed the last page. Ownership is a word, not a lock: who finds it taken leaves a note, and the owner
- * goes round again before it lets go.
+ * copier that placed the last page. See engine/owner.h.
  *
  * Rule      uffd, map and events change in X only; the number of the userfaultfd is used in S or by the owner, and
  *           only after `state` has been seen to be LIVE there. So it is closed when no thread can be using it
@@ -23,6 +22,7 @@
 #include "core/stats.h"
 #include "engine/content.h"
 #include "engine/gate.h"
+#include "engine/owner.h"
 #include "thaw.h"
 #include "util/lock.h"
 
@@ -107,7 +107,7 @@ struct thaw_mm {
 	uint32_t lost_upto;
 	unsigned lost_after;
 
-	_Atomic uint32_t owner;   /* 0 nobody, 1 owned, 2 owned and asked to go round again */
+	struct thaw_owner owner;
 	_Atomic int registration; /* enum thaw_registration: S and X load it, the control thread ends it */
 	struct thaw_span *mappings; /* as they were to be registered, until that has been looked at; control thread */
 	size_t n_mappings, at_mapping;
@@ -194,9 +194,6 @@ struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd);
 void thaw_mm_release(struct thaw_mm *child);
 
 void thaw_mm_rearm(struct thaw_mm *mm); /* the owner's last act: epoll tells of it again */
-
-bool thaw_mm_own(struct thaw_mm *mm);    /* false: the owner has been asked to go round again */
-bool thaw_mm_disown(struct thaw_mm *mm); /* false: go round again, still the owner */
 
 /* The control thread is asked to look at it as owner. Any thread. */
 void thaw_mm_kick(struct thaw_mm *mm);

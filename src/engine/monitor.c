@@ -97,6 +97,7 @@ static int make_workers(struct thaw *m)
 		return err;
 	ahead = m->staging + with_buffer * THAW_MAX_CHUNK;
 	for (unsigned i = 0; i < n; i++) {
+		m->workers[i].nudge_fd = -1;
 		m->workers[i].m = m;
 		m->workers[i].number = i;
 		m->workers[i].role = thaw_threads_role(m, i);
@@ -107,7 +108,24 @@ static int make_workers(struct thaw *m)
 			ahead += THAW_WINDOW_BYTES;
 		}
 	}
+	for (unsigned i = 0; i < m->set.readers; i++) {
+		m->workers[i].nudge_fd = thaw_sys_eventfd(true);
+		if (m->workers[i].nudge_fd < 0)
+			return thaw_err_set(m->workers[i].nudge_fd, "no descriptor for a reader: %s; raise RLIMIT_NOFILE",
+					    strerror(-m->workers[i].nudge_fd));
+	}
 	return 0;
+}
+
+bool thaw_monitor_own(struct thaw *m, struct thaw_mm *mm)
+{
+	uint32_t nudge;
+
+	if (thaw_owner_take(&mm->owner, &nudge))
+		return true;
+	if (nudge) /* where that fails, it looks by itself soon */
+		(void)thaw_sys_eventfd_raise(m->workers[nudge - 1].nudge_fd);
+	return false;
 }
 
 /* A forked child brings a descriptor of its own: as many as may be. */
@@ -140,6 +158,9 @@ static void take_apart(struct thaw *m)
 	thaw_staging_free(m->staging, m->staging_bytes);
 	m->staging = NULL;
 	thaw_gate_free(&m->gate);
+	for (unsigned i = 0; i < m->n_workers; i++)
+		if (m->workers[i].nudge_fd >= 0)
+			close(m->workers[i].nudge_fd);
 	free(m->workers);
 	m->workers = NULL;
 	m->n_workers = 0;

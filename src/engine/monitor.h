@@ -70,6 +70,7 @@ struct thaw_worker {
 	struct thaw_mm *late[64]; /* spaces with faults to be tried again by time (references) */
 	unsigned n_late;
 	struct thaw_spin spin; /* readers */
+	int nudge_fd;          /* readers: an eventfd that ends its sleep as owner of a space; else -1 */
 	struct thaw_last_gone gone;
 	struct thaw_invalidations inv; /* of the space in hand, between its X and what follows */
 };
@@ -146,6 +147,9 @@ void thaw_monitor_work(struct thaw *m);
 void thaw_monitor_chore(struct thaw *m);
 
 void thaw_monitor_event(struct thaw *m, const struct thaw_event_info *info);
+
+/* Takes the space, or leaves its owner a note and wakes it where it dozes: false. A thread of the monitor. */
+bool thaw_monitor_own(struct thaw *m, struct thaw_mm *mm);
 
 /* What a thread runs; each returns when m->stopping is set and it has been woken. */
 void thaw_reader_run(struct thaw_worker *w);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include "engine/serve.h"
 #include "kern/sys.h"
@@ -73,7 +74,9 @@ static void handle(struct thaw_worker *w, const struct epoll_event *ev)
 #define AT_ONCE_NS 30000
 #define FIRST_SKIP 128
 #define LAST_SKIP 8192
-#define KEEP_MS 1 /* also the longest that another would-be owner's note waits for us */
+/* Two ticks of a kernel with 100 of them a second: a timer behind the next tick is not handed to the clock, which costs some ten
+ * microseconds in a virtual machine, twice a sleep. */
+#define KEEP_MS 20
 
 static void learn(struct thaw_spin *s, uint64_t slept_ns)
 {
@@ -84,14 +87,16 @@ static void learn(struct thaw_spin *s, uint64_t slept_ns)
 		s->again *= 2;
 }
 
+enum { SPACE, EPOLL, NUDGE, FDS };
+
 /* False: silence for the whole time. */
-static bool look_awake(struct thaw_worker *w, struct pollfd p[2])
+static bool look_awake(struct thaw_worker *w, struct pollfd p[FDS])
 {
 	uint64_t until = thaw_sys_now_ns() + w->m->set.spin_us * 1000ULL;
 	struct thaw_spin *s = &w->spin;
 
 	do {
-		if (poll(p, 2, 0)) {
+		if (poll(p, FDS, 0)) {
 			if (s->again > FIRST_SKIP)
 				s->again /= 2;
 			return true;
@@ -108,26 +113,44 @@ static bool copying(struct thaw *m)
 	       atomic_load_explicit(&m->idlers, memory_order_relaxed) < m->set.copiers;
 }
 
-bool thaw_reader_linger(struct thaw_worker *w, struct thaw_mm *mm)
+/* Whether the space may have more. Not so when all is silent, nor when another (or the end) is not to be kept waiting for this one. */
+static bool wait_for_more(struct thaw_worker *w, struct pollfd p[FDS])
 {
-	struct pollfd p[2] = { { .fd = mm->uffd, .events = POLLIN }, { .fd = w->m->epoll, .events = POLLIN } };
 	struct thaw_spin *s = &w->spin;
 	uint64_t slept_ns = 0;
 
-	if (!s->may || !w->m->set.spin_us)
-		return false;
 	if (s->skip) {
 		s->skip--;
 	} else if (!copying(w->m)) {
 		if (look_awake(w, p))
-			return !p[1].revents; /* another space, or the end: not to be kept waiting for this one */
+			return !p[EPOLL].revents;
 		slept_ns = thaw_sys_now_ns();
 	}
-	if (poll(p, 2, KEEP_MS) <= 0)
+	if (poll(p, FDS, KEEP_MS) <= 0)
 		return false;
 	if (slept_ns)
 		learn(s, slept_ns);
-	return !p[1].revents;
+	return !p[EPOLL].revents;
+}
+
+bool thaw_reader_linger(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	struct pollfd p[FDS] = {
+		[SPACE] = { .fd = mm->uffd, .events = POLLIN },
+		[EPOLL] = { .fd = w->m->epoll, .events = POLLIN },
+		[NUDGE] = { .fd = w->nudge_fd, .events = POLLIN },
+	};
+	uint64_t count;
+	bool more;
+
+	if (!w->spin.may || !w->m->set.spin_us)
+		return false;
+	if (!thaw_owner_doze(&mm->owner, w->number + 1))
+		return true;
+	more = wait_for_more(w, p);
+	if (p[NUDGE].revents) /* perhaps for a sleep that was over by then: a round too many */
+		more |= read(w->nudge_fd, &count, sizeof(count)) > 0;
+	return thaw_owner_awake(&mm->owner) || more;
 }
 
 void thaw_reader_run(struct thaw_worker *w)

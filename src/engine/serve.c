@@ -142,7 +142,7 @@ bool thaw_serve(struct thaw_worker *w, struct thaw_mm *mm)
 {
 	bool late;
 
-	if (!thaw_mm_own(mm))
+	if (!thaw_monitor_own(w->m, mm))
 		return false; /* its owner goes round once more for us */
 	do {
 		do
@@ -152,6 +152,6 @@ bool thaw_serve(struct thaw_worker *w, struct thaw_mm *mm)
 		 * leaves its note. */
 		if (thaw_mm_is_live(mm) && !atomic_load(&mm->held))
 			thaw_mm_rearm(mm);
-	} while (!thaw_mm_disown(mm));
+	} while (!thaw_owner_drop(&mm->owner));
 	return late;
 }

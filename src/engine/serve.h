@@ -10,7 +10,7 @@
 /* Owns the space, serves it until nothing is left that can be done now, lets go. Returns whether faults are parked
  * that only time can help (mm->late_due_ns says when to come again). */
 bool thaw_serve(struct thaw_worker *w, struct thaw_mm *mm);
-/* The owner has served all there was: waits a little for more without sleeping. Whether there is more. (reader.c) */
+/* The owner has served all there was: waits a little for more. Whether there may be more. (reader.c) */
 bool thaw_reader_linger(struct thaw_worker *w, struct thaw_mm *mm);
 
 /* The faults that are parked, as owner between two X. True: something is changing, an X comes first. */

@@ -90,6 +90,8 @@ static int make_workers(struct thaw *m)
 	if (!m->workers || thaw_gate_init(&m->gate, n))
 		return thaw_err_set(-ENOMEM, "no memory for %u threads", n);
 	memset(m->workers, 0, size);
+	for (unsigned i = 0; i < n; i++)
+		m->workers[i].nudge_fd = -1; /* before anything fails: what is open is closed then */
 	m->n_workers = n;
 	m->staging_bytes = with_buffer * THAW_MAX_CHUNK + m->set.copiers * THAW_WINDOW_BYTES;
 	err = thaw_staging_new(&m->staging, m->staging_bytes, &m->set.log);
@@ -97,7 +99,6 @@ static int make_workers(struct thaw *m)
 		return err;
 	ahead = m->staging + with_buffer * THAW_MAX_CHUNK;
 	for (unsigned i = 0; i < n; i++) {
-		m->workers[i].nudge_fd = -1;
 		m->workers[i].m = m;
 		m->workers[i].number = i;
 		m->workers[i].role = thaw_threads_role(m, i);
@@ -169,9 +170,11 @@ static void take_apart(struct thaw *m)
 int thaw_monitor_start(struct thaw *m)
 {
 	int err = thaw_uffd_check_release(); /* the descriptors may have been opened by somebody else */
+	uint64_t count;
 
 	if (err)
 		return err;
+	(void)!read(m->stop_fd, &count, sizeof(count)); /* raised where a start has failed before; most often there is nothing */
 	(void)thaw_uffd_tells_old_length(); /* tried now, before there are threads and filters */
 	raise_descriptors();
 	if (m->set.sandbox) { /* before the holder, which inherits the handler */

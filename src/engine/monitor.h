@@ -70,6 +70,7 @@ struct thaw_worker {
 	struct thaw_mm *late[64]; /* spaces with faults to be tried again by time (references) */
 	unsigned n_late;
 	struct thaw_spin spin; /* readers */
+	uint64_t round_ns;     /* readers: when the last round began */
 	int nudge_fd;          /* readers: an eventfd that ends its sleep as owner of a space; else -1 */
 	struct thaw_last_gone gone;
 	struct thaw_invalidations inv; /* of the space in hand, between its X and what follows */

@@ -13,8 +13,9 @@
 #include "util/inject.h"
 
 #define EVENTS 16
-/* Also the longest that a space which has ended can wait for this reader to have gone by. */
+/* Together the longest that a space which has ended can wait for this reader to have gone by: asleep, and with a space that is busy. */
 #define LONGEST_NS 1000000000ULL
+#define LONGEST_KEPT_NS 250000000ULL
 
 static void add_late(struct thaw_worker *w, struct thaw_mm *mm)
 {
@@ -128,7 +129,7 @@ static bool wait_for_more(struct thaw_worker *w, struct pollfd p[FDS])
 	}
 	if (poll(p, FDS, KEEP_MS) <= 0)
 		return false;
-	if (slept_ns)
+	if (slept_ns && p[SPACE].revents)
 		learn(s, slept_ns);
 	return !p[EPOLL].revents;
 }
@@ -143,7 +144,7 @@ bool thaw_reader_linger(struct thaw_worker *w, struct thaw_mm *mm)
 	uint64_t count;
 	bool more;
 
-	if (!w->spin.may || !w->m->set.spin_us)
+	if (!w->spin.may || !w->m->set.spin_us || thaw_sys_now_ns() - w->round_ns > LONGEST_KEPT_NS)
 		return false;
 	if (!thaw_owner_doze(&mm->owner, w->number + 1))
 		return true;
@@ -167,6 +168,7 @@ void thaw_reader_run(struct thaw_worker *w)
 		/* Nothing of what epoll gave us is in our hands here. */
 		atomic_fetch_add(&w->rounds, 1);
 		n = THAW_INJECT("epoll.wait") ? -1 : epoll_pwait2(m->epoll, ev, EVENTS, &ts, NULL);
+		w->round_ns = thaw_sys_now_ns();
 		if (n > 0)
 			(void)atomic_load(&m->published); /* behind epoll_ctl()'s side of it: the spaces are whole */
 		for (int i = 0; i < n; i++) {

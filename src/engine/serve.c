@@ -147,7 +147,8 @@ bool thaw_serve(struct thaw_worker *w, struct thaw_mm *mm)
 	do {
 		do
 			late = serve_owned(w, mm);
-		while (!late && thaw_mm_is_live(mm) && !atomic_load(&mm->held) && thaw_reader_linger(w, mm));
+		while (!late && thaw_mm_is_live(mm) && !atomic_load(&mm->held) && !atomic_load(&w->m->stopping) &&
+		       thaw_reader_linger(w, mm));
 		/* Before letting go: a message that comes now finds epoll armed, and its reader finds the space owned and
 		 * leaves its note. */
 		if (thaw_mm_is_live(mm) && !atomic_load(&mm->held))

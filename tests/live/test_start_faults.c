@@ -5,7 +5,9 @@
 #include "support/live.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "util/inject.h"
@@ -15,6 +17,21 @@
 #define MOST 12 /* of one point's calls that fail, each in a run of its own */
 
 #ifdef THAW_DEBUG
+/* Nobody has anything to do in a monitor that has been started, also not after an attempt that failed. */
+static void stays_idle(const char *spec)
+{
+	struct rusage before, after;
+	long us;
+
+	getrusage(RUSAGE_SELF, &before);
+	usleep(100000);
+	getrusage(RUSAGE_SELF, &after);
+	us = (after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec - before.ru_stime.tv_sec) * 1000000L +
+	     after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_stime.tv_usec;
+	if (us > 40000)
+		LIVE_DIE("%s: an idle monitor takes %ld us of 100000", spec, us);
+}
+
 static const char *const cases[] = {
 	"eventfd.make:EMFILE", "epoll.create:EMFILE", "epoll.add:ENOMEM", "epoll.wait:EINTR", "uffd.register:ENOMEM",
 	"content.stat:EIO", "content.ahead:EIO", "content.read:EINTR", "content.map:ENOMEM", "content.populate:EFAULT",
@@ -80,6 +97,10 @@ static bool run(const char *which, unsigned n)
 	thaw_source_close(s);
 	while (again(spec, "thaw_start", thaw_start(h) == 0, &tries))
 		;
+	if (fcntl(STDIN_FILENO, F_GETFD) < 0)
+		LIVE_DIE("%s: standard input has been closed", spec);
+	if (!strcmp(point, "thread.create"))
+		stays_idle(spec);
 	live_go(&l);
 	if (live_end(&l))
 		LIVE_DIE("%s: the worker has seen a wrong page", spec);
@@ -94,6 +115,8 @@ int main(void)
 {
 	unsigned done = 0;
 
+	if (fcntl(STDIN_FILENO, F_GETFD) < 0)
+		LIVE_CHECK(open("/dev/null", O_RDONLY) == STDIN_FILENO);
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		unsigned n = 1;
 

@@ -6,8 +6,11 @@
 #include "stress/stress.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "util/inject.h"
 
@@ -25,6 +28,45 @@ void thaw_stress_inject_list(FILE *f)
 {
 	for (size_t i = 0; i < POINTS; i++)
 		fprintf(f, "%-18s %s\n", points[i].name, points[i].text);
+}
+
+/* The library writes the names of points that have failed to a file; a memory file, unless somebody else wants to read it as well. */
+static int told_fd = -1;
+
+void thaw_stress_inject_watch(void)
+{
+	const char *told = getenv("THAW_INJECT_TOLD");
+	char path[64];
+
+	if (told) {
+		told_fd = open(told, O_RDONLY | O_CREAT | O_CLOEXEC, 0666);
+		return;
+	}
+	told_fd = memfd_create("thaw-stress-told", MFD_CLOEXEC);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), told_fd);
+	if (told_fd >= 0)
+		setenv("THAW_INJECT_TOLD", path, 1);
+}
+
+bool thaw_stress_inject_met(const char *point)
+{
+	int fd = told_fd < 0 ? -1 : dup(told_fd);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+	char line[64];
+	bool met = false;
+
+	if (!f) {
+		if (fd >= 0)
+			close(fd);
+		return true; /* nothing is known of it, then nothing is said */
+	}
+	rewind(f);
+	while (!met && fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\n")] = '\0';
+		met = !strcmp(line, point);
+	}
+	fclose(f);
+	return met;
 }
 
 static bool is_point(const char *name)

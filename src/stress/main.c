@@ -85,8 +85,10 @@ static void prepare(const struct stress_options *o)
 	}
 	if (o->sabotage)
 		setenv("THAW_SABOTAGE", o->sabotage, 1);
-	if (o->inject)
+	if (o->inject) {
 		setenv("THAW_INJECT", o->inject, 1);
+		thaw_stress_inject_watch();
+	}
 }
 
 /* ---- progress -------------------------------------------------------------------------------------------------------------------- */
@@ -199,6 +201,7 @@ static void found(struct run *r)
 /* One round; true: go on. */
 static bool one(struct run *r, int *status)
 {
+	r->setup.numbers = r->totals.numbered && !r->setup.gate;
 	if (!r->totals.rounds)
 		r->totals.schedule = thaw_stress_schedule_hash(&r->plan);
 	thaw_stress_round(&r->setup, &r->plan, &r->out, false, &stop);
@@ -214,8 +217,9 @@ static bool one(struct run *r, int *status)
 		/* What went in one round is possible here. */
 		bool failed = r->out.failed || r->totals.rounds;
 
-		fprintf(stderr, failed ? "thaw-stress: a round failed: %s\n" : "thaw-stress: not possible here: %s\n", r->out.trouble);
-		*status = failed ? STRESS_VIOLATED : STRESS_IMPOSSIBLE;
+		fprintf(stderr, failed ? "thaw-stress: a round failed: %s\n" : r->out.too_long ? "thaw-stress: %s\n" :
+			"thaw-stress: not possible here: %s\n", r->out.trouble);
+		*status = failed ? STRESS_VIOLATED : r->out.too_long ? STRESS_USAGE : STRESS_IMPOSSIBLE;
 		return false;
 	}
 	thaw_stress_totals_add(&r->totals, &r->setup, &r->out);
@@ -284,7 +288,8 @@ static int report(struct run *r, int status)
 	if (status != STRESS_CLEAN && status != STRESS_VIOLATED)
 		return status;
 	if (r->o->json)
-		thaw_stress_summary_json(stdout, &r->totals, r->o, stop && status == STRESS_CLEAN, r->violation);
+		thaw_stress_summary_json(stdout, &r->totals, r->o, stop && status == STRESS_CLEAN, r->violation,
+					 status == STRESS_VIOLATED && !r->out.violated ? r->out.trouble : NULL);
 	else
 		thaw_stress_summary(stdout, &r->totals, r->o);
 	if (r->totals.rounds)

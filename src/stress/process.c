@@ -114,6 +114,21 @@ static bool has_sent(int sock, const volatile int *stop)
 	return n == 1 && !*stop;
 }
 
+static bool asks_for_numbers(int uffd)
+{
+	unsigned long long features = 0;
+	char path[64], line[256];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", uffd);
+	f = fopen(path, "re");
+	while (f && !features && fgets(line, sizeof(line), f))
+		(void)sscanf(line, "API: %*x:%llx", &features);
+	if (f)
+		fclose(f);
+	return features & UFFD_FEATURE_EVENT_SEQ;
+}
+
 int thaw_stress_process_uffd(struct stress_process *p, const struct stress_shared *s, const volatile int *stop, char *why, size_t size)
 {
 	char byte, control[CMSG_SPACE(sizeof(int))];
@@ -125,6 +140,10 @@ int thaw_stress_process_uffd(struct stress_process *p, const struct stress_share
 		return -1;
 	}
 	memcpy(&p->uffd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(p->uffd));
+	if (s->numbers && !asks_for_numbers(p->uffd)) { /* then the library would go by the gate, and nothing be shown of the other way */
+		snprintf(why, size, "a worker's userfaultfd does not number its messages");
+		return -1;
+	}
 	return 0;
 }
 

@@ -127,8 +127,10 @@ static bool describe(struct round *r)
 	struct stress_shared *s = r->s;
 
 	thaw_stress_lay_out(r->u, s);
-	if (r->plan->n_ops > STRESS_MAX_OPS || r->plan->n_tracks > STRESS_MAX_TRACKS)
-		return trouble(r, "%s: use fewer processes or threads", "the schedule is too long");
+	s->numbers = r->u->numbers;
+	r->o->too_long = r->plan->n_ops > STRESS_MAX_OPS || r->plan->n_tracks > STRESS_MAX_TRACKS;
+	if (r->o->too_long)
+		return trouble(r, "--processes, --threads: %s", "the schedule of so many is too long; use fewer of them");
 	s->n_tracks = r->plan->n_tracks;
 	s->n_ops = r->plan->n_ops;
 	memcpy(s->ops, r->plan->ops, s->n_ops * sizeof(*s->ops));
@@ -284,7 +286,8 @@ static void ended(struct round *r, unsigned i)
 	if (!p->status)
 		return;
 	if (r->s->trouble[0]) {
-		trouble(r, "a worker gave up: %s", r->s->trouble);
+		r->o->failed = atomic_load(&r->s->died);
+		trouble(r, r->o->failed ? "a worker failed: %s" : "a worker gave up: %s", r->s->trouble);
 		return;
 	}
 	if (atomic_load(&r->s->violation.claimed))

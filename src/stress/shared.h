@@ -93,6 +93,11 @@ struct stress_violation {
 	char expected[256], found[256], what[256];
 };
 
+/* Of a kernel with the patches in contrib/kernel: see thaw_set_numbering(3). */
+#ifndef UFFD_FEATURE_EVENT_SEQ
+#define UFFD_FEATURE_EVENT_SEQ (1ULL << 30)
+#endif
+
 struct stress_shared {
 	uint64_t seed;              /* of the content */
 	uint64_t variety;           /* of all else that is drawn */
@@ -101,6 +106,7 @@ struct stress_shared {
 	uint32_t window;            /* pages of a thread's arena: what is mapped at first, and room to grow and move */
 	uint64_t base, stride;      /* arena i of a process is at base + i * stride */
 	uint32_t by_library;        /* the library registers the ranges */
+	uint32_t numbers;           /* the userfaultfd is to number its messages */
 	int32_t scratch;            /* STRESS_SCRATCH_FD, or -1 */
 	uint32_t shatter;           /* mappings that `shatter` makes; 0: some hundreds */
 	uint32_t look;              /* pages of an arena that are looked at in the end, about; 0: all */
@@ -114,6 +120,7 @@ struct stress_shared {
 	_Atomic uint64_t brk[STRESS_MAX_PROCESSES]; /* where the break's arena is; set before the userfaultfd is sent */
 	_Atomic uint64_t done[STRESS_KINDS], refused[STRESS_KINDS], pages_checked, forks;
 	char trouble[256];          /* why a worker could not do its work at all; "" */
+	_Atomic uint32_t died;      /* that is how it ended, and nothing that this machine lacks */
 	struct stress_violation violation;
 
 	struct stress_range ranges[STRESS_MAX_RANGES];

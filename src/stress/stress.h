@@ -48,6 +48,9 @@ bool thaw_stress_told(void);
 /* 0: the library can read it; or -1 with what is wrong in why. */
 int thaw_stress_inject_check(const char *spec, char *why, size_t size);
 void thaw_stress_inject_list(FILE *f);
+/* From here on it is noted which points have failed, in any process of the run. */
+void thaw_stress_inject_watch(void);
+bool thaw_stress_inject_met(const char *point);
 
 /* ---- setup.c: what a round is like ----------------------------------------------------------------------------------- */
 #define STRESS_LEAST_SIZE (1ULL << 20)
@@ -65,6 +68,7 @@ struct stress_setup {
 	bool by_library, holder, late_add, big, sandbox;
 	bool held; /* no space is complete while a worker lives: a forgotten wake-up is not made good by the end of the watch */
 	bool gate; /* no numbered messages, whatever the kernel can */
+	bool numbers; /* the workers' userfaultfds number their messages: the kernel can, and it is wanted. Not of a replay file */
 	unsigned shatter;
 	bool kind[STRESS_KINDS];
 };
@@ -110,6 +114,7 @@ struct stress_outcome {
 	char asleep[8192];                /* a lost fault: where each thread of the process and of the monitor is, a line each */
 	char trouble[320];                /* why the round could not be made, or not go on; "": it could */
 	bool failed;                      /* trouble: something went wrong, it is not that it cannot be had here */
+	bool too_long;                    /* trouble: more was asked for than a round has room for */
 	bool ran;                         /* the processes were let loose */
 	bool interrupted;                 /* given up before its end: what it has shown until then is no whole round */
 	struct thaw_stats stats;
@@ -193,8 +198,9 @@ void thaw_stress_totals_add(struct stress_totals *t, const struct stress_setup *
 /* Names what never occurred, each a line of f and a string of the array (either may be NULL); how many. */
 unsigned thaw_stress_missing(FILE *f, struct json_object *names, const struct stress_totals *t, const struct stress_options *o);
 void thaw_stress_summary(FILE *f, const struct stress_totals *t, const struct stress_options *o);
+/* failed: how a round failed that met no violation, or NULL. */
 void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const struct stress_options *o, bool interrupted,
-			      struct json_object *violation);
+			      struct json_object *violation, const char *failed);
 
 uint64_t thaw_stress_ms(void); /* CLOCK_MONOTONIC */
 uint64_t thaw_stress_ns(void); /* the same */

@@ -136,6 +136,19 @@ static uint64_t only_refused(FILE *f, const struct stress_totals *t, unsigned ki
 	return t->refused[kind];
 }
 
+/* What was to fail, and was never called. */
+static unsigned missing_points(const struct list *l, const struct stress_options *o)
+{
+	unsigned n = 0;
+	char name[64];
+
+	for (const char *at = o->inject; at && *at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
+		snprintf(name, sizeof(name), "%.*s", (int)strcspn(at, ":"), at);
+		n += miss(l, "fault point", name, thaw_stress_inject_met(name), true);
+	}
+	return n;
+}
+
 unsigned thaw_stress_missing(FILE *f, struct json_object *names, const struct stress_totals *t, const struct stress_options *o)
 {
 	const struct list l = { f, names };
@@ -143,7 +156,7 @@ unsigned thaw_stress_missing(FILE *f, struct json_object *names, const struct st
 
 	for (unsigned k = 0; k < STRESS_KINDS; k++)
 		n += miss(&l, "operation", thaw_stress_kinds[k].name, t->done[k] + only_refused(f, t, k), o->kind[k]);
-	return n + missing_events(&l, t, o) + missing_outcomes(&l, t, o) + missing_kinds(&l, t, o);
+	return n + missing_events(&l, t, o) + missing_outcomes(&l, t, o) + missing_kinds(&l, t, o) + missing_points(&l, o);
 }
 
 /* ---- telling ----------------------------------------------------------------------------------------------------------------- */
@@ -186,7 +199,7 @@ static void put_text(struct json_object *j, const char *name, const char *text)
 }
 
 void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const struct stress_options *o, bool interrupted,
-			      struct json_object *violation)
+			      struct json_object *violation, const char *failed)
 {
 	struct json_object *j = json_object_new_object(), *ops = json_object_new_object(), *seen = json_object_new_object();
 	struct json_object *missing = json_object_new_array();
@@ -227,6 +240,7 @@ void thaw_stress_summary_json(FILE *f, const struct stress_totals *t, const stru
 		(void)thaw_stress_missing(NULL, missing, t, o);
 	json_object_object_add(j, "never_occurred", missing);
 	json_object_object_add(j, "violation", violation);
+	json_object_object_add(j, "failed", failed ? json_object_new_string(failed) : NULL);
 	fprintf(f, "%s\n", json_object_to_json_string_ext(j, JSON_C_TO_STRING_PRETTY));
 	json_object_put(j);
 }

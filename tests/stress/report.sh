@@ -45,6 +45,32 @@ few="--size 1M --processes 1 --threads 1 --seconds 1 --source resident"
 	grep -q "^thaw-stress: a round failed: a worker ended by signal 4" "$TMP/died.err" || fail "a worker that dies: $(cat "$TMP/died.err")"
 	[ "$(tail -n 1 "$TMP/died.out")" = FAILED ] || fail "a worker that dies: $(tail -n 1 "$TMP/died.out")"
 
+	# nor is a child of one
+	"$STRESS" --size 4M --processes 1 --threads 2 --seconds 20 --source resident --ops fork,read --json >"$TMP/child.json" 2>"$TMP/child.err" </dev/null &
+	pid=$!
+	remember $pid
+	for _ in $(seq 400); do
+		for worker in $(pgrep -P $pid); do
+			pkill -ILL -P "$worker" && break 2
+		done
+		sleep 0.02
+	done
+	wait $pid
+	status=$?
+	[ $status = 1 ] || fail "a child that dies: status $status: $(tail -n 2 "$TMP/child.err")"
+	grep -q "^thaw-stress: a round failed: a worker failed: a child (track [0-9]*) ended by signal 4" "$TMP/child.err" || fail "a child that dies: $(cat "$TMP/child.err")"
+
+	"$STRESS" --processes 256 --threads 32 --size 8M --seconds 1 >"$TMP/long.out" 2>&1
+	status=$?
+	[ $status = 2 ] || fail "more processes and threads than a round has room for: status $status: $(cat "$TMP/long.out")"
+
+	if is_debug_build; then # a fault that could not come by is no fault that was survived
+		stress unmet $few --ops read --inject uffd.poison:EINVAL:1+ || fail "a clean run with a fault that is not met: status $?"
+		grep -qx "never occurred: fault point uffd.poison" "$TMP/unmet.log" || fail "a fault that is not met is not told"
+		stress met $few --ops read,write --threads 4 --inject uffd.copy:short:1/2 || fail "a clean run with a fault: status $?"
+		! grep -q "fault point" "$TMP/met.log" || fail "a fault that is met: $(grep "fault point" "$TMP/met.log")"
+	fi
+
 	"$STRESS" $few --ops read,write --json >"$TMP/clean.json" 2>"$TMP/json.err" || fail "--json: status $?"
 	"$STRESS" $few --ops read,write,plant-zero --json --seconds 5 >"$TMP/bad.json" 2>"$TMP/bad.err"
 	status=$?
@@ -63,10 +89,10 @@ few="--size 1M --processes 1 --threads 1 --seconds 1 --source resident"
 	[ $status = 1 ] || fail "a violation, and a full device: status $status"
 	grep -q "standard output cannot be written" "$TMP/full.err" || fail "a full device is not told beside a violation"
 }
-python3 - "$TMP/clean.json" "$TMP/bad.json" "$TMP/bad.err" "$TMP/missing.json" <<'END' || fail "the JSON is not what the page says"
+python3 - "$TMP/clean.json" "$TMP/bad.json" "$TMP/bad.err" "$TMP/missing.json" "$TMP/child.json" <<'END' || fail "the JSON is not what the page says"
 import json, sys
 clean, bad = (json.load(open(f)) for f in sys.argv[1:3])
-assert clean["violation"] is None and clean["rounds"] >= 1 and clean["operations"]["read"]["done"] > 0, clean
+assert clean["violation"] is None and clean["failed"] is None and clean["rounds"] >= 1 and clean["operations"]["read"]["done"] > 0, clean
 assert clean["seen"]["faults"] > 0 or clean["seen"]["pages_background"] > 0, clean
 assert clean["never_occurred"] == [] or all(n.split(" ")[0] in ("event", "outcome") for n in clean["never_occurred"]), clean
 int(clean["schedule"], 16)
@@ -81,6 +107,8 @@ if v["operation"] is not None:
     assert f"  operation  {v['operation']} of " in said, (v, said)
 assert v["operations"] and all(o["milliseconds_before"] >= 0 and o["name"] in ("read", "write", "plant-zero") for o in v["operations"]), v
 assert all(m["text"].startswith("space ") for m in v["messages"]), v
+child = json.load(open(sys.argv[5]))
+assert child["violation"] is None and "ended by signal 4" in child["failed"] and bad["failed"] is None, child
 missing = json.load(open(sys.argv[4]))["never_occurred"]
 assert "operation direct" in missing and "event REMAP" not in missing, missing
 assert v["class"] == "lost zero" and v["page"] % 4096 == 0 and v["found"] == "zero" and v["replay"], v

@@ -21,6 +21,17 @@ _Noreturn void thaw_stress_trouble(struct stress_shared *s, const char *fmt, ...
 	_exit(2);
 }
 
+_Noreturn void thaw_stress_failure(struct stress_shared *s, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(s->trouble, sizeof(s->trouble), fmt, ap);
+	va_end(ap);
+	atomic_store(&s->died, 1);
+	_exit(2);
+}
+
 _Noreturn void thaw_stress_violation(struct stress_task *t, enum stress_class class, uint64_t addr, const char *expected,
 				     const char *found, const char *fmt, ...)
 {

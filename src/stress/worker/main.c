@@ -80,7 +80,8 @@ static int open_uffd(void)
 {
 	struct uffdio_api api = {
 		.api = UFFD_API,
-		.features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP,
+		.features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |
+			    (s->numbers ? UFFD_FEATURE_EVENT_SEQ : 0),
 	};
 	int node = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), fd = -1;
 
@@ -118,7 +119,7 @@ static void caught(int sig, siginfo_t *si, void *context)
 	struct stress_task *t = self;
 
 	if (!t)
-		thaw_stress_trouble(s, "signal %d at %p outside of any track", sig, si->si_addr);
+		thaw_stress_failure(s, "signal %d at %p outside of any track", sig, si->si_addr);
 	thaw_stress_violation(t, STRESS_FAILED_CALL, (uintptr_t)si->si_addr, "memory", sig == SIGBUS ? "SIGBUS" : "SIGSEGV",
 			      "an access failed");
 }

@@ -102,7 +102,7 @@ void thaw_stress_reap_one(struct stress_task *t, const struct stress_kid *k)
 	atomic_store(&t->s->tracks[k->track].state, STRESS_ENDED);
 	if (status && !(k->doomed && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)) {
 		if (!WIFEXITED(status) && !atomic_load(&t->s->stop) && !t->s->trouble[0])
-			thaw_stress_trouble(t->s, "a child (track %d) ended by signal %d", k->track, WTERMSIG(status));
+			thaw_stress_failure(t->s, "a child (track %d) ended by signal %d", k->track, WTERMSIG(status));
 		_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 	}
 	atomic_store(&t->track->state, STRESS_RUNNING);

@@ -126,6 +126,8 @@ bool thaw_stress_is_fading(uint64_t seed, const struct stress_page *p, uint64_t 
 void thaw_stress_expected(struct stress_task *t, const struct stress_page *p, uint64_t *words); /* where it holds content */
 _Noreturn void thaw_stress_violation(struct stress_task *t, enum stress_class class, uint64_t addr, const char *expected,
 				     const char *found, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+/* What cannot be had here; and what should not have happened anywhere (failed). */
+_Noreturn void thaw_stress_failure(struct stress_shared *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 _Noreturn void thaw_stress_trouble(struct stress_shared *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* A call of the operation failed that has no reason to. */
 _Noreturn void thaw_stress_failed(struct stress_task *t, uint64_t addr, const char *call, int err);

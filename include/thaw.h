@@ -230,6 +230,7 @@ struct thaw_pageserver_stats {
 	uint64_t short_answers;
 	uint64_t shared;          /* reads that found some of their pages under way already */
 	uint64_t lost;            /* how often the connection was */
+	uint64_t silent_since_ns; /* CLOCK_MONOTONIC: connected, and an answer is due since, for ten seconds or more; 0: not so */
 };
 THAW_PUBLIC int thaw_pageserver_get_stats(struct thaw_pageserver *ps, struct thaw_pageserver_stats *s); /* 0, or -1: EINVAL */
 

@@ -24,6 +24,7 @@
 
 #define CONNECT_NS 5000000000ULL
 #define FINISH_MS 30000
+#define FINISH_TURN_MS 100
 #define LONGEST_MS 1000 /* an event that the session could not be woken for is seen then */
 
 struct lazy {
@@ -168,6 +169,30 @@ static int note_missing(void *opaque, const struct thaw_lazy_member *m)
 	return 0;
 }
 
+static const char *describe_server(const struct lazy *l, char *buf, size_t len);
+
+/* A page server that is slow to confirm the end, or cannot be reached, is waited for with an ear for others. */
+static bool tell_server(struct lazy *l)
+{
+	uint64_t end = thaw_sys_now_ns() + FINISH_MS * 1000000ULL, began;
+	char where[300];
+
+	do {
+		struct pollfd p[THAW_STATUS_POLLFDS];
+
+		began = thaw_sys_now_ns();
+		if (!thaw_pageserver_finish(l->server, FINISH_TURN_MS))
+			return true;
+		if (thaw_get_errno() != ETIMEDOUT || thaw_sys_now_ns() - began < FINISH_TURN_MS * 1000000ULL)
+			return false; /* it is over, and failed */
+		thaw_status_poll(&l->status, p);
+		if (poll(p, THAW_STATUS_POLLFDS, 0) >= 0)
+			thaw_status_handle(&l->status, p, l->session, l->server, describe_server(l, where, sizeof(where)));
+	} while (thaw_sys_now_ns() < end);
+	thaw_pageserver_finish(l->server, 0); /* its sentence */
+	return false;
+}
+
 /* The source of the processes ends them when it is told that all is in; else it lets them run on. */
 static int finish_server(struct lazy *l)
 {
@@ -177,7 +202,7 @@ static int finish_server(struct lazy *l)
 		return 0;
 	if (open_server(l) < 0) /* no task had anything to come */
 		return thaw_err_code();
-	if (!thaw_pageserver_finish(l->server, FINISH_MS))
+	if (tell_server(l))
 		return 0;
 	(void)thaw_lazy_error();
 	(void)thaw_lazy_each(l->session, note_missing, &missing);
@@ -392,7 +417,6 @@ static int report(struct lazy *l, bool complete)
 	char *text;
 	int ret = 0;
 
-	thaw_lazy_summary(l->session);
 	if (l->cmd.display_stats)
 		thaw_lazy_display(l->session);
 	if (!l->cmd.stats)
@@ -414,10 +438,14 @@ static int run(struct lazy *l)
 	ret = serve(l);
 	if (!ret)
 		ret = thaw_lazy_result(l->session);
-	if (!ret)
-		ret = finish_server(l);
 	if (ret)
 		thaw_say_failure();
+	thaw_lazy_summary(l->session); /* now: the page server may take its time */
+	if (!ret) {
+		ret = finish_server(l);
+		if (ret)
+			thaw_say_failure();
+	}
 	told = report(l, !ret);
 	if (told)
 		thaw_say_failure();

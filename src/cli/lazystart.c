@@ -23,9 +23,9 @@
 #include "cli/lazy.h"
 #include "kern/keep.h"
 #include "lazy/receive.h"
+#include "lazy/status.h"
 #include "util/err.h"
 
-#define SOCKET_NAME "lazy-pages.socket" /* in the working directory: there is no option for it in CRIU */
 #define BACKLOG 10
 #define HIGH_FD 100
 #define OTHER_TRIES 20
@@ -82,12 +82,12 @@ static int clear_name(void)
 {
 	struct stat st;
 
-	if (lstat(SOCKET_NAME, &st))
-		return errno == ENOENT ? 0 : thaw_err_set(-errno, SOCKET_NAME ": %s", strerror(errno));
+	if (lstat(THAW_LAZY_SOCKET, &st))
+		return errno == ENOENT ? 0 : thaw_err_set(-errno, THAW_LAZY_SOCKET ": %s", strerror(errno));
 	if (!S_ISSOCK(st.st_mode))
-		return thaw_err_set(-EEXIST, SOCKET_NAME ": exists in the work directory and is no socket: remove it");
-	if (unlink(SOCKET_NAME))
-		return thaw_err_set(-errno, SOCKET_NAME ": an old one cannot be removed: %s", strerror(errno));
+		return thaw_err_set(-EEXIST, THAW_LAZY_SOCKET ": exists in the work directory and is no socket: remove it");
+	if (unlink(THAW_LAZY_SOCKET))
+		return thaw_err_set(-errno, THAW_LAZY_SOCKET ": an old one cannot be removed: %s", strerror(errno));
 	return 0;
 }
 
@@ -104,17 +104,17 @@ static void await_other(struct thaw_lazy_start *s)
 {
 	unsigned tries = 0;
 
-	thaw_say(0, SOCKET_NAME ": another daemon was listening in this work directory, without a restore: this one takes its place");
+	thaw_say(0, THAW_LAZY_SOCKET ": another daemon was listening in this work directory, without a restore: this one takes its place");
 	while (lock_directory(s) && ++tries < OTHER_TRIES)
 		poll(NULL, 0, OTHER_PAUSE_MS);
 	if (tries == OTHER_TRIES)
-		thaw_say(0, SOCKET_NAME ": the other daemon does not end, though no restore can reach it any more: end it");
+		thaw_say(0, THAW_LAZY_SOCKET ": the other daemon does not end, though no restore can reach it any more: end it");
 }
 
 static void watch_name(struct thaw_lazy_start *s)
 {
 	s->watchfd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (s->watchfd >= 0 && inotify_add_watch(s->watchfd, SOCKET_NAME, IN_ATTRIB | IN_MOVE_SELF) < 0) {
+	if (s->watchfd >= 0 && inotify_add_watch(s->watchfd, THAW_LAZY_SOCKET, IN_ATTRIB | IN_MOVE_SELF) < 0) {
 		close(s->watchfd);
 		s->watchfd = -1; /* no watch is left: nobody is told */
 	}
@@ -127,22 +127,22 @@ int thaw_lazy_watch(struct thaw_lazy_start *s)
 
 	if (s->watchfd < 0 || (read(s->watchfd, events, sizeof(events)) < 0 && errno == EAGAIN) || s->listenfd < 0)
 		return 0;
-	if (!lstat(SOCKET_NAME, &st)) {
+	if (!lstat(THAW_LAZY_SOCKET, &st)) {
 		if (st.st_dev == s->dev && st.st_ino == s->ino)
 			return 0;
-		return thaw_err_set(-EADDRINUSE, SOCKET_NAME ": another daemon has put its own in the place: no restore can come here any more");
+		return thaw_err_set(-EADDRINUSE, THAW_LAZY_SOCKET ": another daemon has put its own in the place: no restore can come here any more");
 	}
 	if (errno != ENOENT)
 		return 0;
 	/* One that is just being put in the place is told of with the next look; a name that is gone stays so. */
 	poll(NULL, 0, 50);
-	return thaw_err_set(-ENOENT, SOCKET_NAME ": was %s: no restore can come here any more",
-			    lstat(SOCKET_NAME, &st) ? "removed" : "replaced by another daemon's");
+	return thaw_err_set(-ENOENT, THAW_LAZY_SOCKET ": was %s: no restore can come here any more",
+			    lstat(THAW_LAZY_SOCKET, &st) ? "removed" : "replaced by another daemon's");
 }
 
 int thaw_lazy_listen(struct thaw_lazy_start *s)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX, .sun_path = SOCKET_NAME };
+	struct sockaddr_un a = { .sun_family = AF_UNIX, .sun_path = THAW_LAZY_SOCKET };
 	struct stat st;
 	bool other = lock_directory(s);
 	mode_t mask;
@@ -161,13 +161,13 @@ int thaw_lazy_listen(struct thaw_lazy_start *s)
 	err = bind(s->listenfd, (void *)&a, offsetof(struct sockaddr_un, sun_path) + strlen(a.sun_path)) ? -errno : 0;
 	umask(mask);
 	if (err)
-		return thaw_err_set(err, SOCKET_NAME ": cannot be made in the work directory: %s", strerror(-err));
+		return thaw_err_set(err, THAW_LAZY_SOCKET ": cannot be made in the work directory: %s", strerror(-err));
 	err = thaw_keep_init();
 	if (err)
 		return thaw_err_set(err, "no memory for the list of sockets");
 	thaw_keep_add_arrivals(s->listenfd);
-	if (listen(s->listenfd, BACKLOG) || lstat(SOCKET_NAME, &st))
-		return thaw_err_set(-errno, SOCKET_NAME ": %s", strerror(errno));
+	if (listen(s->listenfd, BACKLOG) || lstat(THAW_LAZY_SOCKET, &st))
+		return thaw_err_set(-errno, THAW_LAZY_SOCKET ": %s", strerror(errno));
 	s->dev = st.st_dev;
 	s->ino = st.st_ino;
 	watch_name(s);
@@ -190,8 +190,8 @@ void thaw_lazy_unlisten(struct thaw_lazy_start *s)
 	s->lockfd = -1;
 	/* The watch stays open: its end waits for a grace period of the kernel, and the first task for us. */
 	/* Another daemon may have put its own in the place. */
-	if (!lstat(SOCKET_NAME, &st) && st.st_dev == s->dev && st.st_ino == s->ino)
-		unlink(SOCKET_NAME);
+	if (!lstat(THAW_LAZY_SOCKET, &st) && st.st_dev == s->dev && st.st_ino == s->ino)
+		unlink(THAW_LAZY_SOCKET);
 }
 
 int thaw_lazy_accept(struct thaw_lazy_start *s)
@@ -202,7 +202,7 @@ int thaw_lazy_accept(struct thaw_lazy_start *s)
 		conn = accept4(s->listenfd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	while (conn < 0 && (errno == EINTR || errno == ECONNABORTED));
 	if (conn < 0)
-		return errno == EAGAIN ? -EAGAIN : thaw_err_set(-errno, SOCKET_NAME ": accept: %s", strerror(errno));
+		return errno == EAGAIN ? -EAGAIN : thaw_err_set(-errno, THAW_LAZY_SOCKET ": accept: %s", strerror(errno));
 	/* A userfaultfd that has been sent is open nowhere else should we die before we receive it. The session takes it off. */
 	thaw_keep_add_arrivals(conn);
 	thaw_lazy_unlisten(s);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "kern/sys.h"
 #include "lazy/status.h"
 #include "util/err.h"
 
@@ -181,6 +182,7 @@ static void gather_source(struct thaw_status *s, struct thaw_pageserver *ps, con
 	s->source.rtt_ns = st.rtt_ns;
 	s->source.lost = st.lost;
 	s->source.short_answers = st.short_answers;
+	s->source.silent_ns = st.silent_since_ns ? thaw_sys_now_ns() - st.silent_since_ns : 0;
 }
 
 static char *document(struct thaw_lazy *z, struct thaw_pageserver *ps, const char *remote)

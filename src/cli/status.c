@@ -114,7 +114,12 @@ int thaw_status_ask(const char *socket, const char *dir, struct thaw_status *s)
 	if (!path && asprintf(&made, "%s/%s", dir, THAW_STATUS_SOCKET) < 0)
 		return thaw_err_set(-ENOMEM, "status: no memory");
 	path = path ? path : made;
-	fd = open_connection(path);
+	/* A daemon that waits for its restorer would take us for one that has failed, and end. */
+	if (!strcmp(strrchr(path, '/') ? strrchr(path, '/') + 1 : path, THAW_LAZY_SOCKET))
+		fd = thaw_err_set(-EINVAL, "status socket %s: that is where criu restore hands its processes over, to ask there would end the"
+				  " daemon; name " THAW_STATUS_SOCKET " beside it, or its work directory with -D", path);
+	else
+		fd = open_connection(path);
 	r = fd < 0 ? fd : receive(fd, path, &text, &len);
 	if (!r && thaw_status_from_json(s, text, len) < 0)
 		r = thaw_err_wrap("status socket %s", path);
@@ -128,14 +133,26 @@ int thaw_status_ask(const char *socket, const char *dir, struct thaw_status *s)
 /* ---- showing ----------------------------------------------------------------------------------------------- */
 enum { ENDED = 1, UNWRITTEN }; /* beside -errno: the daemon has; said already */
 
-static int show(const struct status_command *c, const struct thaw_status *s, unsigned lines)
+/* Each line as far as a terminal of so many columns shows it in one row; 0: all of it. */
+static void put_lines(const char *text, unsigned columns)
+{
+	while (columns && *text) {
+		size_t len = strcspn(text, "\n");
+
+		printf("%.*s\n", (int)(len < columns ? len : columns), text);
+		text += len + (text[len] == '\n');
+	}
+	fputs(text, stdout);
+}
+
+static int show(const struct status_command *c, const struct thaw_status *s, unsigned lines, unsigned columns)
 {
 	char *text = c->json ? thaw_status_to_json(s, !c->watch) : c->prometheus ? thaw_status_to_prometheus(s) :
 		     thaw_status_to_text(s, lines);
 
 	if (!text)
 		return thaw_err_set(-ENOMEM, "status: no memory");
-	fputs(text, stdout);
+	put_lines(text, columns);
 	if (c->json)
 		putchar('\n');
 	free(text);
@@ -148,7 +165,7 @@ static int once(const struct status_command *c)
 	int r = thaw_status_ask(c->socket, c->dir, &s);
 
 	if (!r)
-		r = show(c, &s, 0);
+		r = show(c, &s, 0, 0);
 	thaw_status_free(&s);
 	return r < 0 ? thaw_say_failure() : r ? THAW_EXIT_FAILURE : THAW_EXIT_OK;
 }
@@ -161,22 +178,23 @@ static void interrupt(int sig)
 	interrupted = 1;
 }
 
-static unsigned rows(void)
+static struct winsize size_of_terminal(void)
 {
 	struct winsize w;
 
-	return !ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) && w.ws_row ? w.ws_row : 24;
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) || !w.ws_row || !w.ws_col)
+		w = (struct winsize){ .ws_row = 24, .ws_col = 80 };
+	return w;
 }
 
 /* On a terminal each picture takes the place of the last. */
 static int picture(const struct status_command *c, const struct thaw_status *s, bool terminal)
 {
-	int r;
+	struct winsize w = terminal ? size_of_terminal() : (struct winsize){ .ws_row = 1 };
 
 	if (terminal)
 		fputs("\033[H\033[J", stdout);
-	r = show(c, s, terminal ? rows() - 1 : 0);
-	return r;
+	return show(c, s, w.ws_row - 1, w.ws_col);
 }
 
 static int watch(const struct status_command *c)

@@ -64,6 +64,8 @@ static void source(FILE *f, const struct thaw_status *s)
 		thaw_say_bytes(a, sizeof(a), s->source.bytes), s->source.in_flight);
 	if (s->source.rtt_ns)
 		fprintf(f, ", round trip %s", latency(b, sizeof(b), s->source.rtt_ns));
+	if (s->source.silent_ns)
+		fprintf(f, ", no answer for %s", thaw_say_time(b, sizeof(b), s->source.silent_ns));
 	if (s->source.lost)
 		fprintf(f, ", lost %" PRIu64 " times", s->source.lost);
 	fputc('\n', f);

@@ -80,6 +80,7 @@ static const struct number source_numbers[] = {
 	NUMBER(thaw_status, "rtt_ns", source.rtt_ns),
 	NUMBER(thaw_status, "lost", source.lost),
 	NUMBER(thaw_status, "short_answers", source.short_answers),
+	NUMBER(thaw_status, "silent_ns", source.silent_ns),
 	END
 };
 static const struct word source_words[] = {

@@ -15,6 +15,7 @@
 
 #include "thaw.h"
 
+#define THAW_LAZY_SOCKET "lazy-pages.socket"    /* in the working directory: there is no option for it in CRIU */
 #define THAW_STATUS_SOCKET "thaw-status.socket" /* in the daemon's work directory, unless it was told another */
 #define THAW_STATUS_MOST (64u << 20)            /* bytes of a document: some hundred thousand tasks */
 
@@ -40,7 +41,7 @@ struct thaw_status {
 		char kind[16];     /* images, page-server */
 		char state[16];    /* local, connecting, connected, lost, failed, closed */
 		char where[300];   /* the page server's address; "" with images */
-		uint64_t bytes, gets, in_flight, rtt_ns, lost, short_answers;
+		uint64_t bytes, gets, in_flight, rtt_ns, lost, short_answers, silent_ns;
 	} source;
 	size_t n_tasks;
 	struct thaw_status_task *task;

@@ -126,6 +126,8 @@ static void source(struct out *o, const struct thaw_status *s)
 	one(o, "thaw_source_lost_total", "counter", "How often the connection was lost.", s->source.lost);
 	metric(o, "thaw_source_round_trip_seconds", "gauge", "Smoothed time from a request to its answer; 0: none yet.");
 	fprintf(o->f, "%s %.9g\n", o->name, s->source.rtt_ns / 1e9);
+	metric(o, "thaw_source_silent_seconds", "gauge", "How long an answer of the page server is overdue, from 10 seconds on; else 0.");
+	fprintf(o->f, "%s %.9g\n", o->name, s->source.silent_ns / 1e9);
 	one(o, "thaw_read_bytes_total", "counter", "Content read from a disk or a server.", s->stats.bytes_read);
 	one(o, "thaw_read_errors_total", "counter", "Reads of content that failed.", s->stats.io_errors);
 }

@@ -80,9 +80,19 @@ void thaw_pageserver_cancel(struct thaw_pageserver *ps)
 }
 
 /* ---- what others may know ---------------------------------------------------------------------------------- */
+/* Since when an answer has been due and nothing has come; 0: none is due. */
+static uint64_t quiet_since(const struct thaw_pageserver *ps)
+{
+	const struct thaw_gets *g = &ps->gets;
+	uint64_t asked = g->n ? g->fifo[g->head].sent_ns : 0;
+
+	return !g->n ? 0 : asked > ps->heard_ns ? asked : ps->heard_ns;
+}
+
 static void show(struct thaw_pageserver *ps)
 {
 	const struct thaw_gets *g = &ps->gets;
+	uint64_t quiet = ps->state == THAW_PAGESERVER_CONNECTED ? quiet_since(ps) : 0;
 	THAW_SCOPED_LOCK(&ps->lock);
 
 	ps->stats = (struct thaw_pageserver_stats){
@@ -90,6 +100,7 @@ static void show(struct thaw_pageserver *ps)
 		.in_flight_bytes = g->background_bytes, .window = g->window, .rtt_ns = g->rtt_ns, .waiting = g->n_wants,
 		.missing_pages = thaw_gets_missing(g), .short_answers = g->n_short, .shared = g->n_shared, .lost = ps->n_lost,
 		.since_ns = ps->state == THAW_PAGESERVER_CONNECTED ? ps->up_ns : ps->lost_ns,
+		.silent_since_ns = quiet && thaw_sys_now_ns() - quiet >= QUIET_NS ? quiet : 0,
 	};
 }
 
@@ -367,15 +378,6 @@ static int converse(struct thaw_pageserver *ps, bool *any)
 	return 0;
 }
 
-/* Since when an answer has been due and nothing has come; 0: none is due. */
-static uint64_t quiet_since(const struct thaw_pageserver *ps)
-{
-	const struct thaw_gets *g = &ps->gets;
-	uint64_t asked = g->n ? g->fifo[g->head].sent_ns : 0;
-
-	return !g->n ? 0 : asked > ps->heard_ns ? asked : ps->heard_ns;
-}
-
 static uint64_t quiet_limit(const struct thaw_pageserver *ps)
 {
 	uint64_t since = quiet_since(ps), limit = UINT64_MAX;
@@ -490,6 +492,12 @@ static void finish(struct thaw_pageserver *ps)
 	thaw_cond_broadcast(&ps->over);
 }
 
+/* What is still wanted comes first, unless nothing comes any more: then it was for processes that are gone. */
+static bool may_finish(const struct thaw_pageserver *ps)
+{
+	return (!ps->gets.n_wants || ps->state == THAW_PAGESERVER_FAILED) && !is_young(ps, thaw_sys_now_ns());
+}
+
 static bool wants_finish(struct thaw_pageserver *ps)
 {
 	THAW_SCOPED_LOCK(&ps->lock);
@@ -519,7 +527,7 @@ static bool has_fresh(struct thaw_pageserver *ps)
 {
 	THAW_SCOPED_LOCK(&ps->lock);
 
-	return ps->fresh || (ps->finish == THAW_FINISH_ASKED && !ps->gets.n_wants && !is_young(ps, thaw_sys_now_ns()));
+	return ps->fresh || (ps->finish == THAW_FINISH_ASKED && may_finish(ps));
 }
 
 static void rest(struct thaw_pageserver *ps)
@@ -558,7 +566,7 @@ static void turn(struct thaw_pageserver *ps)
 	if (ps->gets.done.first)
 		show(ps); /* first: whoever is told that all is there finds it counted */
 	any |= answer_done(ps);
-	if (wants_finish(ps) && !ps->gets.n_wants && !is_young(ps, thaw_sys_now_ns()))
+	if (wants_finish(ps) && may_finish(ps))
 		finish(ps);
 	if (!any || ps->state != THAW_PAGESERVER_CONNECTED)
 		rest(ps);

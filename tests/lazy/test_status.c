@@ -6,8 +6,11 @@
 
 #include <fcntl.h>
 #include <stddef.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -186,6 +189,62 @@ static void forms(struct rest *r)
 	LIVE_CHECK(a.status == 0);
 }
 
+/* Asked at the restorer's socket: the daemon must not be taken in. */
+static void wrong_socket(struct rest *r)
+{
+	char path[256];
+	struct asked a;
+
+	snprintf(path, sizeof(path), "%s/lazy-pages.socket", r->dir.path);
+	ask(r, &a, path, NULL);
+	LIVE_CHECK(a.status == 1);
+	has(r, "err", "that is where criu restore hands its processes over");
+}
+
+static pid_t watch_at(const char *out, ...)
+{
+	va_list ap;
+	pid_t pid;
+
+	va_start(ap, out);
+	pid = spawn(out, "/dev/null", ap);
+	va_end(ap);
+	return pid;
+}
+
+/* On a terminal no line of the picture is longer than the terminal is wide: it would take two, and push the first ones out. */
+#define COLUMNS 40
+static void narrow(struct rest *r)
+{
+	struct winsize w = { .ws_row = 24, .ws_col = COLUMNS };
+	int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	char out[64], text[8192];
+	size_t have = 0, length = 0, longest = 0;
+	pid_t pid;
+	ssize_t n;
+
+	LIVE_CHECK(terminal >= 0 && !grantpt(terminal) && !unlockpt(terminal) && !ptsname_r(terminal, out, sizeof(out)) &&
+		   !ioctl(terminal, TIOCSWINSZ, &w));
+	pid = watch_at(out, "--watch", "-D", r->dir.path, NULL);
+	do {
+		n = read(terminal, text + have, sizeof(text) - 1 - have);
+		have += n > 0 ? n : 0;
+		text[have] = '\0';
+	} while (n > 0 && have < sizeof(text) - 1 && !strstr(text, "child of") && !strstr(text, "pid 72"));
+	kill(pid, SIGTERM);
+	LIVE_CHECK(end_of(pid) == 0 && strstr(text, "tasks"));
+	for (const char *c = text; *c; c++) {
+		if (*c == '\033') { /* ESC [ letter */
+			c += 2;
+			continue;
+		}
+		length = *c == '\n' || *c == '\r' ? 0 : length + 1;
+		longest = length > longest ? length : longest;
+	}
+	LIVE_CHECK(longest == COLUMNS);
+	close(terminal);
+}
+
 static pid_t watch(struct rest *r, ...)
 {
 	char out[256], err[256];
@@ -226,6 +285,7 @@ static void one_restore(struct rest *r)
 	strangers(r);
 	LIVE_CHECK(is_phase(r, "listening"));
 	LIVE_CHECK(number(r, "tasks_expected") == 2 && number(r, "tasks_arrived") == 0);
+	wrong_socket(r);
 	silent_clients(r);
 	watching = watch(r, "--watch", "--json", "-D", r->dir.path, NULL);
 	await_watcher(r);
@@ -242,6 +302,7 @@ static void one_restore(struct rest *r)
 	LIVE_CHECK(number(r, "latency_p50") > 0);
 	silent_clients(r);
 	forms(r);
+	narrow(r);
 	rest_words[1] = 1;
 	LIVE_CHECK(rest_wait(r) == 0);
 	rest_ended(r, 0, NULL);

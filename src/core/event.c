@@ -33,6 +33,9 @@ struct thaw_events {
 	bool long_remaps;
 	unsigned pairs, arrivals;
 	uint64_t turn; /* counts changes */
+	struct {
+		uint64_t start, len, turn;
+	} unmapped; /* the last UNMAP */
 	struct pair pair[PAIRS];
 	struct arrival arrival[ARRIVALS];
 	struct thaw_pagemap *displaced; /* at the addresses that it has left already, by a message that is to come */
@@ -52,6 +55,7 @@ struct thaw_events *thaw_events_new(void)
 	ev->settled = ev->exact = ev->long_remaps = false;
 	ev->pairs = ev->arrivals = 0;
 	ev->turn = 0;
+	ev->unmapped.turn = ev->unmapped.start = ev->unmapped.len = 0;
 	return ev;
 }
 
@@ -107,13 +111,12 @@ uint64_t thaw_events_waiting(const struct thaw_events *ev)
 
 /* The gate orders this against thaw_events_settled(): whoever set the flag has left the shared section. Returns the absent pages
  * whose message never came (its thread was killed before it was read). */
-static int64_t begin(struct thaw_events *ev, bool goes_on)
+static int64_t begin(struct thaw_events *ev)
 {
 	int64_t gone = 0;
 
 	ev->turn++;
-	/* In the exact order what belongs to a REMAP follows it at once. */
-	if (!__atomic_load_n(&ev->settled, __ATOMIC_RELAXED) && (!ev->exact || goes_on))
+	if (!__atomic_load_n(&ev->settled, __ATOMIC_RELAXED))
 		return 0;
 	__atomic_store_n(&ev->settled, false, __ATOMIC_RELAXED);
 	ev->pairs = ev->arrivals = 0;
@@ -125,7 +128,7 @@ static int64_t begin(struct thaw_events *ev, bool goes_on)
 /* ---- pairs ------------------------------------------------------------------------------------------------- */
 static void open_pair(struct thaw_events *ev, const struct thaw_change *c, uint64_t end, uint64_t turn)
 {
-	if (ev->exact && !ev->long_remaps)
+	if (ev->exact)
 		return;
 	if (ev->pairs == PAIRS) {
 		/* The oldest is most likely a MREMAP_DONTUNMAP, whose UNMAP never comes. */
@@ -200,7 +203,7 @@ static int64_t put_back(struct thaw_events *ev, struct thaw_pagemap *pm, uint64_
 /* The pair whose end the range is; it may be an UNMAP of what a mremap() that moved did not take with it. */
 static struct pair *ends(struct thaw_events *ev, const struct thaw_change *c)
 {
-	if (!ev->long_remaps || c->kind != THAW_CHANGE_UNMAP)
+	if (ev->exact || !ev->long_remaps || c->kind != THAW_CHANGE_UNMAP)
 		return NULL;
 	for (unsigned i = ev->pairs; i-- > 0;) {
 		struct pair *p = &ev->pair[i];
@@ -270,7 +273,7 @@ static void arrive(struct thaw_events *ev, uint64_t start, uint64_t len, bool di
 {
 	unsigned i = 0;
 
-	if (ev->exact && !ev->long_remaps)
+	if (ev->exact)
 		return;
 	if (ev->arrivals == ARRIVALS) { /* the oldest that nobody has to be found by */
 		while (i + 1 < ARRIVALS && ev->arrival[i].displaced)
@@ -406,7 +409,7 @@ static int64_t apply_remap(struct thaw_events *ev, struct thaw_pagemap *pm, cons
 	int64_t gone, lost = 0; /* lost: displaced for a second time; of the first nobody knows any more */
 	bool displaces, late;
 
-	displaces = (!ev->exact || ev->long_remaps) && !THAW_SABOTAGE(UNMAP_NOT_PAIRED) && thaw_pagemap_next(pm, c->to, c->len, &e);
+	displaces = !ev->exact && !THAW_SABOTAGE(UNMAP_NOT_PAIRED) && thaw_pagemap_next(pm, c->to, c->len, &e);
 	if (displaces)
 		lost = thaw_pagemap_transfer(pm, c->to, ev->displaced, c->to, c->len);
 	if (lost < 0)
@@ -464,20 +467,42 @@ static int64_t apply_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const
 	return gone;
 }
 
+/* A mremap() that shrinks while it moves unmaps the end first, and moves the rest under the same lock. So in the order in which changes
+ * happened the UNMAP of its end stands right before a REMAP that is told with the old length, and says how much has moved. (If that end
+ * has been mapped again since, and moves along, it had no content.) */
+static uint64_t length_moved(const struct thaw_events *ev, const struct thaw_change *c)
+{
+	bool shrinks = ev->exact && ev->long_remaps && ev->unmapped.turn && ev->unmapped.turn == ev->turn &&
+		       ev->unmapped.start > c->start && ev->unmapped.start + ev->unmapped.len == c->start + c->len;
+
+	return shrinks ? ev->unmapped.start - c->start : c->len;
+}
+
 int64_t thaw_events_apply(struct thaw_events *ev, struct thaw_pagemap *pm, const struct thaw_change *c)
 {
+	struct thaw_change moved = *c;
 	int64_t lost, gone;
 
-	if (!is_range(c->start, c->len) || (c->kind == THAW_CHANGE_REMAP && !is_range(c->to, c->len)))
+	if (!is_range(c->start, c->len))
 		return -EINVAL;
-	if (c->kind == THAW_CHANGE_REMAP && overlap(c) && !(ev->long_remaps && c->to < c->start))
+	if (c->kind == THAW_CHANGE_REMAP)
+		moved.len = length_moved(ev, c);
+	if (c->kind == THAW_CHANGE_REMAP && (!is_range(c->to, moved.len) ||
+					     (overlap(&moved) && (ev->exact || !ev->long_remaps || c->to > c->start))))
 		return -EINVAL;
-	lost = begin(ev, ev->exact && c->kind == THAW_CHANGE_UNMAP && (ends(ev, c) || find_pair(ev, c->start, c->len)));
+	lost = begin(ev);
 	if (lost < 0)
 		return lost;
+	if (c->kind == THAW_CHANGE_UNMAP) {
+		ev->unmapped.start = c->start;
+		ev->unmapped.len = c->len;
+		ev->unmapped.turn = ev->turn;
+	}
 	if (c->kind != THAW_CHANGE_REMAP)
 		gone = apply_drop(ev, pm, c);
 	else
-		gone = overlap(c) ? apply_short(ev, pm, c) : apply_remap(ev, pm, c, c->start + c->len);
+		gone = overlap(&moved) ? apply_short(ev, pm, &moved) : apply_remap(ev, pm, &moved, c->start + c->len);
+	if (gone < 0 && moved.len != c->len)
+		ev->unmapped.turn = ev->turn; /* the same again, with more memory, finds it still */
 	return gone < 0 ? gone : gone + lost;
 }

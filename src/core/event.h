@@ -59,7 +59,7 @@ void thaw_events_settled(struct thaw_events *ev);
 void thaw_events_set_exact(struct thaw_events *ev);
 
 /* The kernel tells of a mremap() that shrinks while it moves with the old length, and of the end that did not move with
- * an UNMAP behind. Before the first. */
+ * an UNMAP behind (in the order of numbers: right before). Before the first. */
 void thaw_events_set_long_remaps(struct thaw_events *ev);
 
 size_t thaw_events_memory(const struct thaw_events *ev);

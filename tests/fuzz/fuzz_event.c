@@ -29,7 +29,7 @@ struct space {
 	struct half late[LATE];
 	unsigned n_late, forgotten; /* forgotten: DONTUNMAP since it was settled */
 	unsigned moves;             /* since then */
-	bool long_remaps;
+	bool long_remaps, exact;
 	struct half dontunmap[LATE];
 };
 
@@ -218,13 +218,17 @@ static void remap(struct space *s)
 	check(apply(s, THAW_CHANGE_REMAP, page(from), len, page(to)) ==
 		      pagemodel_move(s->model, page(from), page(to), len),
 	      "discarded at the destination");
-	if (kind == 2)
+	if (s->exact) {
+		if (kind != 2)
+			check(apply(s, THAW_CHANGE_UNMAP, page(from), len, 0) == 0, "a second half in its place took something away");
+	} else if (kind == 2)
 		s->dontunmap[s->forgotten++] = (struct half){ page(from), len, false };
 	else
 		s->late[s->n_late++] = (struct half){ page(from), len, false };
 }
 
-/* A mremap() that shrinks while it moves, as older kernels tell it: with the old length, then the end that did not move. */
+/* A mremap() that shrinks while it moves, as older kernels tell it: with the old length, then the end that did not move. In the order of
+ * the changes the end goes first. */
 static void shrink(struct space *s)
 {
 	unsigned from = next(PAGES), to = next(PAGES), n = 2 + next(PAGES / 4), k = 1 + next(n - 1);
@@ -239,6 +243,15 @@ static void shrink(struct space *s)
 		check(apply(s, THAW_CHANGE_UNMAP, page(to), moved, 0) == pagemodel_remove(s->model, page(to), moved),
 		      "discarded at the new place");
 	take(s, page(to), moved);
+	if (s->exact) {
+		check(apply(s, THAW_CHANGE_UNMAP, page(from + k), len - moved, 0) ==
+			      pagemodel_remove(s->model, page(from + k), len - moved),
+		      "the end of a move that shrinks");
+		check(apply(s, THAW_CHANGE_REMAP, page(from), len, page(to)) == pagemodel_move(s->model, page(from), page(to), moved),
+		      "a move that shrinks, behind its end");
+		check(apply(s, THAW_CHANGE_UNMAP, page(from), moved, 0) == 0, "its second half took something away");
+		return;
+	}
 	pagemodel_move(s->model, page(from), page(to), moved);
 	pagemodel_remove(s->model, page(from + k), len - moved);
 	plenty = true;
@@ -256,7 +269,7 @@ static void overtake(struct space *s)
 	uint64_t left = (uint64_t)n << THAW_PAGE_SHIFT, len = (uint64_t)came << THAW_PAGE_SHIFT;
 	bool unmaps = next(2);
 
-	if (s->n_late + 2 > LATE || s->forgotten == LATE || !pagemodel_has(s->model, page(was + part), len) ||
+	if (s->exact || s->n_late + 2 > LATE || s->forgotten == LATE || !pagemodel_has(s->model, page(was + part), len) ||
 	    pagemodel_has(s->model, page(to), left) || is_half(s->late, s->n_late, page(was), left) ||
 	    is_half(s->dontunmap, s->forgotten, page(was), left))
 		return;
@@ -324,6 +337,9 @@ static void begin(struct space *s)
 	s->long_remaps = next(2);
 	if (s->long_remaps)
 		thaw_events_set_long_remaps(s->ev);
+	s->exact = next(2);
+	if (s->exact)
+		thaw_events_set_exact(s->ev);
 }
 
 static unsigned fork_it(struct space *s, struct space *child, unsigned n)

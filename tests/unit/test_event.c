@@ -323,8 +323,11 @@ static void shrinking_move(bool exact)
 		thaw_events_set_exact(ev);
 	thaw_pagemap_mark_done(pm, AT(105), 1);
 	cr_assert_eq(unmap(100, 4), 4);
+	if (exact) /* the end goes first; told it is behind the move */
+		cr_assert_eq(unmap(4, 6), 6);
 	cr_assert_eq(remap(0, 100, 10), 0);
-	cr_assert_eq(unmap(4, 6), 6);
+	if (!exact)
+		cr_assert_eq(unmap(4, 6), 6);
 	cr_assert_eq(unmap(0, 4), 0);
 	for (unsigned i = 100; i < 120; i++)
 		cr_assert_eq(object_at(i), i < 104 ? 1 : 2, "page %u", i);
@@ -367,8 +370,11 @@ static void move_down(unsigned moved, bool exact)
 	if (exact)
 		thaw_events_set_exact(ev);
 	cr_assert_eq(unmap(4, moved), moved);
-	cr_assert_eq(remap(10, 4, 10), 4);
-	cr_assert_eq(unmap(10 + moved, 10 - moved), 6 - moved);
+	if (exact)
+		cr_assert_eq(unmap(10 + moved, 10 - moved), 10 - moved);
+	cr_assert_eq(remap(10, 4, 10), exact ? 0 : 4);
+	if (!exact)
+		cr_assert_eq(unmap(10 + moved, 10 - moved), 6 - moved);
 	cr_assert_eq(unmap(10, moved), 0);
 	for (unsigned i = 0; i < 24; i++)
 		cr_assert_eq(object_at(i), i < 4 || i >= 10 ? -1 : i < 4 + moved ? 1 : 2, "page %u", i);

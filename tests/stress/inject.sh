@@ -46,6 +46,6 @@ epoll.add:ENOMEM:1/3,epoll.arm:ENOMEM:1/3,epoll.process:ENOMEM:1/2 --source resi
 epoll.add:ENOSPC:1+ --source slow
 engine.apply:ENOMEM:1/40,memory.core:ENOMEM:1/60,memory.space:ENOMEM:1/6 --source resident
 eventfd.raise:EAGAIN:1/3,futex.wake:delay=200us:1/10,futex.wait:EAGAIN:1/4,thread.nice:EPERM:1/2,content.unlock:ENOMEM:1/2 --source cold
-procfs.open:EIO:1/40,ring.setup:ENOMEM:1/2 --source cold
+procfs.open:EIO:1/3,ring.setup:ENOMEM:1/2 --source cold
 holder.memory:ENOMEM:1/2,holder.clone:EAGAIN:1/2,sandbox.load:ENOMEM:1/8,sandbox.install:EINVAL:1/12,pidfd.open:EMFILE:1/8 --source resident
 END

@@ -26,22 +26,6 @@ static void on_signal(int sig)
 }
 
 /* ---- can it be done? ----------------------------------------------------------------------------------------------------------- */
-/* A userfaultfd tells of its numbered messages in /proc. */
-static bool has_numbers(int uffd)
-{
-	char path[64], line[256];
-	bool found = false;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", uffd);
-	f = fopen(path, "re");
-	while (f && !found && fgets(line, sizeof(line), f))
-		found = !strncmp(line, "events:", 7);
-	if (f)
-		fclose(f);
-	return found;
-}
-
 /* In a process of its own, where nothing is injected yet. True, or a sentence on standard error. */
 static bool is_possible(enum stress_numbering numbering, bool *numbered)
 {
@@ -58,7 +42,7 @@ static bool is_possible(enum stress_numbering numbering, bool *numbered)
 
 		if (fd < 0)
 			fprintf(stderr, "thaw-stress: not possible here: %s\n", thaw_get_error());
-		_exit(fd < 0 ? IMPOSSIBLE : has_numbers(fd) ? NUMBERED : NOT_NUMBERED);
+		_exit(fd < 0 ? IMPOSSIBLE : thaw_stress_is_numbered(fd) ? NUMBERED : NOT_NUMBERED);
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;

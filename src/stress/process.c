@@ -114,7 +114,7 @@ static bool has_sent(int sock, const volatile int *stop)
 	return n == 1 && !*stop;
 }
 
-static bool asks_for_numbers(int uffd)
+bool thaw_stress_is_numbered(int uffd)
 {
 	unsigned long long features = 0;
 	char path[64], line[256];
@@ -140,7 +140,7 @@ int thaw_stress_process_uffd(struct stress_process *p, const struct stress_share
 		return -1;
 	}
 	memcpy(&p->uffd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(p->uffd));
-	if (s->numbers && !asks_for_numbers(p->uffd)) { /* then the library would go by the gate, and nothing be shown of the other way */
+	if (s->numbers && !thaw_stress_is_numbered(p->uffd)) { /* the library would go by the gate, and nothing be shown of the other way */
 		snprintf(why, size, "a worker's userfaultfd does not number its messages");
 		return -1;
 	}

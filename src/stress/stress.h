@@ -150,6 +150,8 @@ struct stress_process {
 };
 /* 0, or -1 with a sentence in why. *stop: wait no longer. */
 int thaw_stress_process_start(struct stress_process *p, unsigned number, int shared_fd, int scratch_fd, char *why, size_t size);
+/* Does the userfaultfd number its messages? Who made it has asked for that where the kernel can. */
+bool thaw_stress_is_numbered(int uffd);
 int thaw_stress_process_uffd(struct stress_process *p, const struct stress_shared *s, const volatile int *stop, char *why,
 			     size_t size);
 void thaw_stress_process_go(struct stress_process *p);

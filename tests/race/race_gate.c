@@ -12,20 +12,10 @@
 #include <unistd.h>
 #include <string.h>
 
+#include "race/broken.h"
+
 #define COPIERS 3
 #define SPACES 2
-
-#if defined(THAW_GATE_BREAK_ENTER) || defined(THAW_GATE_BREAK_CLOSE)
-#define MUST_BREAK 1
-#else
-#define MUST_BREAK 0
-#endif
-/* The broken variants race on purpose: their data is volatile and unseen by the sanitizer. */
-#if MUST_BREAK && defined(__SANITIZE_THREAD__)
-#define UNSEEN __attribute__((no_sanitize("thread")))
-#else
-#define UNSEEN
-#endif
 
 static struct thaw_gate gate;
 static struct {

@@ -14,20 +14,10 @@
 #include <unistd.h>
 
 #include "kern/sys.h"
+#include "race/broken.h"
 
 #define THREADS 4
 #define OVER UINT32_MAX
-
-#if defined(THAW_OWNER_BREAK_NOTE) || defined(THAW_OWNER_BREAK_DOZE)
-#define MUST_BREAK 1
-#else
-#define MUST_BREAK 0
-#endif
-#if MUST_BREAK && defined(__SANITIZE_THREAD__)
-#define UNSEEN __attribute__((no_sanitize("thread")))
-#else
-#define UNSEEN
-#endif
 
 static struct thaw_owner owner;
 static _Atomic uint64_t requests[THREADS], torn, lost, overslept;

@@ -11,14 +11,20 @@
 static const uint64_t zeros[STRESS_WORDS];
 
 /* ---- telling ---------------------------------------------------------------------------------------------------- */
+static _Noreturn void give_up(struct stress_shared *s, int died, const char *fmt, va_list ap)
+{
+	vsnprintf(s->trouble, sizeof(s->trouble), fmt, ap);
+	if (died)
+		atomic_store(&s->died, 1);
+	_exit(2);
+}
+
 _Noreturn void thaw_stress_trouble(struct stress_shared *s, const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(s->trouble, sizeof(s->trouble), fmt, ap);
-	va_end(ap);
-	_exit(2);
+	give_up(s, 0, fmt, ap);
 }
 
 _Noreturn void thaw_stress_failure(struct stress_shared *s, const char *fmt, ...)
@@ -26,10 +32,7 @@ _Noreturn void thaw_stress_failure(struct stress_shared *s, const char *fmt, ...
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(s->trouble, sizeof(s->trouble), fmt, ap);
-	va_end(ap);
-	atomic_store(&s->died, 1);
-	_exit(2);
+	give_up(s, 1, fmt, ap);
 }
 
 _Noreturn void thaw_stress_violation(struct stress_task *t, enum stress_class class, uint64_t addr, const char *expected,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* core/event.c - remap, remove and unmap applied to a page map; halves of one mremap paired, overtaken messages told */
+/* core/event.c - remap, remove and unmap applied to a page map; halves of one mremap paired, overtaken messages told, holes kept in mind */
 #include "config.h"
 #include "core/event.h"
 
@@ -11,7 +11,7 @@
 
 /* How much of an unsettled stretch is remembered; beyond it the oldest is forgotten. More than that is unheard of: each open
  * pair is a thread inside mremap(), or a MREMAP_DONTUNMAP since the last fill. */
-enum { PAIRS = 128, ARRIVALS = 256 };
+enum { PAIRS = 128, ARRIVALS = 256, DISCARDS = 256 };
 
 struct pair {
 	uint64_t start, len, to;
@@ -27,6 +27,10 @@ struct arrival {
 	bool displaced; /* it met content that nobody had been said to take away */
 };
 
+struct discard {
+	uint64_t start, len;
+};
+
 struct thaw_events {
 	bool settled; /* atomic: set in the shared section, consumed by the next change */
 	bool exact;
@@ -38,6 +42,9 @@ struct thaw_events {
 	} unmapped; /* the last UNMAP */
 	struct pair pair[PAIRS];
 	struct arrival arrival[ARRIVALS];
+	unsigned discards;
+	struct discard discard[DISCARDS]; /* the last ones, the oldest first, some of which may still be carried out */
+	struct thaw_pagemap *doubtful;  /* where a page that is done may not be there */
 	struct thaw_pagemap *displaced; /* at the addresses that it has left already, by a message that is to come */
 };
 
@@ -48,12 +55,15 @@ struct thaw_events *thaw_events_new(void)
 	if (!ev)
 		return NULL;
 	ev->displaced = thaw_pagemap_new();
-	if (!ev->displaced) {
+	ev->doubtful = thaw_pagemap_new();
+	if (!ev->displaced || !ev->doubtful) {
+		thaw_pagemap_free(ev->displaced);
+		thaw_pagemap_free(ev->doubtful);
 		free(ev);
 		return NULL;
 	}
 	ev->settled = ev->exact = ev->long_remaps = false;
-	ev->pairs = ev->arrivals = 0;
+	ev->pairs = ev->arrivals = ev->discards = 0;
 	ev->turn = 0;
 	ev->unmapped.turn = ev->unmapped.start = ev->unmapped.len = 0;
 	return ev;
@@ -64,6 +74,7 @@ void thaw_events_free(struct thaw_events *ev)
 	if (!ev)
 		return;
 	thaw_pagemap_free(ev->displaced);
+	thaw_pagemap_free(ev->doubtful);
 	free(ev);
 }
 
@@ -79,7 +90,7 @@ void thaw_events_set_long_remaps(struct thaw_events *ev)
 
 size_t thaw_events_memory(const struct thaw_events *ev)
 {
-	return sizeof(*ev) + thaw_pagemap_memory(ev->displaced);
+	return sizeof(*ev) + thaw_pagemap_memory(ev->displaced) + thaw_pagemap_memory(ev->doubtful);
 }
 
 void thaw_events_settled(struct thaw_events *ev)
@@ -125,6 +136,93 @@ static int64_t begin(struct thaw_events *ev)
 	return gone;
 }
 
+static bool meet(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
+{
+	return a <= b + (b_len - 1) && b <= a + (a_len - 1);
+}
+
+/* ---- pages that may have been zapped -------------------------------------------------------------------------------- */
+/* Without memory it is forgotten which they are: their readers wait then. */
+static void sure_of_all(struct thaw_events *ev)
+{
+	(void)thaw_pagemap_remove(ev->doubtful, 0, -THAW_PAGE_SIZE);
+}
+
+static void sure_of(struct thaw_events *ev, uint64_t start, uint64_t len)
+{
+	if (thaw_pagemap_pages(ev->doubtful) && thaw_pagemap_remove(ev->doubtful, start, len) < 0)
+		sure_of_all(ev);
+}
+
+static void doubt(struct thaw_events *ev, uint64_t start, uint64_t len)
+{
+	struct thaw_extent e = { .addr = start, .pages = len >> THAW_PAGE_SHIFT, .off = start & (UINT64_MAX >> 8) };
+
+	sure_of(ev, start, len);
+	if (thaw_pagemap_add(ev->doubtful, &e))
+		sure_of_all(ev);
+}
+
+static void note_discard(struct thaw_events *ev, uint64_t start, uint64_t len)
+{
+	struct discard *newest = ev->discards ? &ev->discard[ev->discards - 1] : NULL;
+
+	if (newest && newest->start + newest->len == start && start) { /* page by page */
+		newest->len += len;
+		return;
+	}
+	if (ev->discards == DISCARDS)
+		memmove(&ev->discard[0], &ev->discard[1], --ev->discards * sizeof(ev->discard[0]));
+	ev->discard[ev->discards++] = (struct discard){ start, len };
+}
+
+/* A child's page that may have been wiped is that elsewhere, too. */
+static void doubt_inherited(struct thaw_events *ev, const struct thaw_pagemap *pm, uint64_t start, uint64_t len)
+{
+	uint64_t last = start + (len - 1), at = start;
+	struct thaw_extent e;
+
+	while (at - 1 != last && thaw_pagemap_next(pm, at, last - at + 1, &e)) {
+		at = e.addr + (e.pages << THAW_PAGE_SHIFT);
+		if (e.flags == THAW_EXTENT_INHERITED)
+			doubt(ev, e.addr, at - e.addr);
+	}
+}
+
+/* What was moved, as its message says: holes go along, and a discard of the new place may still be carried out. */
+static void doubt_moved(struct thaw_events *ev, const struct thaw_change *c)
+{
+	uint64_t c_last = c->to + (c->len - 1);
+
+	if (thaw_pagemap_pages(ev->doubtful) && thaw_pagemap_move(ev->doubtful, c->start, c->to, c->len) < 0)
+		sure_of_all(ev);
+	for (unsigned i = 0; i < ev->discards; i++) {
+		const struct discard *d = &ev->discard[i];
+		uint64_t last = d->start + (d->len - 1), start = d->start > c->to ? d->start : c->to;
+
+		if (meet(d->start, d->len, c->to, c->len))
+			doubt(ev, start, (last < c_last ? last : c_last) - start + 1);
+	}
+}
+
+bool thaw_events_may_be_zapped(const struct thaw_events *ev, uint64_t addr)
+{
+	struct thaw_extent e;
+
+	return thaw_pagemap_lookup(ev->doubtful, addr, 1, &e);
+}
+
+int thaw_events_inherit(struct thaw_events *ev, const struct thaw_events *parent)
+{
+	struct thaw_pagemap *doubtful = thaw_pagemap_clone(parent->doubtful, 0);
+
+	if (!doubtful)
+		return -ENOMEM;
+	thaw_pagemap_free(ev->doubtful);
+	ev->doubtful = doubtful;
+	return 0;
+}
+
 /* ---- pairs ------------------------------------------------------------------------------------------------- */
 static void open_pair(struct thaw_events *ev, const struct thaw_change *c, uint64_t end, uint64_t turn)
 {
@@ -138,26 +236,15 @@ static void open_pair(struct thaw_events *ev, const struct thaw_change *c, uint6
 	ev->pair[ev->pairs++] = (struct pair){ c->start, c->len, c->to, end, turn, ev->turn };
 }
 
-static struct pair *find_pair(struct thaw_events *ev, uint64_t start, uint64_t len)
-{
-	for (unsigned i = 0; i < ev->pairs; i++)
-		if (ev->pair[i].start == start && ev->pair[i].len == len)
-			return &ev->pair[i];
-	return NULL;
-}
-
 static bool close_pair(struct thaw_events *ev, uint64_t start, uint64_t len)
 {
-	struct pair *p = find_pair(ev, start, len);
-
-	if (p)
-		*p = ev->pair[--ev->pairs];
-	return p;
-}
-
-static bool meet(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
-{
-	return a <= b + (b_len - 1) && b <= a + (a_len - 1);
+	for (unsigned i = 0; i < ev->pairs; i++) {
+		if (ev->pair[i].start != start || ev->pair[i].len != len)
+			continue;
+		ev->pair[i] = ev->pair[--ev->pairs];
+		return true;
+	}
+	return false;
 }
 
 static bool has_come(const struct thaw_events *ev, const struct pair *p)
@@ -203,7 +290,7 @@ static int64_t put_back(struct thaw_events *ev, struct thaw_pagemap *pm, uint64_
 /* The pair whose end the range is; it may be an UNMAP of what a mremap() that moved did not take with it. */
 static struct pair *ends(struct thaw_events *ev, const struct thaw_change *c)
 {
-	if (ev->exact || !ev->long_remaps || c->kind != THAW_CHANGE_UNMAP)
+	if (!ev->long_remaps)
 		return NULL;
 	for (unsigned i = ev->pairs; i-- > 0;) {
 		struct pair *p = &ev->pair[i];
@@ -227,6 +314,8 @@ static int64_t cut_short(struct thaw_events *ev, struct thaw_pagemap *pm, struct
 	ret = rest ? put_back(ev, pm, tail, rest, tail) : 0;
 	if (ret < 0)
 		return ret;
+	if (rest)
+		sure_of(ev, tail, rest);
 	p->len = moved;
 	p->end = c->start;
 	for (unsigned i = 0; i < ev->arrivals; i++) {
@@ -416,11 +505,17 @@ static int64_t apply_remap(struct thaw_events *ev, struct thaw_pagemap *pm, cons
 		return lost;
 	leave_behind(&left, pm, c);
 	late = is_late(ev, c->start, c->len);
+	if (!late)
+		doubt_inherited(ev, pm, c->start, c->len);
 	gone = late ? late_remap(ev, pm, c) : thaw_pagemap_move(pm, c->start, c->to, c->len);
 	if (gone < 0)
 		return gone;
-	if (!late)
+	if (late) { /* what is where is concluded: whatever is not there is waited for */
+		sure_of(ev, c->to, c->len);
+	} else {
 		depart(ev, c->start, c->len);
+		doubt_moved(ev, c);
+	}
 	for (unsigned i = 0; i < left.n; i++)
 		(void)thaw_pagemap_add(pm, &left.e[i]);
 	open_pair(ev, c, end, late ? 0 : ev->turn); /* late: before whatever has come there */
@@ -450,7 +545,12 @@ static int64_t apply_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const
 	/* A discard is told before it happens, by a thread that waits for that: it is never late. */
 	if (c->kind == THAW_CHANGE_REMOVE) {
 		doubt_pairs(ev, c);
-		return thaw_pagemap_remove(pm, c->start, c->len);
+		gone = thaw_pagemap_remove(pm, c->start, c->len);
+		if (gone >= 0) {
+			note_discard(ev, c->start, c->len);
+			sure_of(ev, c->start, c->len);
+		}
+		return gone;
 	}
 	/* The second half of a mremap: the move has emptied the range; what is in it now came later, from another
 	 * call. */
@@ -462,8 +562,10 @@ static int64_t apply_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const
 	if (is_late(ev, c->start, c->len))
 		return late_drop(ev, pm, c);
 	gone = thaw_pagemap_remove(pm, c->start, c->len);
-	if (gone >= 0)
+	if (gone >= 0) {
 		depart(ev, c->start, c->len);
+		sure_of(ev, c->start, c->len);
+	}
 	return gone;
 }
 

@@ -13,6 +13,12 @@
  * displaced, and the next message that takes away from there takes that, not what has come since. What is
  * displaced when the space has settled is dropped.
  *
+ * A discard is told before it happens: its pages are zapped by a thread that has been woken by the reading of its message, at any time
+ * after that. Nothing can be wrong with what was there; but what another thread moves to the place meanwhile is zapped along, although
+ * its message says no such thing. So the last discarded ranges are remembered, and what a REMAP brings there is doubtful from then on,
+ * wherever it is moved: if a page of it is in and yet not there, it has been zapped. Not so what was displaced, or may have been: there
+ * the map itself may be wrong.
+ *
  * Threads   caller has the exclusive section; thaw_events_settled() may be called from S (atomic flag)
  * Errors    -ENOMEM; -EINVAL for a message that names no whole pages */
 #ifndef THAW_CORE_EVENT_H
@@ -28,7 +34,7 @@ struct thaw_change {
 	uint64_t to;         /* REMAP only */
 };
 
-struct thaw_events; /* the open pairs, the arrivals and what is displaced in one space */
+struct thaw_events; /* the open pairs, the arrivals, what is doubtful and what is displaced in one space */
 
 struct thaw_events *thaw_events_new(void);
 void thaw_events_free(struct thaw_events *ev);
@@ -54,6 +60,13 @@ uint64_t thaw_events_waiting(const struct thaw_events *ev); /* without those: th
  * X. A process that makes many changes without a fault should be probed after each batch, else unrelated changes that
  * follow each other look as if they were at the same time. */
 void thaw_events_settled(struct thaw_events *ev);
+
+/* If the page at addr is in and is not there, has it been zapped (and is zero)? By a discard that was told before the page came there,
+ * of the last 256; or in a child, where it was INHERITED before it moved. (X, or the owner.) */
+bool thaw_events_may_be_zapped(const struct thaw_events *ev, uint64_t addr);
+
+/* A child's memory was its parent's: what may have been zapped there may be missing here. Before the child's first change. */
+int thaw_events_inherit(struct thaw_events *ev, const struct thaw_events *parent);
 
 /* The changes come in the order of their numbers: no pairs are looked for, and nothing is displaced. Before the first. */
 void thaw_events_set_exact(struct thaw_events *ev);

@@ -208,23 +208,36 @@ static bool is_asked_for_again(struct thaw_mm *mm, uint64_t addr)
 	return ++a->times > ASKED_MOST;
 }
 
-/* In already: the message is old, or a copier has placed the page since, whose fill woke only whom it found. In a child it may be a
- * page that MADV_WIPEONFORK has emptied, where the mark was not seen: zero, which the kernel refuses where there is a page. (Only
- * as ZEROPAGE: COPY would go over a guard or a poisoned page.) Anywhere else a page that is in and not there says that the map is
- * wrong, or that the kernel has lost it: its reader waits, as for content that cannot be had. */
-static enum served serve_done(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_fault *f, const struct thaw_extent *e)
+/* A page that was in and has gone without a message, as it may: MADV_WIPEONFORK has emptied it in this child, where the mark was not
+ * seen, or it was moved to where another thread was discarding. It is zero, which the kernel refuses where there is a page. (Only as
+ * ZEROPAGE: COPY would go over a guard or a poisoned page.) */
+static enum served serve_zapped(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_fault *f, bool inherited)
 {
 	struct thaw_fault read = *f;
 	bool was_absent;
 	enum served got;
 
-	if (e->flags == THAW_EXTENT_INHERITED) {
-		read.write = false;
-		got = zero_page(w, mm, &read, &was_absent);
-		if (was_absent)
-			thaw_fill_tell(mm, f->addr, "was in at the fork, and is not here: zero");
+	read.write = false;
+	got = zero_page(w, mm, &read, &was_absent);
+	if (!was_absent)
 		return got;
-	}
+	thaw_fill_tell(mm, f->addr, inherited ? "was in at the fork, and is not here: zero" : "was in, and has been zapped: zero");
+	if (!inherited && !mm->zapped_told)
+		thaw_log_warning(&mm->m->set.log, "space %lld: the page at %#llx was moved to where another thread was discarding, and has gone"
+				 " with the rest: it is zero", (long long)mm->id, (unsigned long long)f->addr);
+	mm->zapped_told |= !inherited;
+	return got;
+}
+
+/* In already: the message is old, or a copier has placed the page since, whose fill woke only whom it found. Where it may not have gone as
+ * above, a page that is in and not there says that the map is wrong, or that the kernel has lost it: its reader waits, as for content
+ * that cannot be had. */
+static enum served serve_done(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_fault *f, const struct thaw_extent *e)
+{
+	bool inherited = e->flags == THAW_EXTENT_INHERITED;
+
+	if (inherited || thaw_events_may_be_zapped(mm->ev, f->addr))
+		return serve_zapped(w, mm, f, inherited);
 	if (is_asked_for_again(mm, f->addr))
 		thaw_bad_wait(mm, f->addr);
 	else

@@ -172,7 +172,7 @@ struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
 	if (mm->pm && parent->smaps_fd < 0)
 		thaw_pagemap_inherit(mm->pm);
 	mm->ev = thaw_events_new();
-	if (!mm->pm || !mm->ev) {
+	if (!mm->pm || !mm->ev || thaw_events_inherit(mm->ev, parent->ev)) {
 		thaw_mm_put(mm);
 		return NULL;
 	}

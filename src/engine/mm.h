@@ -127,7 +127,7 @@ struct thaw_mm {
 	uint64_t around_next, zero_next; /* where a sequential user of memory would fault next */
 	unsigned around, zero_around;    /* pages brought in beside a fault, grown and shrunk by success */
 	struct thaw_asked asked[8];      /* by page */
-	bool asked_told;
+	bool asked_told, zapped_told;
 	bool in_epoll;                   /* before it is let go: who does that */
 	bool unwatched_told;
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/alloc.h"
 #include "core/event.h"
@@ -31,6 +32,10 @@ struct space {
 	unsigned moves;             /* since then */
 	bool long_remaps, exact;
 	struct half dontunmap[LATE];
+	struct half unmapped; /* by the last message */
+	struct half discarded; /* the last */
+	bool zapped[PAGES];   /* ever */
+	bool holes[PAGES];    /* where something may be that was moved to such a place */
 };
 
 static const uint8_t *at, *end;
@@ -59,14 +64,49 @@ static uint64_t page(unsigned n)
 	return base + ((uint64_t)n << THAW_PAGE_SHIFT);
 }
 
+static bool meets(const struct half *h, uint64_t start, uint64_t len)
+{
+	return h->start <= start + (len - 1) && start <= h->start + (h->len - 1); /* the last page may be the last of all */
+}
+
+/* What is moved to where something was discarded is doubtful, also where it moves to from there; nothing else is. Only the last discard
+ * is sure to be remembered. all: false where something is displaced, memory is short, or a move may shrink. */
+static void follow_holes(struct space *s, const struct thaw_change *c, const bool *before, bool all)
+{
+	uint64_t n = c->len >> THAW_PAGE_SHIFT, from = (c->start - base) >> THAW_PAGE_SHIFT;
+	uint64_t to = (c->to - base) >> THAW_PAGE_SHIFT;
+	bool came[PAGES] = { 0 };
+
+	for (uint64_t i = 0; c->kind == THAW_CHANGE_REMOVE && i < n && from + i < PAGES; i++) {
+		s->zapped[from + i] = true;
+		check(!thaw_events_may_be_zapped(s->ev, page(from + i)), "what was discarded is doubtful");
+	}
+	if (c->kind == THAW_CHANGE_REMOVE)
+		s->discarded = (struct half){ c->start, c->len, false };
+	for (uint64_t i = 0; c->kind == THAW_CHANGE_REMAP && i < n && from + i < PAGES && to + i < PAGES; i++) {
+		bool hit = before[from + i] || (s->discarded.len && meets(&s->discarded, page(to + i), THAW_PAGE_SIZE));
+
+		came[to + i] = s->zapped[to + i] || s->holes[from + i];
+		check(!all || !hit || thaw_events_may_be_zapped(s->ev, page(to + i)), "what was moved into a discard is not doubtful");
+	}
+	for (unsigned i = 0; i < PAGES; i++) {
+		s->holes[i] |= came[i];
+		check(s->holes[i] || !thaw_events_may_be_zapped(s->ev, page(i)), "nothing was moved into a discard there");
+	}
+}
+
 static int64_t apply(struct space *s, enum thaw_change_kind kind, uint64_t start, uint64_t len, uint64_t to)
 {
 	struct thaw_change c = { kind, start, len, to };
+	bool before[PAGES], all;
 	int64_t ret;
 
+	for (unsigned i = 0; i < PAGES; i++)
+		before[i] = thaw_events_may_be_zapped(s->ev, page(i));
 	thaw_core_alloc_left = next(8) ? -1 : (long)next(6); /* now and then without memory: then once more, with */
 	if (plenty)
 		thaw_core_alloc_left = -1;
+	all = thaw_core_alloc_left < 0 && !thaw_events_has_displaced(s->ev) && !s->long_remaps;
 	ret = thaw_events_apply(s->ev, s->pm, &c);
 	thaw_core_alloc_left = -1;
 	if (ret == -ENOMEM) {
@@ -74,12 +114,11 @@ static int64_t apply(struct space *s, enum thaw_change_kind kind, uint64_t start
 		pagemodel_verify(s->model, s->pm);
 		ret = thaw_events_apply(s->ev, s->pm, &c);
 	}
+	if (ret >= 0) {
+		follow_holes(s, &c, before, all);
+		s->unmapped = (struct half){ start, kind == THAW_CHANGE_UNMAP ? len : 0, false };
+	}
 	return ret;
-}
-
-static bool meets(const struct half *h, uint64_t start, uint64_t len)
-{
-	return h->start <= start + (len - 1) && start <= h->start + (h->len - 1); /* the last page may be the last of all */
 }
 
 static void deliver(struct space *s, unsigned i)
@@ -155,7 +194,8 @@ static void add(struct space *s)
 	};
 
 	if (any_meets(s->late, s->n_late, e.addr, e.pages << THAW_PAGE_SHIFT) ||
-	    any_meets(s->dontunmap, s->forgotten, e.addr, e.pages << THAW_PAGE_SHIFT))
+	    any_meets(s->dontunmap, s->forgotten, e.addr, e.pages << THAW_PAGE_SHIFT) ||
+	    (s->unmapped.len && meets(&s->unmapped, e.addr, e.pages << THAW_PAGE_SHIFT)))
 		return; /* nothing comes there but by a REMAP */
 	check(thaw_pagemap_add(s->pm, &e) == pagemodel_add(s->model, &e), "add");
 }
@@ -334,6 +374,9 @@ static void begin(struct space *s)
 {
 	s->ev = thaw_events_new();
 	s->n_late = s->forgotten = s->moves = 0;
+	s->unmapped.len = s->discarded.len = 0;
+	memset(s->zapped, 0, sizeof(s->zapped));
+	memset(s->holes, 0, sizeof(s->holes));
 	s->long_remaps = next(2);
 	if (s->long_remaps)
 		thaw_events_set_long_remaps(s->ev);
@@ -351,6 +394,8 @@ static unsigned fork_it(struct space *s, struct space *child, unsigned n)
 	child->pm = thaw_pagemap_clone(s->pm, drop);
 	child->model = pagemodel_clone(s->model, drop);
 	begin(child);
+	check(!thaw_events_inherit(child->ev, s->ev), "a child's holes");
+	memcpy(child->holes, s->holes, sizeof(s->holes));
 	pagemodel_verify(child->model, child->pm);
 	return n + 1;
 }

@@ -65,17 +65,21 @@ static int taken_back(uint64_t addr)
 	return status_of(pid) ? 10 : !live_is(addr, PAGES, SEED, 0);
 }
 
-/* The mark is a child's, and its child is wiped. */
-static int in_grandchild(uint64_t addr)
+/* The mark is a child's, and its child is wiped: where that has moved the pages to, too. */
+static int in_grandchild(uint64_t addr, bool moves)
 {
+	uint64_t to = moves ? addr + (1ULL << 30) : addr;
 	pid_t pid = fork();
 
 	if (!pid) {
 		if (!live_is(addr, PAGES, SEED, 0) || madvise(at(addr), PAGES * LIVE_PAGE, MADV_WIPEONFORK))
 			_exit(1);
 		pid = fork();
+		if (!pid && moves &&
+		    mremap(at(addr), PAGES * LIVE_PAGE, PAGES * LIVE_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at(to)) == MAP_FAILED)
+			_exit(2);
 		if (!pid)
-			_exit(wiped(addr));
+			_exit(wiped(to));
 		_exit(status_of(pid) ? 10 : !live_is(addr, PAGES, SEED, 0));
 	}
 	return status_of(pid) ? 20 : !live_is(addr, PAGES, SEED, 0);
@@ -86,7 +90,7 @@ static int work(void *arg, int sock)
 	int got = 0;
 
 	for (unsigned i = 0; i < ROUNDS && !got; i++)
-		got = i % 2 ? taken_back(IN(i)) : in_grandchild(IN(i));
+		got = i % 2 ? taken_back(IN(i)) : in_grandchild(IN(i), i % 4);
 	return got;
 }
 

@@ -569,3 +569,101 @@ Test(event, any_order_of_second_halves)
 		pagemodel_free(m);
 	}
 }
+
+static bool zapped(unsigned page)
+{
+	return thaw_events_may_be_zapped(ev, AT(page));
+}
+
+Test(event, what_comes_into_a_discard_may_have_been_zapped)
+{
+	content(0, 20, 1);
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(104), LEN(2), 0), 0);
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(106), LEN(2), 0), 0);
+	thaw_events_settled(ev); /* the thread that discards need not have run yet */
+	for (unsigned i = 0; i < 120; i++)
+		cr_assert(!zapped(i)); /* what was there has left the map */
+	cr_assert_eq(remap(0, 100, 10), 0);
+	for (unsigned i = 0; i < 120; i++)
+		cr_assert_eq(zapped(i), i >= 104 && i < 108, "%u", i);
+	cr_assert_eq(remap(106, 200, 10), 0); /* wherever it is */
+	for (unsigned i = 100; i < 220; i++)
+		cr_assert_eq(zapped(i), i == 104 || i == 105 || i == 200 || i == 201, "%u", i);
+	cr_assert_eq(unmap(104, 1), 1);
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(200), LEN(1), 0), 1);
+	cr_assert(!zapped(104) && zapped(105) && !zapped(200) && zapped(201));
+}
+
+Test(event, what_is_displaced_is_not_doubtful)
+{
+	content(0, 10, 1);
+	content(20, 10, 2);
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(50), LEN(10), 0), 0);
+	cr_assert_eq(remap(0, 20, 10), 0);  /* overtakes */
+	cr_assert_eq(remap(20, 50, 10), 0); /* takes what was displaced; or what came, and then the next one is overtaken as well */
+	cr_assert_eq(object_at(50), 2);
+	for (unsigned i = 50; i < 60; i++)
+		cr_assert(!zapped(i));
+}
+
+Test(event, a_move_that_shrinks_takes_the_holes_of_what_it_moves)
+{
+	thaw_events_set_exact(ev);
+	thaw_events_set_long_remaps(ev);
+	content(0, 10, 1);
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(103), LEN(4), 0), 0);
+	cr_assert_eq(unmap(5, 5), 5);
+	cr_assert_eq(remap(0, 100, 10), 0);
+	for (unsigned i = 100; i < 110; i++)
+		cr_assert_eq(zapped(i), i == 103 || i == 104, "%u", i);
+}
+
+Test(event, the_end_of_a_move_that_shrinks_is_not_doubtful)
+{
+	thaw_events_set_long_remaps(ev);
+	content(0, 10, 1);
+	content(105, 5, 2);
+	thaw_events_settled(ev);
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(103), LEN(1), 0), 0);
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(108), LEN(1), 0), 1);
+	cr_assert_eq(remap(0, 100, 10), 0);
+	cr_assert_eq(unmap(5, 5), 5);
+	cr_assert_eq(object_at(107), 2);
+	cr_assert(zapped(103) && !zapped(108));
+}
+
+Test(event, the_last_discards_are_remembered)
+{
+	content(0, 1, 1);
+	content(2, 1, 1);
+	content(4, 1, 1);
+	for (unsigned i = 0; i < 257; i++)
+		cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(1000 + 2 * i), LEN(1), 0), 0);
+	cr_assert_eq(remap(0, 1000, 1), 0);
+	cr_assert_eq(remap(2, 1002, 1), 0);
+	cr_assert_eq(remap(4, 1512, 1), 0);
+	cr_assert(!zapped(1000) && zapped(1002) && zapped(1512));
+}
+
+Test(event, a_child_has_its_parents_holes_and_moves_what_it_inherited)
+{
+	struct thaw_events *child = thaw_events_new(), *parent = ev;
+	struct thaw_pagemap *of_parent = pm;
+
+	content(0, 4, 1);
+	content(10, 4, 2);
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(100), LEN(2), 0), 0);
+	cr_assert_eq(remap(0, 100, 4), 0);
+	cr_assert_eq(thaw_events_inherit(child, ev), 0);
+	pm = thaw_pagemap_clone(of_parent, 0);
+	thaw_pagemap_inherit(pm);
+	content(20, 4, 3);
+	ev = child;
+	cr_assert(zapped(101) && !zapped(102));
+	cr_assert_eq(remap(10, 30, 4), 0);
+	cr_assert_eq(remap(20, 40, 4), 0);
+	for (unsigned i = 30; i < 50; i++)
+		cr_assert_eq(zapped(i), i < 34, "%u", i);
+	thaw_pagemap_free(of_parent);
+	thaw_events_free(parent);
+}

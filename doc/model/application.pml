@@ -180,6 +180,7 @@ inline discard(a_d)
 		:: onto && vma[a_d] == g && (at_once || moving[a_d]) -> pte[a_d] = NONE; either[a_d] = 1
 #ifdef RACY
 		:: onto && vma[a_d] && vma[a_d] != g -> /* what is there now came in behind the message */
+			SEEN(zapped);
 			pte[a_d] = NONE;
 			if
 			:: want[a_d] == OWN -> want[a_d] = ZERO

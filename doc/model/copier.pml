@@ -69,7 +69,7 @@ inline end_fetch(m_ef)
 
 proctype copier() provided (!dead)
 {
-	byte m, a, n, c, res = FIRST_LOOK, cnt, held, g, seen_sequence, limit = CHUNK;
+	byte m, a, n, c, res = FIRST_LOOK, cnt, held, g, sampled, seen_sequence, limit = CHUNK;
 	bool fetched;
 
 end_idle:
@@ -128,6 +128,6 @@ end_idle:
 		:: fetched -> end_fetch(m)
 		:: else
 		fi;
-		d_step { m = 0; a = 0; n = 0; c = 0; res = FIRST_LOOK; cnt = 0; held = 0; g = 0; seen_sequence = 0; fetched = 0 }
+		d_step { m = 0; a = 0; n = 0; c = 0; res = FIRST_LOOK; cnt = 0; held = 0; g = 0; sampled = 0; seen_sequence = 0; fetched = 0 }
 	od
 }

@@ -13,7 +13,7 @@ byte pte[2 * N];       /* what the page holds; NONE: absent */
 byte last_vma = 3;
 bool uffd[2];          /* somebody has the userfaultfd open */
 byte changing;         /* mmap_changing. Only the process makes changes */
-byte number = 1;       /* 1 + the changes raised so far; counted with NUMBERS only */
+byte number = 1;       /* 1 + the changes raised so far; counted with NUMBERS and PATCHED only */
 byte filling[2];       /* fills that hold the locks: mmap_lock for read, or a mapping's lock and map_changing_lock */
 
 #define NO_FORK 0
@@ -41,7 +41,7 @@ byte kind[THREADS], from[THREADS], to[THREADS], stamp[THREADS]; /* the event of 
 
 inline raise()
 {
-#ifdef NUMBERS
+#if defined(NUMBERS) || defined(PATCHED)
 	number++;
 #endif
 #ifdef BOOL
@@ -134,8 +134,20 @@ inline close_uffd(m_cu)
 #define MATCHES(m, g) true
 #endif
 
-/* UFFDIO_COPY of n pages from d on, the first of which gets c (ZERO: zeros, or UFFDIO_ZEROPAGE). Uses res, cnt, held of
- * who includes it: FIRST_LOOK before, the outcome after; the pages done; 1 + the last page whose source had to be faulted in. */
+/* PATCHED: behind a gap the changes are compared as well, and a look-up that finds nothing says so only where nothing has changed. */
+#ifdef PATCHED
+#define SAME(m) ((m) == CHILD || !held || number == sampled)
+#define SAMPLE(m) if :: !held -> sampled = number :: else fi
+#define ANSWER_OF_LOOK_UP(m, g) (CHANGING(m) || !SAME(m) || !MATCHES(m, g) -> EAGAIN : ENOENT)
+#else
+#define SAME(m) true
+#define SAMPLE(m) skip
+#define ANSWER_OF_LOOK_UP(m, g) ENOENT
+#endif
+
+/* UFFDIO_COPY of n pages from d on, the first of which gets c (ZERO: zeros, or UFFDIO_ZEROPAGE). Uses res, cnt, held, sampled of
+ * who includes it: FIRST_LOOK before, the outcome after; the pages done; 1 + the last page whose source had to be faulted in; the
+ * number at the first look. */
 inline fill(m_f, d_f, n_f, c_f, g_f)
 {
 	do
@@ -152,15 +164,18 @@ inline fill(m_f, d_f, n_f, c_f, g_f)
 		:: else ->
 			if
 			:: AHEAD && !IN_ONE_VMA(m_f, d_f, n_f) ->
-				SEEN(enoent);
-				res = ENOENT;
+				res = ANSWER_OF_LOOK_UP(m_f, g_f);
 				if
-				:: CHANGING(m_f) -> SEEN(overtaken)
+				:: res == ENOENT -> SEEN(enoent)
+				:: else -> SEEN(not_enoent)
+				fi;
+				if
+				:: res == ENOENT && CHANGING(m_f) -> SEEN(overtaken)
 				:: else
 				fi
 			:: else ->
 				if
-				:: CHANGING(m_f) || !MATCHES(m_f, g_f) ->
+				:: CHANGING(m_f) || !SAME(m_f) || !MATCHES(m_f, g_f) ->
 					SEEN(eagain);
 					if
 					:: held -> SEEN(eagain_behind_drop)
@@ -170,7 +185,7 @@ inline fill(m_f, d_f, n_f, c_f, g_f)
 				:: else ->
 					if
 					:: !IN_ONE_VMA(m_f, d_f, n_f) -> SEEN(enoent); res = ENOENT
-					:: else -> filling[m_f]++; res = LOCKED
+					:: else -> SAMPLE(m_f); filling[m_f]++; res = LOCKED
 					fi
 				fi
 			fi

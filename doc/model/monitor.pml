@@ -14,6 +14,7 @@
  *	NOT_PAIRED            the second half of a mremap removes what is there
  *	NOT_DISPLACED         a message that was overtaken takes away what has come since
  *	FORK_LATE             the child's space is made behind X
+ *	NO_HOLES              a page that was moved into a discard is taken for one that is there
  *	NO_WAKE               EEXIST, ENOENT and "it is in" wake nobody
  *	ZERO_FOR_WAITING      a page whose content is not at hand gets a zero
  *	RECORD_OUTSIDE        done is marked behind S
@@ -30,6 +31,8 @@ bool live[2];       /* there is a space for it, and its userfaultfd is ours */
 bool paired[N];     /* a REMAP from here waits for its UNMAP */
 byte displaced[N];  /* content that a REMAP has met: its own message is to come */
 bool displaced_done[N];
+bool discarded[N];  /* a discard of the place may still be carried out */
+bool hole[2 * N];   /* what has come to such a place, wherever it is now; or a child's, which may have been wiped: done may not mean there */
 bool settled;
 
 bool closed[2];     /* X wants in, or is in */
@@ -56,6 +59,12 @@ byte holding;                                   /* how many */
 #define READ_IN_X 0
 #endif
 
+#ifdef NO_HOLES
+#define HOLES 0
+#else
+#define HOLES 1
+#endif
+
 #define ABSENT_AT(m, a) (map[AT(m, a)] && !done[AT(m, a)])
 #if N > 2
 #define ABSENT(m) (ABSENT_AT(m, 0) || ABSENT_AT(m, 1) || ABSENT_AT(m, 2))
@@ -76,7 +85,8 @@ byte holding;                                   /* how many */
 inline clone_page(a_cp2)
 {
 	map[AT(CHILD, a_cp2)] = map[a_cp2];
-	done[AT(CHILD, a_cp2)] = done[a_cp2]
+	done[AT(CHILD, a_cp2)] = done[a_cp2];
+	hole[AT(CHILD, a_cp2)] = HOLES /* inherited */
 }
 
 inline fork_child()
@@ -96,7 +106,7 @@ inline apply(k_a2, a_a2, b_a2)
 	:: else
 	fi;
 	if
-	:: k_a2 == REMOVE -> SEEN(remove); map[a_a2] = NONE; done[a_a2] = 0
+	:: k_a2 == REMOVE -> SEEN(remove); map[a_a2] = NONE; done[a_a2] = 0; hole[a_a2] = 0; discarded[a_a2] = HOLES
 	:: k_a2 == UNMAP ->
 		SEEN(unmap);
 		if
@@ -106,7 +116,7 @@ inline apply(k_a2, a_a2, b_a2)
 #ifdef DISPLACED
 		:: !paired[a_a2] && displaced[a_a2] -> SEEN(late); displaced[a_a2] = NONE; displaced_done[a_a2] = 0
 #endif
-		:: else -> map[a_a2] = NONE; done[a_a2] = 0
+		:: else -> map[a_a2] = NONE; done[a_a2] = 0; hole[a_a2] = 0
 		fi
 	:: k_a2 == REMAP ->
 		SEEN(remap);
@@ -123,13 +133,16 @@ inline apply(k_a2, a_a2, b_a2)
 			map[b_a2] = displaced[a_a2];
 			done[b_a2] = displaced_done[a_a2];
 			displaced[a_a2] = NONE;
-			displaced_done[a_a2] = 0
+			displaced_done[a_a2] = 0;
+			hole[b_a2] = 0
 #endif
 		:: else ->
 			map[b_a2] = map[a_a2];
 			done[b_a2] = done[a_a2];
+			hole[b_a2] = hole[a_a2] || discarded[b_a2];
 			map[a_a2] = NONE;
-			done[a_a2] = 0
+			done[a_a2] = 0;
+			hole[a_a2] = 0
 		fi;
 		paired[a_a2] = 1
 	:: k_a2 == FORK ->
@@ -262,7 +275,7 @@ inline record(m_r2, d_r2, n_r2, g_r2)
 
 inline clear()
 {
-	d_step { a = 0; what = 0; res = FIRST_LOOK; cnt = 0; held = 0; g = 0 }
+	d_step { a = 0; what = 0; res = FIRST_LOOK; cnt = 0; held = 0; g = 0; sampled = 0 }
 }
 
 inline refused(m_r3)
@@ -282,13 +295,21 @@ inline serve(m_s)
 	:: atomic { PARKED(m_s) && !refusal ->
 		a = (parked[AT(m_s, 0)] -> 0 : (parked[AT(m_s, 1)] -> 1 : 2));
 		g = applied;
-		what = (map[AT(m_s, a)] == NONE -> ZERO : (done[AT(m_s, a)] -> NONE : map[AT(m_s, a)])) }
+		what = (map[AT(m_s, a)] == NONE || done[AT(m_s, a)] && hole[AT(m_s, a)] -> ZERO :
+			(done[AT(m_s, a)] -> NONE : map[AT(m_s, a)])) }
 		if
 		:: what == ZERO ->
 			fill(m_s, a, 1, ZERO, g);
 			atomic {
 				if
-				:: res == OK -> SEEN(zeroed); parked[AT(m_s, a)] = 0; settled = (m_s == PROCESS || settled)
+				:: res == OK ->
+					SEEN(zeroed);
+					if
+					:: map[AT(m_s, a)] -> SEEN(hole)
+					:: else
+					fi;
+					parked[AT(m_s, a)] = 0;
+					settled = (m_s == PROCESS || settled)
 				:: res == EEXIST || res == ENOENT -> parked[AT(m_s, a)] = 0; maybe_wake(m_s, a, 1)
 				:: res == EAGAIN -> refused(m_s)
 				:: res == ESRCH -> parked[AT(m_s, a)] = 0
@@ -391,7 +412,7 @@ inline end_space(m_es)
 
 proctype reader() provided (!dead)
 {
-	byte m, a, msgs, events, what, res = FIRST_LOOK, cnt, held, g;
+	byte m, a, msgs, events, what, res = FIRST_LOOK, cnt, held, g, sampled;
 	byte ek[BATCH], ef[BATCH], et[BATCH], es[BATCH];
 	bool refusal, born;
 

@@ -7,12 +7,13 @@
  *	                 LOOKUP_FIRST  mappings are looked up before mmap_changing is compared (6.9 and later)
  *	                 DROPS       a source may have to be faulted in, for which a fill drops its locks
  *	                 BOOL        mmap_changing is a bool (5.10)
- *	                 NUMBERS     messages carry a number, fills can demand one (the patched kernel)
+ *	                 PATCHED     a fill counts the changes in a gap, and with LOOKUP_FIRST does not say ENOENT of what is changing
+ *	                 NUMBERS     messages carry a number, fills can demand one (the patched kernel, so PATCHED as well)
  *	                 PREEMPT     a thread can lose its CPU between a change and the queueing of its message
  *	the process      WORK_n      what its threads may do, see application.pml; LEFT_n: how many things (1)
  *	                 N           pages (2); THREE: the third is a mapping with content, not a gap
  *	                 ORDERLY     a thread moves or unmaps what another one has moved only when that call has returned
- *	                 RACY        a discard may hit what another thread has just moved to the place
+ *	                 RACY        a discard hits what another thread has just moved to the place
  *	the monitor      COPIERS     how many (1); CHUNK: pages a fill may have (2); BATCH: messages a read takes (3)
  *	                 DEMAND      content may have to be fetched: a fault is handed to a copier
  *	                 a name of a rule in capitals: that rule is left out, see monitor.pml
@@ -21,6 +22,9 @@
 
 #include "seen.pml"
 
+#if defined(NUMBERS) && !defined(MATCH_ONCE)
+#define PATCHED
+#endif
 #ifndef N
 #define N 2 /* pages of an address space; 3 where there has to be a place to move to */
 #endif

@@ -33,3 +33,8 @@ $(diff <(echo "$names") <(echo "$told"))"
 "$THAW_SRCDIR/doc/model/check-model" -l >/dev/null || fail "check-model -l"
 "$THAW_SRCDIR/doc/model/check-model" -f medium 2>/dev/null
 [ $? = 2 ] || fail "an unknown form is not refused"
+# with -t the way to a violation is shown; without spin there are no ways
+if command -v spin >/dev/null && command -v gcc >/dev/null; then
+	"$THAW_SRCDIR/doc/model/check-model" -t -o "$TMP/model" no-bisect >"$TMP/way" || fail "no-bisect: $(tail -n 3 "$TMP/way")"
+	grep -q 'proc .*(copier)' "$TMP/way" || fail "check-model -t shows no way"
+fi

@@ -120,6 +120,15 @@ uint64_t thaw_events_waiting(const struct thaw_events *ev)
 	return thaw_events_has_displaced(ev) ? thaw_events_absent(ev) : 0;
 }
 
+/* The absent pages that were in it. Nothing has to be cut, and it cannot fail: no run lies across the middle of the address space. */
+static int64_t empty(struct thaw_pagemap *pm)
+{
+	const uint64_t half = UINT64_C(1) << 63;
+	int64_t low = thaw_pagemap_remove(pm, 0, half), high = thaw_pagemap_remove(pm, half, half);
+
+	return low < 0 ? low : high < 0 ? high : low + high;
+}
+
 /* The gate orders this against thaw_events_settled(): whoever set the flag has left the shared section. Returns the absent pages
  * whose message never came (its thread was killed before it was read). */
 static int64_t begin(struct thaw_events *ev)
@@ -132,7 +141,7 @@ static int64_t begin(struct thaw_events *ev)
 	__atomic_store_n(&ev->settled, false, __ATOMIC_RELAXED);
 	ev->pairs = ev->arrivals = 0;
 	if (thaw_pagemap_pages(ev->displaced))
-		gone = thaw_pagemap_remove(ev->displaced, 0, -THAW_PAGE_SIZE);
+		gone = empty(ev->displaced);
 	return gone;
 }
 
@@ -145,7 +154,7 @@ static bool meet(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
 /* Without memory it is forgotten which they are: their readers wait then. */
 static void sure_of_all(struct thaw_events *ev)
 {
-	(void)thaw_pagemap_remove(ev->doubtful, 0, -THAW_PAGE_SIZE);
+	(void)empty(ev->doubtful);
 }
 
 static void sure_of(struct thaw_events *ev, uint64_t start, uint64_t len)
@@ -177,16 +186,12 @@ static void note_discard(struct thaw_events *ev, uint64_t start, uint64_t len)
 }
 
 /* A child's page that may have been wiped is that elsewhere, too. */
-static void doubt_inherited(struct thaw_events *ev, const struct thaw_pagemap *pm, uint64_t start, uint64_t len)
+static void doubt_inherited(struct thaw_events *ev, const struct thaw_pagemap *pm, const struct thaw_change *c)
 {
-	uint64_t last = start + (len - 1), at = start;
-	struct thaw_extent e;
+	uint64_t end = c->start + c->len, at = c->start, first;
 
-	while (at - 1 != last && thaw_pagemap_next(pm, at, last - at + 1, &e)) {
-		at = e.addr + (e.pages << THAW_PAGE_SHIFT);
-		if (e.flags == THAW_EXTENT_INHERITED)
-			doubt(ev, e.addr, at - e.addr);
-	}
+	while (at != end && thaw_pagemap_next_inherited(pm, at, end - at, &first, &at))
+		doubt(ev, first, at - first);
 }
 
 /* What was moved, as its message says: holes go along, and a discard of the new place may still be carried out. */
@@ -506,7 +511,7 @@ static int64_t apply_remap(struct thaw_events *ev, struct thaw_pagemap *pm, cons
 	leave_behind(&left, pm, c);
 	late = is_late(ev, c->start, c->len);
 	if (!late)
-		doubt_inherited(ev, pm, c->start, c->len);
+		doubt_inherited(ev, pm, c);
 	gone = late ? late_remap(ev, pm, c) : thaw_pagemap_move(pm, c->start, c->to, c->len);
 	if (gone < 0)
 		return gone;

@@ -108,6 +108,28 @@ bool thaw_pagemap_next(const struct thaw_pagemap *pm, uint64_t from, uint64_t le
 	return false;
 }
 
+bool thaw_pagemap_next_inherited(const struct thaw_pagemap *pm, uint64_t from, uint64_t len, uint64_t *start, uint64_t *end)
+{
+	uint64_t first, last;
+	struct thaw_path p;
+	bool found = false;
+
+	thaw_pagemap_range(from, len >> THAW_PAGE_SHIFT, &first, &last);
+	for (bool more = thaw_tree_seek(&pm->tree, first, &p); more; more = thaw_tree_step(&p)) {
+		const struct thaw_slot *s = thaw_path_slot(&p);
+
+		if (thaw_slot_start(s) >= last || (found && thaw_slot_flags(s) != THAW_EXTENT_INHERITED))
+			break;
+		if (thaw_slot_flags(s) != THAW_EXTENT_INHERITED)
+			continue;
+		if (!found)
+			*start = (thaw_slot_start(s) > first ? thaw_slot_start(s) : first) << THAW_PAGE_SHIFT;
+		*end = (thaw_slot_end(s) < last ? thaw_slot_end(s) : last) << THAW_PAGE_SHIFT;
+		found = true;
+	}
+	return found;
+}
+
 bool thaw_pagemap_is_done(const struct thaw_pagemap *pm, uint64_t addr)
 {
 	uint64_t page = addr >> THAW_PAGE_SHIFT, at;

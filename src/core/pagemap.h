@@ -51,6 +51,10 @@ bool thaw_pagemap_lookup(const struct thaw_pagemap *pm, uint64_t addr, uint64_t 
 /* The first run of content within [from, from + len), done or not. */
 bool thaw_pagemap_next(const struct thaw_pagemap *pm, uint64_t from, uint64_t len, struct thaw_extent *out);
 
+/* The first stretch of [from, from + len) whose content, where it has any, is INHERITED. *end is 0 where that is the end of the address
+ * space. */
+bool thaw_pagemap_next_inherited(const struct thaw_pagemap *pm, uint64_t from, uint64_t len, uint64_t *start, uint64_t *end);
+
 bool thaw_pagemap_is_done(const struct thaw_pagemap *pm, uint64_t addr); /* false where there is no content */
 
 /* The first run of pages at or behind `from` that are not done, within one extent, cut to max_pages. */

@@ -35,6 +35,7 @@ struct thaw_events {
 	bool settled; /* atomic: set in the shared section, consumed by the next change */
 	bool exact;
 	bool long_remaps;
+	bool guessed; /* the map may be wrong */
 	unsigned pairs, arrivals;
 	uint64_t turn; /* counts changes */
 	struct {
@@ -62,7 +63,7 @@ struct thaw_events *thaw_events_new(void)
 		free(ev);
 		return NULL;
 	}
-	ev->settled = ev->exact = ev->long_remaps = false;
+	ev->settled = ev->exact = ev->long_remaps = ev->guessed = false;
 	ev->pairs = ev->arrivals = ev->discards = 0;
 	ev->turn = 0;
 	ev->unmapped.turn = ev->unmapped.start = ev->unmapped.len = 0;
@@ -140,8 +141,11 @@ static int64_t begin(struct thaw_events *ev)
 		return 0;
 	__atomic_store_n(&ev->settled, false, __ATOMIC_RELAXED);
 	ev->pairs = ev->arrivals = 0;
-	if (thaw_pagemap_pages(ev->displaced))
-		gone = empty(ev->displaced);
+	if (!thaw_pagemap_pages(ev->displaced))
+		return 0;
+	gone = empty(ev->displaced);
+	if (gone >= 0)
+		thaw_events_guessed(ev);
 	return gone;
 }
 
@@ -157,6 +161,12 @@ static void sure_of_all(struct thaw_events *ev)
 	(void)empty(ev->doubtful);
 }
 
+void thaw_events_guessed(struct thaw_events *ev)
+{
+	ev->guessed = true;
+	sure_of_all(ev);
+}
+
 static void sure_of(struct thaw_events *ev, uint64_t start, uint64_t len)
 {
 	if (thaw_pagemap_pages(ev->doubtful) && thaw_pagemap_remove(ev->doubtful, start, len) < 0)
@@ -167,6 +177,8 @@ static void doubt(struct thaw_events *ev, uint64_t start, uint64_t len)
 {
 	struct thaw_extent e = { .addr = start, .pages = len >> THAW_PAGE_SHIFT, .off = start & (UINT64_MAX >> 8) };
 
+	if (ev->guessed)
+		return;
 	sure_of(ev, start, len);
 	if (thaw_pagemap_add(ev->doubtful, &e))
 		sure_of_all(ev);
@@ -225,6 +237,7 @@ int thaw_events_inherit(struct thaw_events *ev, const struct thaw_events *parent
 		return -ENOMEM;
 	thaw_pagemap_free(ev->doubtful);
 	ev->doubtful = doubtful;
+	ev->guessed = parent->guessed;
 	return 0;
 }
 
@@ -487,6 +500,8 @@ static int64_t late_drop(struct thaw_events *ev, struct thaw_pagemap *pm, const 
 		gone = ret < 0 ? ret : gone + ret;
 	}
 	found(ev, c->start, c->len);
+	if (gone >= 0)
+		thaw_events_guessed(ev);
 	return gone;
 }
 
@@ -515,8 +530,8 @@ static int64_t apply_remap(struct thaw_events *ev, struct thaw_pagemap *pm, cons
 	gone = late ? late_remap(ev, pm, c) : thaw_pagemap_move(pm, c->start, c->to, c->len);
 	if (gone < 0)
 		return gone;
-	if (late) { /* what is where is concluded: whatever is not there is waited for */
-		sure_of(ev, c->to, c->len);
+	if (late) {
+		thaw_events_guessed(ev);
 	} else {
 		depart(ev, c->start, c->len);
 		doubt_moved(ev, c);

@@ -16,8 +16,8 @@
  * A discard is told before it happens: its pages are zapped by a thread that has been woken by the reading of its message, at any time
  * after that. Nothing can be wrong with what was there; but what another thread moves to the place meanwhile is zapped along, although
  * its message says no such thing. So the last discarded ranges are remembered, and what a REMAP brings there is doubtful from then on,
- * wherever it is moved: if a page of it is in and yet not there, it has been zapped. Not so what was displaced, or may have been: there
- * the map itself may be wrong.
+ * wherever it is moved: if a page of it is in and yet not there, it has been zapped. That holds as long as the map is known to be right:
+ * in a space where a message was overtaken, or never came, nothing is doubtful from then on, and what is not there is waited for.
  *
  * Threads   caller has the exclusive section; thaw_events_settled() may be called from S (atomic flag)
  * Errors    -ENOMEM; -EINVAL for a message that names no whole pages */
@@ -62,8 +62,11 @@ uint64_t thaw_events_waiting(const struct thaw_events *ev); /* without those: th
 void thaw_events_settled(struct thaw_events *ev);
 
 /* If the page at addr is in and is not there, has it been zapped (and is zero)? By a discard that was told before the page came there,
- * of the last 256; or in a child, where it was INHERITED before it moved. (X, or the owner.) */
+ * of the last 256; or in a child, where it was INHERITED before it moved. Without memory it is forgotten. (X, or the owner.) */
 bool thaw_events_may_be_zapped(const struct thaw_events *ev, uint64_t addr);
+
+/* A message is missing: the map may be wrong. (X) */
+void thaw_events_guessed(struct thaw_events *ev);
 
 /* A child's memory was its parent's: what may have been zapped there may be missing here. Before the child's first change. */
 int thaw_events_inherit(struct thaw_events *ev, const struct thaw_events *parent);

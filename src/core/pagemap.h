@@ -73,7 +73,7 @@ int64_t thaw_pagemap_remove(struct thaw_pagemap *pm, uint64_t addr, uint64_t len
  * absent pages dropped at the destination, or an error. Source and destination may not overlap (mremap forbids it). */
 int64_t thaw_pagemap_move(struct thaw_pagemap *pm, uint64_t from, uint64_t to, uint64_t len);
 
-/* (X) The same between two maps (or within one), both the caller's. */
+/* (X) The same between two maps (or within one), both the caller's. What stays at its address stays INHERITED. */
 int64_t thaw_pagemap_transfer(struct thaw_pagemap *src, uint64_t from, struct thaw_pagemap *dst, uint64_t to, uint64_t len);
 
 /* (X) A fork child's map: a copy, without the extents that are marked with one of drop_flags. NULL: no memory. */

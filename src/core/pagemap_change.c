@@ -388,7 +388,7 @@ int64_t thaw_pagemap_transfer(struct thaw_pagemap *src, uint64_t from, struct th
 			dst->tree.memory += thaw_core_alloc_cost(block);
 		}
 		thaw_slot_shift(&kept[i], thaw_slot_start(&kept[i]) - first + at);
-		if (thaw_slot_flags(&kept[i]) == THAW_EXTENT_INHERITED)
+		if (first != at && thaw_slot_flags(&kept[i]) == THAW_EXTENT_INHERITED)
 			thaw_slot_set_flags(&kept[i], 0);
 		thaw_tree_insert(&dst->tree, &kept[i]);
 	}

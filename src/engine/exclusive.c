@@ -231,6 +231,8 @@ static bool apply_in_order(struct thaw_worker *w, struct thaw_mm *mm, uint64_t n
 			mm->losing = lost;
 		}
 		if (lost)
+			thaw_events_guessed(mm->ev);
+		if (lost)
 			thaw_log_warning(&mm->m->set.log, "space %lld: %u changes were announced and never told (a thread was killed in one, or"
 					 " a fork failed)", (long long)mm->id, lost);
 	} while (lost);

@@ -223,8 +223,9 @@ static enum served serve_zapped(struct thaw_worker *w, struct thaw_mm *mm, const
 		return got;
 	thaw_fill_tell(mm, f->addr, inherited ? "was in at the fork, and is not here: zero" : "was in, and has been zapped: zero");
 	if (!inherited && !mm->zapped_told)
-		thaw_log_warning(&mm->m->set.log, "space %lld: the page at %#llx was moved to where another thread was discarding, and has gone"
-				 " with the rest: it is zero", (long long)mm->id, (unsigned long long)f->addr);
+		thaw_log_warning(&mm->m->set.log, "space %lld: the page at %#llx was in and has been moved, to where another thread was discarding or"
+				 " from where a mark of MADV_WIPEONFORK was not seen: it is gone, and zero", (long long)mm->id,
+				 (unsigned long long)f->addr);
 	mm->zapped_told |= !inherited;
 	return got;
 }

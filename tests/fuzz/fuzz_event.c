@@ -34,6 +34,8 @@ struct space {
 	struct half dontunmap[LATE];
 	struct half unmapped; /* by the last message */
 	struct half discarded; /* the last */
+	bool guessed;         /* something was displaced once */
+	bool inherited;       /* all of it was, once */
 	bool zapped[PAGES];   /* ever */
 	bool holes[PAGES];    /* where something may be that was moved to such a place */
 };
@@ -70,8 +72,9 @@ static bool meets(const struct half *h, uint64_t start, uint64_t len)
 }
 
 /* What is moved to where something was discarded is doubtful, also where it moves to from there; nothing else is. Only the last discard
- * is sure to be remembered. all: false where something is displaced, memory is short, or a move may shrink. */
-static void follow_holes(struct space *s, const struct thaw_change *c, const bool *before, bool all)
+ * is sure to be remembered. all: false where something was displaced, memory is short, or a move may shrink. */
+static void follow_holes(struct space *s, const struct thaw_change *c, const bool *before, const bool *inherits,
+			 bool all)
 {
 	uint64_t n = c->len >> THAW_PAGE_SHIFT, from = (c->start - base) >> THAW_PAGE_SHIFT;
 	uint64_t to = (c->to - base) >> THAW_PAGE_SHIFT;
@@ -84,29 +87,34 @@ static void follow_holes(struct space *s, const struct thaw_change *c, const boo
 	if (c->kind == THAW_CHANGE_REMOVE)
 		s->discarded = (struct half){ c->start, c->len, false };
 	for (uint64_t i = 0; c->kind == THAW_CHANGE_REMAP && i < n && from + i < PAGES && to + i < PAGES; i++) {
-		bool hit = before[from + i] || (s->discarded.len && meets(&s->discarded, page(to + i), THAW_PAGE_SIZE));
+		bool hit = before[from + i] || inherits[from + i] ||
+			   (s->discarded.len && meets(&s->discarded, page(to + i), THAW_PAGE_SIZE));
 
 		came[to + i] = s->zapped[to + i] || s->holes[from + i];
 		check(!all || !hit || thaw_events_may_be_zapped(s->ev, page(to + i)), "what was moved into a discard is not doubtful");
 	}
 	for (unsigned i = 0; i < PAGES; i++) {
 		s->holes[i] |= came[i];
-		check(s->holes[i] || !thaw_events_may_be_zapped(s->ev, page(i)), "nothing was moved into a discard there");
+		check(s->holes[i] || s->inherited || !thaw_events_may_be_zapped(s->ev, page(i)), "nothing was moved into a discard there");
 	}
 }
 
 static int64_t apply(struct space *s, enum thaw_change_kind kind, uint64_t start, uint64_t len, uint64_t to)
 {
 	struct thaw_change c = { kind, start, len, to };
-	bool before[PAGES], all;
+	bool before[PAGES], inherits[PAGES], all;
+	struct thaw_extent e;
 	int64_t ret;
 
-	for (unsigned i = 0; i < PAGES; i++)
+	for (unsigned i = 0; i < PAGES; i++) {
 		before[i] = thaw_events_may_be_zapped(s->ev, page(i));
+		inherits[i] = thaw_pagemap_lookup(s->pm, page(i), 1, &e) && e.flags == THAW_EXTENT_INHERITED;
+	}
 	thaw_core_alloc_left = next(8) ? -1 : (long)next(6); /* now and then without memory: then once more, with */
 	if (plenty)
 		thaw_core_alloc_left = -1;
-	all = thaw_core_alloc_left < 0 && !thaw_events_has_displaced(s->ev) && !s->long_remaps;
+	s->guessed |= thaw_events_has_displaced(s->ev);
+	all = thaw_core_alloc_left < 0 && !s->guessed && !s->long_remaps;
 	ret = thaw_events_apply(s->ev, s->pm, &c);
 	thaw_core_alloc_left = -1;
 	if (ret == -ENOMEM) {
@@ -115,7 +123,7 @@ static int64_t apply(struct space *s, enum thaw_change_kind kind, uint64_t start
 		ret = thaw_events_apply(s->ev, s->pm, &c);
 	}
 	if (ret >= 0) {
-		follow_holes(s, &c, before, all);
+		follow_holes(s, &c, before, inherits, all);
 		s->unmapped = (struct half){ start, kind == THAW_CHANGE_UNMAP ? len : 0, false };
 	}
 	return ret;
@@ -375,6 +383,7 @@ static void begin(struct space *s)
 	s->ev = thaw_events_new();
 	s->n_late = s->forgotten = s->moves = 0;
 	s->unmapped.len = s->discarded.len = 0;
+	s->guessed = s->inherited = false;
 	memset(s->zapped, 0, sizeof(s->zapped));
 	memset(s->holes, 0, sizeof(s->holes));
 	s->long_remaps = next(2);
@@ -394,6 +403,12 @@ static unsigned fork_it(struct space *s, struct space *child, unsigned n)
 	child->pm = thaw_pagemap_clone(s->pm, drop);
 	child->model = pagemodel_clone(s->model, drop);
 	begin(child);
+	child->guessed = s->guessed;
+	child->inherited = s->inherited || next(2);
+	if (child->inherited) {
+		thaw_pagemap_inherit(child->pm);
+		pagemodel_inherit(child->model);
+	}
 	check(!thaw_events_inherit(child->ev, s->ev), "a child's holes");
 	memcpy(child->holes, s->holes, sizeof(s->holes));
 	pagemodel_verify(child->model, child->pm);

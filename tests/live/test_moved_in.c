@@ -53,7 +53,7 @@ static void *move_in(void *arg)
 	return move(FROM, TO) ? NULL : arg;
 }
 
-/* Half of it is read first, the other half written. */
+/* Half of it is written first, the other half read. */
 static int zapped(uint64_t addr)
 {
 	uint64_t half = addr + PAGES / 2 * LIVE_PAGE;
@@ -105,13 +105,15 @@ static int work(void *arg, int sock)
 
 /* ---- the monitor --------------------------------------------------------------------------------------------- */
 static sem_t held, let_go;
-static bool discarded, moved_in; /* by one thread */
+static _Atomic bool discarded, moved_in;
 
 static void begin(void *opaque, const struct thaw_change_info *c, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		discarded |= c[i].change == THAW_CHANGED_DISCARDED && c[i].address == TO;
-		moved_in |= discarded && c[i].change == THAW_CHANGED_MOVED && c[i].address == FROM;
+		if (c[i].change == THAW_CHANGED_DISCARDED && c[i].address == TO)
+			discarded = true;
+		if (c[i].change == THAW_CHANGED_MOVED && c[i].address == FROM)
+			moved_in = discarded;
 	}
 	if (c[0].address != FIRST)
 		return;
@@ -177,8 +179,8 @@ static void run(enum then then)
 	status = live_end(&l);
 	printf("%s: %d\n", names[then], status);
 	LIVE_CHECK(status == 0);
-	LIVE_CHECK(moved_in); /* and the discard was told before that */
 	LIVE_OK(thaw_wait(h, 0, patience(10000)));
+	LIVE_CHECK(moved_in); /* and the discard was told before that */
 	thaw_unsubscribe(sub);
 	thaw_close(h);
 	close(fd);

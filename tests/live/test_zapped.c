@@ -33,7 +33,7 @@ static int status_of(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/* Half of it is read first, the other half written: a write finds its zero in another way. */
+/* Half of it is written first, the other half read: a write finds its zero in another way. */
 static int wiped(uint64_t addr)
 {
 	uint64_t half = addr + PAGES / 2 * LIVE_PAGE;

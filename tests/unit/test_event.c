@@ -594,16 +594,45 @@ Test(event, what_comes_into_a_discard_may_have_been_zapped)
 	cr_assert(!zapped(104) && zapped(105) && !zapped(200) && zapped(201));
 }
 
-Test(event, what_is_displaced_is_not_doubtful)
+/* Two courses fit: which content is where is concluded. So what is not there is waited for, in this space and in its children. */
+Test(event, nothing_is_doubtful_where_a_message_was_overtaken)
+{
+	struct thaw_events *child = thaw_events_new();
+
+	content(0, 10, 1);
+	content(20, 10, 2);
+	content(60, 2, 3);
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(50), LEN(10), 0), 0);
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(70), LEN(2), 0), 0);
+	cr_assert_eq(remap(60, 70, 2), 0);
+	cr_assert(zapped(70));
+	cr_assert_eq(remap(0, 20, 10), 0); /* overtakes */
+	cr_assert(zapped(70));
+	cr_assert_eq(remap(20, 50, 10), 0); /* was overtaken; or it takes what came, and the next one was */
+	cr_assert_eq(object_at(50), 2);
+	cr_assert(!zapped(70) && !zapped(55));
+	cr_assert_eq(remap(20, 50, 10), 0);
+	cr_assert_eq(remap(50, 70, 10), 0);
+	for (unsigned i = 0; i < 90; i++)
+		cr_assert(!zapped(i), "%u", i);
+	cr_assert_eq(thaw_events_inherit(child, ev), 0);
+	thaw_events_free(ev);
+	ev = child;
+	cr_assert_geq(change(THAW_CHANGE_REMOVE, AT(150), LEN(10), 0), 0);
+	cr_assert_eq(remap(70, 150, 10), 0);
+	cr_assert(object_at(150) >= 0 && !zapped(150));
+}
+
+Test(event, nothing_is_doubtful_where_a_message_never_came)
 {
 	content(0, 10, 1);
 	content(20, 10, 2);
-	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(50), LEN(10), 0), 0);
-	cr_assert_eq(remap(0, 20, 10), 0);  /* overtakes */
-	cr_assert_eq(remap(20, 50, 10), 0); /* takes what was displaced; or what came, and then the next one is overtaken as well */
-	cr_assert_eq(object_at(50), 2);
-	for (unsigned i = 50; i < 60; i++)
-		cr_assert(!zapped(i));
+	cr_assert_eq(change(THAW_CHANGE_REMOVE, AT(20), LEN(1), 0), 1);
+	cr_assert_eq(remap(0, 20, 10), 0);
+	cr_assert(zapped(20) && thaw_events_has_displaced(ev));
+	thaw_events_settled(ev);
+	cr_assert_eq(remap(60, 70, 1), 9);
+	cr_assert(!zapped(20));
 }
 
 Test(event, a_move_that_shrinks_takes_the_holes_of_what_it_moves)
@@ -667,4 +696,18 @@ Test(event, a_child_has_its_parents_holes_and_moves_what_it_inherited)
 		cr_assert_eq(zapped(i), i >= 32 && i < 36, "%u", i);
 	thaw_pagemap_free(of_parent);
 	thaw_events_free(parent);
+}
+
+Test(event, what_a_move_that_shrinks_has_not_met_stays_inherited)
+{
+	struct thaw_extent e;
+
+	thaw_events_set_long_remaps(ev);
+	content(0, 10, 1);
+	content(105, 5, 2);
+	thaw_pagemap_inherit(pm);
+	cr_assert_eq(remap(0, 100, 10), 0);
+	cr_assert_eq(unmap(5, 5), 5);
+	cr_assert(thaw_pagemap_lookup(pm, AT(107), 1, &e) && e.object == 2 && e.flags == THAW_EXTENT_INHERITED);
+	cr_assert(thaw_pagemap_lookup(pm, AT(103), 1, &e) && e.object == 1 && !e.flags && zapped(103));
 }

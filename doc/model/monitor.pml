@@ -15,6 +15,7 @@
  *	NOT_DISPLACED         a message that was overtaken takes away what has come since
  *	FORK_LATE             the child's space is made behind X
  *	NO_HOLES              a page that was moved into a discard is taken for one that is there
+ *	HOLES_STAY            and when it moves on, it is
  *	NO_WAKE               EEXIST, ENOENT and "it is in" wake nobody
  *	ZERO_FOR_WAITING      a page whose content is not at hand gets a zero
  *	RECORD_OUTSIDE        done is marked behind S
@@ -33,6 +34,7 @@ byte displaced[N];  /* content that a REMAP has met: its own message is to come 
 bool displaced_done[N];
 bool discarded[N];  /* a discard of the place may still be carried out */
 bool hole[2 * N];   /* what has come to such a place, wherever it is now; or a child's, which may have been wiped: done may not mean there */
+bool guessed;      /* a message was late, or never came: the map may be wrong, and nothing is a hole any more */
 bool settled;
 
 bool closed[2];     /* X wants in, or is in */
@@ -68,17 +70,19 @@ byte holding;                                   /* how many */
 #define ABSENT_AT(m, a) (map[AT(m, a)] && !done[AT(m, a)])
 #if N > 2
 #define ABSENT(m) (ABSENT_AT(m, 0) || ABSENT_AT(m, 1) || ABSENT_AT(m, 2))
-#define NOTHING_DISPLACED(m) ((m) == CHILD || settled || !(displaced[0] || displaced[1] || displaced[2]))
+#define SOMETHING_DISPLACED (displaced[0] || displaced[1] || displaced[2])
 #define PARKED(m) (parked[AT(m, 0)] || parked[AT(m, 1)] || parked[AT(m, 2)])
 #define FETCHING(m) (under_way[AT(m, 0)] || under_way[AT(m, 1)] || under_way[AT(m, 2)])
 #define FORGET(array, i) array[i] = 0; array[(i) + 1] = 0; array[(i) + 2] = 0
 #else
 #define ABSENT(m) (ABSENT_AT(m, 0) || ABSENT_AT(m, 1))
-#define NOTHING_DISPLACED(m) ((m) == CHILD || settled || !(displaced[0] || displaced[1]))
+#define SOMETHING_DISPLACED (displaced[0] || displaced[1])
 #define PARKED(m) (parked[AT(m, 0)] || parked[AT(m, 1)])
 #define FETCHING(m) (under_way[AT(m, 0)] || under_way[AT(m, 1)])
 #define FORGET(array, i) array[i] = 0; array[(i) + 1] = 0
 #endif
+
+#define NOTHING_DISPLACED(m) ((m) == CHILD || settled || !SOMETHING_DISPLACED)
 
 /* ---- events: changes to the map --------------------------------------------------------------------------------- */
 
@@ -99,14 +103,25 @@ inline fork_child()
 	live[CHILD] = 1
 }
 
+inline guess()
+{
+	guessed = 1;
+	FORGET(discarded, 0);
+	FORGET(hole, 0)
+}
+
 inline apply(k_a2, a_a2, b_a2)
 {
+	if
+	:: settled && SOMETHING_DISPLACED -> guess()
+	:: else
+	fi;
 	if
 	:: settled -> settled = 0; FORGET(paired, 0); FORGET(displaced, 0); FORGET(displaced_done, 0)
 	:: else
 	fi;
 	if
-	:: k_a2 == REMOVE -> SEEN(remove); map[a_a2] = NONE; done[a_a2] = 0; hole[a_a2] = 0; discarded[a_a2] = HOLES
+	:: k_a2 == REMOVE -> SEEN(remove); map[a_a2] = NONE; done[a_a2] = 0; hole[a_a2] = 0; discarded[a_a2] = HOLES && !guessed
 	:: k_a2 == UNMAP ->
 		SEEN(unmap);
 		if
@@ -114,7 +129,7 @@ inline apply(k_a2, a_a2, b_a2)
 		:: paired[a_a2] -> SEEN(second_half); paired[a_a2] = 0
 #endif
 #ifdef DISPLACED
-		:: !paired[a_a2] && displaced[a_a2] -> SEEN(late); displaced[a_a2] = NONE; displaced_done[a_a2] = 0
+		:: !paired[a_a2] && displaced[a_a2] -> SEEN(late); displaced[a_a2] = NONE; displaced_done[a_a2] = 0; guess()
 #endif
 		:: else -> map[a_a2] = NONE; done[a_a2] = 0; hole[a_a2] = 0
 		fi
@@ -134,12 +149,16 @@ inline apply(k_a2, a_a2, b_a2)
 			done[b_a2] = displaced_done[a_a2];
 			displaced[a_a2] = NONE;
 			displaced_done[a_a2] = 0;
-			hole[b_a2] = 0
+			guess()
 #endif
 		:: else ->
 			map[b_a2] = map[a_a2];
 			done[b_a2] = done[a_a2];
+#ifdef HOLES_STAY
+			hole[b_a2] = discarded[b_a2];
+#else
 			hole[b_a2] = hole[a_a2] || discarded[b_a2];
+#endif
 			map[a_a2] = NONE;
 			done[a_a2] = 0;
 			hole[a_a2] = 0

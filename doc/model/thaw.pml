@@ -11,7 +11,7 @@
  *	                 NUMBERS     messages carry a number, fills can demand one (the patched kernel, so PATCHED as well)
  *	                 PREEMPT     a thread can lose its CPU between a change and the queueing of its message
  *	the process      WORK_n      what its threads may do, see application.pml; LEFT_n: how many things (1)
- *	                 N           pages (2); THREE: the third is a mapping with content, not a gap
+ *	                 N           pages (2); THREE: the third is a mapping with content, not a gap; IN: the page that is in already
  *	                 ORDERLY     a thread moves or unmaps what another one has moved only when that call has returned
  *	                 RACY        a discard hits what another thread has just moved to the place
  *	the monitor      COPIERS     how many (1); CHUNK: pages a fill may have (2); BATCH: messages a read takes (3)
@@ -131,6 +131,10 @@ init
 #ifdef THREE /* N of 3 */
 		vma[2] = 2; /* a mapping of its own, the content not behind the other two's */
 		map[2] = CONTENT + 3;
+#endif
+#ifdef IN
+		pte[IN] = map[IN];
+		done[IN] = 1;
 #endif
 		want[0] = map[0];
 		want[1] = map[1];

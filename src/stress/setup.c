@@ -44,6 +44,7 @@ void thaw_stress_draw(struct stress_setup *u, const struct stress_options *o, ui
 						      STRESS_SLOW, STRESS_RESIDENT, STRESS_FAILING };
 	static const enum stress_background backgrounds[] = { STRESS_BG_RUN, STRESS_BG_RUN, STRESS_BG_DELAYED, STRESS_BG_LAZY };
 	uint64_t rnd = thaw_stress_mix(o->seed * 1000003 + round);
+	bool asked;
 
 	memset(u, 0, sizeof(*u));
 	u->seed = thaw_stress_random(&rnd) >> 1;
@@ -69,7 +70,11 @@ void thaw_stress_draw(struct stress_setup *u, const struct stress_options *o, ui
 	u->sandbox = draw(&rnd, 4) != 0;
 	u->gate = o->numbering == STRESS_GATE;
 	u->big = o->kind[STRESS_OP_BIG_DISCARD] || o->kind[STRESS_OP_BIG_MOVE] || o->kind[STRESS_OP_BIG_READ];
-	u->held = draw(&rnd, 2) && (u->source == STRESS_SLOW || u->source == STRESS_FAILING);
+	asked = u->source == STRESS_SLOW || u->source == STRESS_FAILING;
+	/* Likewise the range of more than 4 GiB, where it is copied ahead: nobody expects thaw-stress to need as much memory. */
+	if (asked && o->background == STRESS_ANY_BACKGROUND && u->background != STRESS_BG_LAZY)
+		u->big = false;
+	u->held = draw(&rnd, 2) && asked;
 	if (o->kind[STRESS_OP_PLANT_UNFINISHED])
 		u->held = true; /* its content never comes: the space stays open */
 	memcpy(u->kind, o->kind, sizeof(u->kind));

@@ -28,7 +28,7 @@ static struct {
 } buffers[MOST];
 static pthread_barrier_t barrier;
 static atomic_bool ends;
-static atomic_ulong n_read; /* events, for settling */
+static atomic_bool busy; /* the reader: reads, or has read and not applied yet */
 
 /* ---- the monitor's map --------------------------------------------------------------------------------------------------- */
 static struct {
@@ -111,6 +111,7 @@ static void *reader_thread(void *arg)
 
 		if (poll(&p, 1, 20) <= 0)
 			continue;
+		atomic_store(&busy, true); /* before a message can be read */
 		n = read(uffd, m, sizeof(m)) / (ssize_t)sizeof(m[0]);
 		for (ssize_t i = 0; i < n; i++) {
 			if (m[i].event == UFFD_EVENT_PAGEFAULT)
@@ -120,8 +121,7 @@ static void *reader_thread(void *arg)
 			else
 				apply(&m[i]);
 		}
-		if (n > 0)
-			atomic_fetch_add(&n_read, (unsigned long)n);
+		atomic_store(&busy, false);
 	}
 	return NULL;
 }
@@ -162,15 +162,12 @@ static void *worker_thread(void *arg)
 	return NULL;
 }
 
-/* Every message has been read, because whoever raises one waits for that; the last ones may still be being applied. */
+/* All threads wait at the barrier, so every message has been read, since whoever raises one waits for that; when the kernel has noticed as
+ * well, the reader is busy until it has applied what it has read, however long it is without a processor. */
 static void settle(void)
 {
-	unsigned long before;
-
-	do {
-		before = atomic_load(&n_read);
-		usleep(2000);
-	} while (atomic_load(&n_read) != before || hole_zero(uffd, NULL, hole.page, 0, NULL) == -EAGAIN);
+	while (hole_zero(uffd, NULL, hole.page, 0, NULL) == -EAGAIN || atomic_load(&busy))
+		usleep(500);
 }
 
 int main(int argc, char **argv)

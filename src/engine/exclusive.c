@@ -230,11 +230,11 @@ static bool apply_in_order(struct thaw_worker *w, struct thaw_mm *mm, uint64_t n
 			lost = thaw_order_give_up(&mm->order, mm->lost_upto);
 			mm->losing = lost;
 		}
-		if (lost)
+		if (lost) {
 			thaw_events_guessed(mm->ev);
-		if (lost)
 			thaw_log_warning(&mm->m->set.log, "space %lld: %u changes were announced and never told (a thread was killed in one, or"
 					 " a fork failed)", (long long)mm->id, lost);
+		}
 	} while (lost);
 	/* Release, and within X: who looks up in an S that follows sees map and number together. */
 	atomic_store_explicit(&mm->number, mm->order.done, memory_order_release);

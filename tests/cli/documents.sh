@@ -34,10 +34,10 @@ for command in checkpoint restore show check page-server status; do
 done
 bash -c '. "$1"; COMP_WORDS=(thaw c); COMP_CWORD=1; _thaw; printf "%s\n" "${COMPREPLY[@]}"' - "$completion" >"$TMP/words"
 printf 'checkpoint\ncheck\n' | cmp - "$TMP/words" || fail "the completion of 'thaw c': $(cat "$TMP/words")"
-mkdir "$TMP/work" "$TMP/work/images"
-: >"$TMP/work/a.log"
-(cd "$TMP/work" && python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("a socket")') || fail "no socket could be made"
-bash -c '. "$1"; cd "$2"; COMP_WORDS=(thaw status ""); COMP_CWORD=2; _thaw; printf "%s\n" "${COMPREPLY[@]}"' - "$completion" "$TMP/work" |
+mkdir "$TMP/daemon" "$TMP/daemon/images"
+: >"$TMP/daemon/a.log"
+(cd "$TMP/daemon" && python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("a socket")') || fail "no socket could be made"
+bash -c '. "$1"; cd "$2"; COMP_WORDS=(thaw status ""); COMP_CWORD=2; _thaw; printf "%s\n" "${COMPREPLY[@]}"' - "$completion" "$TMP/daemon" |
 	sort >"$TMP/words"
 printf 'a socket\nimages\n' | cmp - "$TMP/words" || fail "the completion of 'thaw status': $(cat "$TMP/words")"
 

@@ -33,23 +33,6 @@ static int status_of(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/* Half of it is written first, the other half read: a write finds its zero in another way. */
-static int wiped(uint64_t addr)
-{
-	uint64_t half = addr + PAGES / 2 * LIVE_PAGE;
-
-	for (unsigned i = 0; i < PAGES / 2; i++)
-		((volatile char *)at(half))[i * LIVE_PAGE + 7] = 1;
-	for (unsigned i = 0; i < PAGES / 2; i++) {
-		volatile char *mine = (volatile char *)at(half + i * LIVE_PAGE + 7);
-
-		if (*mine != 1)
-			return 3;
-		*mine = 0;
-	}
-	return live_is_zero(addr, PAGES) ? 0 : 4;
-}
-
 /* The restored process takes its mark back as soon as fork() has returned. */
 static int taken_back(uint64_t addr)
 {
@@ -59,7 +42,7 @@ static int taken_back(uint64_t addr)
 		return 1;
 	pid = fork();
 	if (!pid)
-		_exit(wiped(addr));
+		_exit(live_finds_zero(addr, PAGES) ? 0 : 3);
 	if (madvise(at(addr), PAGES * LIVE_PAGE, MADV_KEEPONFORK))
 		return 2;
 	return status_of(pid) ? 10 : !live_is(addr, PAGES, SEED, 0);
@@ -79,7 +62,7 @@ static int in_grandchild(uint64_t addr, bool moves)
 		    mremap(at(addr), PAGES * LIVE_PAGE, PAGES * LIVE_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at(to)) == MAP_FAILED)
 			_exit(2);
 		if (!pid)
-			_exit(wiped(to));
+			_exit(live_finds_zero(to, PAGES) ? 0 : 3);
 		_exit(status_of(pid) ? 10 : !live_is(addr, PAGES, SEED, 0));
 	}
 	return status_of(pid) ? 20 : !live_is(addr, PAGES, SEED, 0);

@@ -76,6 +76,20 @@ bool live_is_zero(uint64_t addr, uint64_t pages)
 	return true;
 }
 
+bool live_finds_zero(uint64_t addr, uint64_t pages)
+{
+	for (uint64_t i = pages / 2; i < pages; i++)
+		*(volatile char *)(uintptr_t)(addr + i * LIVE_PAGE + 7) = 1;
+	for (uint64_t i = pages / 2; i < pages; i++) {
+		volatile char *mine = (volatile char *)(uintptr_t)(addr + i * LIVE_PAGE + 7);
+
+		if (*mine != 1)
+			return false;
+		*mine = 0;
+	}
+	return live_is_zero(addr, pages);
+}
+
 uint64_t live_random(uint64_t *state)
 {
 	return mix(*state += 0x9e3779b97f4a7c15ULL);

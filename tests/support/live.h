@@ -34,6 +34,8 @@ void live_fill(void *page, uint64_t seed, uint64_t addr, uint64_t version);
 bool live_is(uint64_t addr, uint64_t pages, uint64_t seed, uint64_t version);
 bool live_moved_is(uint64_t addr, uint64_t pattern_addr, uint64_t pages, uint64_t seed, uint64_t version);
 bool live_is_zero(uint64_t addr, uint64_t pages);
+/* The same of pages that are missing: the second half of them is written first (and zeroed), which finds its zero in another way. */
+bool live_finds_zero(uint64_t addr, uint64_t pages);
 
 uint64_t live_random(uint64_t *state);
 void live_shuffle(uint32_t *v, unsigned n, uint64_t seed);

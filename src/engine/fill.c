@@ -10,8 +10,11 @@
 #include "kern/uffd.h"
 #include "util/sabotage.h"
 
-#define BUSY_NS 2000000ULL /* faults this recent keep copies short */
-#define BUSY_PAGES 4       /* of 16 pages one lasts as long as a fault: on two CPUs that is seen, of 4 it is not */
+#define BUSY_NS 2000000ULL /* faults this recent keep copies short: */
+#define BUSY_PAGES 8       /* of 16 pages one lasts as long as a fault, and that is seen */
+#define SERVED_NS 5000     /* then the thread has its page, and may wait for the next before */
+#define AGAIN_NS 30000     /* that: in between a copy under way is what it would wait for */
+#define AGAIN_PAGES 2
 #define TRIES 200          /* a waiting reader is let go (to fault again) after some tenths of a second of changes */
 
 /* In S or the owner's turn: the demand that nothing has been raised since what the map says. */
@@ -279,12 +282,15 @@ void thaw_fill_wake(struct thaw_worker *w, struct thaw_mm *mm, bool owner, uint6
 
 uint64_t thaw_fill_chunk(const struct thaw_mm *mm)
 {
-	uint64_t most = mm->m->set.chunk >> THAW_PAGE_SHIFT;
+	uint64_t most = mm->m->set.chunk >> THAW_PAGE_SHIFT, pages = BUSY_PAGES, age;
 	uint64_t last = atomic_load_explicit(&mm->last_fault_ns, memory_order_relaxed);
 
-	if (most > BUSY_PAGES && last && thaw_sys_now_ns() < last + BUSY_NS)
-		return BUSY_PAGES;
-	return most;
+	age = last ? thaw_sys_now_ns() - last : BUSY_NS;
+	if (age >= BUSY_NS)
+		return most;
+	if (age >= SERVED_NS && age < AGAIN_NS)
+		pages = AGAIN_PAGES;
+	return pages < most ? pages : most;
 }
 
 void thaw_fill_back_off(struct thaw_mm *mm, uint32_t seq, unsigned *tries)

@@ -250,6 +250,8 @@ static int take_process(struct thaw_mm *mm, const struct thaw_space *d)
 	}
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
 	mm->pagemap_fd = open(path, O_RDONLY | O_CLOEXEC); /* for subscribers: engine/subscribe.c */
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, pid);
+	mm->stat_fd = open(path, O_RDONLY | O_CLOEXEC); /* engine/near.c */
 	return 0;
 }
 

@@ -278,6 +278,7 @@ int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_
 	*n_born = 0;
 	thaw_subscribers_open(w, mm);
 	n = read_in(w, mm);
+	w->spin.got = n > 0;
 	if (n == 0) /* what was announced to be there to read has been withdrawn */
 		mm->lost_after = 0;
 	thaw_subscribers_begin(w, mm, w->msgs, n);

@@ -27,7 +27,7 @@ struct thaw_mm *thaw_mm_new(struct thaw *m)
 
 	if (!mm)
 		return NULL;
-	*mm = (struct thaw_mm){ .m = m, .uffd = -1, .pidfd = -1, .smaps_fd = -1, .maps_fd = -1, .pagemap_fd = -1,
+	*mm = (struct thaw_mm){ .m = m, .uffd = -1, .pidfd = -1, .smaps_fd = -1, .maps_fd = -1, .pagemap_fd = -1, .stat_fd = -1,
 			        .holder_slot = -1, .refs = 1 };
 	thaw_lock_init(&mm->plan_lock, THAW_RANK_PLAN);
 	thaw_lock_init(&mm->bad_lock, THAW_RANK_SPACE);
@@ -59,6 +59,8 @@ void thaw_mm_put(struct thaw_mm *mm)
 		close(mm->maps_fd);
 	if (mm->pagemap_fd >= 0)
 		close(mm->pagemap_fd);
+	if (mm->stat_fd >= 0)
+		close(mm->stat_fd);
 	thaw_lock_destroy(&mm->plan_lock);
 	thaw_lock_destroy(&mm->bad_lock);
 	free(mm->parked);

@@ -74,6 +74,12 @@ struct thaw_asked {
 	unsigned times; /* in a row */
 };
 
+/* Where the first thread of the process runs. */
+struct thaw_near {
+	uint64_t next_ns, wait_ns; /* of the next look */
+	uint64_t its, served;      /* faults at the last look: the thread's, and all that were served */
+};
+
 struct thaw_mm {
 	struct thaw *m;
 	int64_t id, parent;
@@ -82,6 +88,7 @@ struct thaw_mm {
 	int smaps_fd;     /* -1: none */
 	int maps_fd;      /* -1: none, or not needed (engine/areas.h) */
 	int pagemap_fd;   /* -1: none */
+	int stat_fd;      /* of its first thread; -1: none */
 	int holder_slot;  /* -1: none */
 	bool child;       /* of a FORK: forgotten when it ends */
 	struct thaw_mm *raise_from; /* held child: the parent (a reference) whose smaps have a say; control thread */
@@ -128,6 +135,7 @@ struct thaw_mm {
 	unsigned around, zero_around;    /* pages brought in beside a fault, grown and shrunk by success */
 	struct thaw_asked asked[8];      /* by page */
 	bool asked_told, zapped_told;
+	struct thaw_near near;
 	bool in_epoll;                   /* before it is let go: who does that */
 	bool unwatched_told;
 

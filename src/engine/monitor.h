@@ -47,6 +47,9 @@ enum thaw_phase {
 struct thaw_spin {
 	bool may;             /* nothing else is in this reader's hands */
 	unsigned skip, again; /* turns to come without a spin; the next such number */
+	bool there;           /* the last look found a message that had come while we served */
+	bool got;             /* the last X read some */
+	unsigned unasked;     /* X in a row without a look */
 };
 
 /* The entry of a space's list of gone pages that a thread has made last. */

@@ -213,15 +213,12 @@ int thaw_procfs_task_status(pid_t pid, pid_t tid, struct thaw_proc_status *s)
 /* The numbers behind the name, field 4 of proc(5) at index 0. */
 #define STAT_FIELDS 49
 
-static int read_stat(const char *path, struct thaw_proc_stat *s)
+static int parse_stat(char *buf, struct thaw_proc_stat *s)
 {
-	char buf[2048], *open, *close, *at, *end;
 	unsigned long long f[STAT_FIELDS];
-	ssize_t n = read_path(path, buf, sizeof(buf));
+	char *open, *close, *at, *end;
 	int i;
 
-	if (n < 0)
-		return n;
 	open = strchr(buf, '(');
 	close = strrchr(buf, ')'); /* the name may hold brackets itself */
 	if (!open || !close || close < open || close[1] != ' ')
@@ -242,6 +239,7 @@ static int read_stat(const char *path, struct thaw_proc_stat *s)
 	s->tty_nr = FIELD(7);
 	s->tpgid = FIELD(8);
 	s->flags = FIELD(9);
+	s->faults = FIELD(10) + FIELD(12);
 	s->utime = FIELD(14);
 	s->stime = FIELD(15);
 	s->nice = FIELD(19);
@@ -262,6 +260,25 @@ static int read_stat(const char *path, struct thaw_proc_stat *s)
 	s->env_end = FIELD(51);
 #undef FIELD
 	return 0;
+}
+
+static int read_stat(const char *path, struct thaw_proc_stat *s)
+{
+	char buf[2048];
+	ssize_t n = read_path(path, buf, sizeof(buf));
+
+	return n < 0 ? (int)n : parse_stat(buf, s);
+}
+
+int thaw_procfs_stat_fd(int fd, struct thaw_proc_stat *s)
+{
+	char buf[2048];
+	ssize_t n = THAW_INJECT_ERRNO("procfs.read") ? -1 : pread(fd, buf, sizeof(buf) - 1, 0);
+
+	if (n < 0)
+		return -errno;
+	buf[n] = '\0';
+	return parse_stat(buf, s);
 }
 
 int thaw_procfs_stat(pid_t pid, struct thaw_proc_stat *s)

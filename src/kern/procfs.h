@@ -85,11 +85,13 @@ struct thaw_proc_stat {
 	int tty_nr, nice, exit_signal, cpu;
 	unsigned flags, policy, rt_priority;
 	unsigned long long utime, stime, starttime; /* clock ticks */
+	uint64_t faults; /* minor and major */
 	uint64_t start_code, end_code, start_stack, start_data, end_data, start_brk;
 	uint64_t arg_start, arg_end, env_start, env_end;
 };
 int thaw_procfs_stat(pid_t pid, struct thaw_proc_stat *s);
 int thaw_procfs_task_stat(pid_t pid, pid_t tid, struct thaw_proc_stat *s);
+int thaw_procfs_stat_fd(int fd, struct thaw_proc_stat *s); /* of a descriptor of one of these files; as often as wanted */
 
 typedef int thaw_pid_fn(void *opaque, pid_t pid);
 int thaw_procfs_tasks(pid_t pid, thaw_pid_fn *fn, void *opaque);       /* thread ids */

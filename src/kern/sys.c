@@ -213,25 +213,21 @@ int thaw_sys_pin_thread(int cpu)
 	return result(sched_setaffinity(0, sizeof(set), &set));
 }
 
-int thaw_sys_cpu_of(pid_t tid)
+int thaw_sys_move_thread(int cpu)
 {
-	char path[48], buf[1024], *p;
-	int fd, field;
-	ssize_t n;
+	int err = THAW_INJECT("thread.pin");
+	cpu_set_t may, there;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)tid);
-	fd = THAW_INJECT_ERRNO("procfs.open") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	n = read(fd, buf, sizeof(buf) - 1);
-	close(fd);
-	if (n <= 0)
-		return -ESRCH;
-	buf[n] = '\0';
-	p = strrchr(buf, ')'); /* the name may hold anything; field 3 follows it, the CPU is field 39 */
-	for (field = 2; p && field < 39; field++)
-		p = strchr(p + 1, ' ');
-	return p ? atoi(p + 1) : -EPROTO;
+	if (!err)
+		err = result(sched_getaffinity(0, sizeof(may), &may)); /* EINVAL: more than 1024 CPUs */
+	if (err)
+		return err;
+	if (cpu < 0 || cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &may))
+		return -EINVAL;
+	CPU_ZERO(&there);
+	CPU_SET(cpu, &there);
+	err = result(sched_setaffinity(0, sizeof(there), &there));
+	return err ? err : result(sched_setaffinity(0, sizeof(may), &may)); /* allowed as before */
 }
 
 static uint64_t clock_ns(clockid_t id)

@@ -44,7 +44,7 @@ int thaw_sys_give_way(int nice, uint64_t slice_ns);
 int thaw_sys_name_thread(const char *name);        /* 15 characters are kept */
 int thaw_sys_cpu(void);                            /* the CPU that we are on */
 int thaw_sys_pin_thread(int cpu);                  /* cpu -1: all that the process may use */
-int thaw_sys_cpu_of(pid_t tid);                    /* the CPU another task ran on last, from /proc; -errno */
+int thaw_sys_move_thread(int cpu);                 /* there, and free to be moved on; -EINVAL: where we may not run */
 
 /* As many descriptors as may be: the soft limit is raised to the hard one. Running out is said when it happens. */
 void thaw_sys_raise_descriptors(void);

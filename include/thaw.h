@@ -78,7 +78,8 @@ THAW_PUBLIC int thaw_set_readers(struct thaw *h, unsigned readers);
 THAW_PUBLIC int thaw_set_chunk(struct thaw *h, size_t bytes);
 /* When memory is copied ahead; default RUN. delay_ms: milliseconds after thaw_start(), for DELAYED only. */
 THAW_PUBLIC int thaw_set_background(struct thaw *h, enum thaw_background policy, unsigned delay_ms);
-/* Pages brought in beside a fault at most, when memory is used in order or read from a disk: 0..64; default 16. */
+/* Pages brought in beside a fault at most, when memory is used in order or read from a disk, or by the pointers in it where pointers
+ * are being followed (then 5 at most): 0..64; default 16. */
 THAW_PUBLIC int thaw_set_read_around(struct thaw *h, unsigned pages);
 /* For how many microseconds a reader looks for the next fault before it sleeps: 0..200; default 50. */
 THAW_PUBLIC int thaw_set_spin(struct thaw *h, unsigned microseconds);

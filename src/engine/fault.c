@@ -9,6 +9,7 @@
 #include "engine/bad.h"
 #include "engine/fetch.h"
 #include "engine/fill.h"
+#include "engine/follow.h"
 #include "kern/sys.h"
 #include "kern/uffd.h"
 #include "util/sabotage.h"
@@ -142,6 +143,8 @@ static enum served serve_content(struct thaw_worker *w, struct thaw_mm *mm, unsi
 	around = grow_around(w->m->set.around, f->addr, &mm->around_next, &mm->around);
 	if (around && !somebody_waits(w, mm, index, around))
 		bring_around(w, mm, f, o, around);
+	else if (!around && index + 1 == mm->n_parked)
+		thaw_follow_chain(w, mm, f->addr);
 	return SERVED;
 }
 
@@ -253,8 +256,10 @@ static enum served serve_fault(struct thaw_worker *w, struct thaw_mm *mm, unsign
 
 	if (!thaw_pagemap_lookup(mm->pm, addr, 1, &e))
 		return serve_zero(w, mm, index);
-	if (!thaw_pagemap_is_done(mm->pm, addr))
+	if (!thaw_pagemap_is_done(mm->pm, addr)) {
+		thaw_follow_heat(mm, addr);
 		return serve_content(w, mm, index, &e);
+	}
 	return serve_done(w, mm, &mm->parked[index], &e);
 }
 

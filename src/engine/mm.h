@@ -68,6 +68,8 @@ struct thaw_bad {
 
 #define THAW_MAX_GONE 64
 
+#define THAW_HEAT_BITS 6
+
 /* A page that was in when it was asked for. */
 struct thaw_asked {
 	uint64_t addr, last_ns;
@@ -124,6 +126,7 @@ struct thaw_mm {
 	_Atomic bool kicked;      /* the control thread is to own it for a moment: the last page is in, or it is dead */
 	_Atomic bool unwatched; /* epoll would not be told to tell of it: the control thread looks instead */
 	_Atomic uint64_t last_fault_ns;
+	_Atomic uint64_t heat[1 << THAW_HEAT_BITS]; /* engine/follow.c: where faults are many. Hints */
 
 	/* the owner's */
 	struct thaw_fault *parked; /* faults to be tried again, oldest first */

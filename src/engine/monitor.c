@@ -13,6 +13,7 @@
 
 #include "engine/areas.h"
 #include "engine/fetch.h"
+#include "engine/follow.h"
 #include "engine/futex.h"
 #include "engine/holder.h"
 #include "engine/staging.h"
@@ -110,6 +111,9 @@ static int make_workers(struct thaw *m)
 		}
 	}
 	for (unsigned i = 0; i < m->set.readers; i++) {
+		err = thaw_follow_new(&m->workers[i].follow);
+		if (err)
+			return err;
 		m->workers[i].nudge_fd = thaw_sys_eventfd(true);
 		if (m->workers[i].nudge_fd < 0)
 			return thaw_err_set(m->workers[i].nudge_fd, "no descriptor for a reader: %s; raise RLIMIT_NOFILE",
@@ -159,9 +163,11 @@ static void take_apart(struct thaw *m)
 	thaw_staging_free(m->staging, m->staging_bytes);
 	m->staging = NULL;
 	thaw_gate_free(&m->gate);
-	for (unsigned i = 0; i < m->n_workers; i++)
+	for (unsigned i = 0; i < m->n_workers; i++) {
+		thaw_follow_free(m->workers[i].follow);
 		if (m->workers[i].nudge_fd >= 0)
 			close(m->workers[i].nudge_fd);
+	}
 	free(m->workers);
 	m->workers = NULL;
 	m->n_workers = 0;

@@ -26,6 +26,7 @@
 #include "util/log.h"
 
 struct thaw_fetch;
+struct thaw_follow;
 struct thaw_holder;
 
 #define THAW_MAX_COPIERS 64
@@ -74,6 +75,7 @@ struct thaw_worker {
 	unsigned n_late;
 	struct thaw_spin spin; /* readers */
 	uint64_t round_ns;     /* readers: when the last round began */
+	struct thaw_follow *follow; /* readers: the pages of its latest faults */
 	int nudge_fd;          /* readers: an eventfd that ends its sleep as owner of a space; else -1 */
 	struct thaw_last_gone gone;
 	struct thaw_invalidations inv; /* of the space in hand, between its X and what follows */

@@ -4,6 +4,7 @@
 #include "engine/plan.h"
 
 #include "engine/fill.h"
+#include "engine/follow.h"
 #include "kern/sys.h"
 
 #define FIRST_BACKOFF_NS 1000000ULL
@@ -32,6 +33,28 @@ void thaw_plan_look(struct thaw_worker *w, struct thaw_mm *mm)
 {
 	if (thaw_mm_is_live(mm) && (atomic_load(&mm->dead) || !look(w, mm, 0, NULL, NULL)))
 		thaw_mm_kick(mm);
+}
+
+/* A span in which threads wait again and again, out of its turn. What has had its turn is in, or under way. */
+static bool claim_hot(struct thaw_worker *w, struct thaw_mm *mm, uint64_t *from, uint64_t *to)
+{
+	uint64_t span, first = 0;
+	bool found = false;
+
+	if (!thaw_follow_hot(mm, &span))
+		return false;
+	look(w, mm, span, &found, &first);
+	if (!found || first - span >= THAW_SPAN_BYTES)
+		return false;
+	{
+		THAW_SCOPED_LOCK(&mm->plan_lock);
+		if (mm->exhausted || span < mm->cursor)
+			return false;
+		mm->active++;
+	}
+	*from = first;
+	*to = span + THAW_SPAN_BYTES;
+	return true;
 }
 
 /* The next span of this space. */
@@ -157,7 +180,7 @@ struct thaw_mm *thaw_plan_claim(struct thaw_worker *w, int64_t *last, uint64_t *
 		if (!mm)
 			break;
 		*last = mm->id;
-		if (claim_span(w, mm, from, to))
+		if (claim_hot(w, mm, from, to) || claim_span(w, mm, from, to))
 			return mm;
 		thaw_mm_put(mm);
 	}

@@ -86,6 +86,7 @@
 	X("memory.space", "memory for a space") \
 	X("memory.core", "memory for page maps and their changes") \
 	X("memory.parked", "memory for faults that wait") \
+	X("memory.follow", "memory for the pages of the latest faults") \
 	X("engine.apply", "applying a change to a map") \
 	X("futex.wait", "FUTEX_WAIT: EINTR, EAGAIN") \
 	X("futex.wake", "FUTEX_WAKE: delays only, since a wake that is not carried out is a lie") \

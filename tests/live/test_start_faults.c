@@ -39,7 +39,7 @@ static const char *const cases[] = {
 	"holder.memory:ENOMEM", "holder.clone:EAGAIN", "sandbox.load:ENOMEM", "sandbox.install:EINVAL", "thread.create:EAGAIN",
 	"memory.staging:ENOMEM", "memory.lock:ENOMEM", "memory.space:ENOMEM", "memory.core:ENOMEM", "pidfd.open:EMFILE",
 	"futex.wait:EINTR", "eventfd.raise:EAGAIN", "epoll.stop:ENOMEM", "epoll.process:ENOMEM", "content.unlock:ENOMEM",
-	"thread.nice:EPERM",
+	"thread.nice:EPERM", "memory.follow:ENOMEM",
 };
 
 static int work(void *arg, int sock)

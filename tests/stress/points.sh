@@ -65,6 +65,7 @@ memory.lock        tests/stress/inject.sh
 memory.space       tests/stress/inject.sh
 memory.core        tests/stress/inject.sh
 memory.parked      tests/stress/inject.sh
+memory.follow      tests/live/test_start_faults.c
 engine.apply       tests/stress/inject.sh
 futex.wait         tests/stress/inject.sh
 futex.wake         tests/stress/inject.sh

@@ -99,6 +99,15 @@ static void reopen(struct thaw_worker *w, struct thaw_mm *mm)
 	thaw_gate_close(&w->m->gate, &mm->gate);
 }
 
+static void note_fault(struct thaw_mm *mm, uint64_t now)
+{
+	uint64_t *at = &mm->fault_ns[mm->n_faults++ % THAW_DENSE];
+
+	atomic_store_explicit(&mm->last_fault_ns, now, memory_order_relaxed);
+	atomic_store_explicit(&mm->dense, now - *at < THAW_DENSE_NS, memory_order_relaxed);
+	*at = now;
+}
+
 /* In the order in which they are applied: what led to a wrong page can be read from it. */
 static void tell(struct thaw_mm *mm, const struct uffd_msg *msg)
 {
@@ -135,7 +144,7 @@ static void apply(struct thaw_worker *w, struct thaw_mm *mm, const struct uffd_m
 	switch (msg->event) {
 	case UFFD_EVENT_PAGEFAULT:
 		thaw_count(c, w->number, THAW_COUNT_FAULTS, 1);
-		atomic_store_explicit(&mm->last_fault_ns, now, memory_order_relaxed);
+		note_fault(mm, now);
 		park(mm, &(struct thaw_fault){
 			.addr = msg->arg.pagefault.address & ~(THAW_PAGE_SIZE - 1),
 			.t0 = now,

@@ -253,12 +253,15 @@ static enum served serve_fault(struct thaw_worker *w, struct thaw_mm *mm, unsign
 {
 	uint64_t addr = mm->parked[index].addr;
 	struct thaw_extent e;
+	enum served got;
 
 	if (!thaw_pagemap_lookup(mm->pm, addr, 1, &e))
 		return serve_zero(w, mm, index);
 	if (!thaw_pagemap_is_done(mm->pm, addr)) {
-		thaw_follow_heat(mm, addr);
-		return serve_content(w, mm, index, &e);
+		got = serve_content(w, mm, index, &e);
+		if (got == SERVED) /* once: it may have come here before */
+			thaw_follow_heat(mm, addr);
+		return got;
 	}
 	return serve_done(w, mm, &mm->parked[index], &e);
 }

@@ -288,7 +288,8 @@ uint64_t thaw_fill_chunk(const struct thaw_mm *mm)
 	age = last ? thaw_sys_now_ns() - last : BUSY_NS;
 	if (age >= BUSY_NS)
 		return most;
-	if (age >= SERVED_NS && age < AGAIN_NS)
+	/* Where faults come without a pause the copies in between are all there are. */
+	if (age >= SERVED_NS && age < AGAIN_NS && !atomic_load_explicit(&mm->dense, memory_order_relaxed))
 		pages = AGAIN_PAGES;
 	return pages < most ? pages : most;
 }

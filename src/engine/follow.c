@@ -29,7 +29,6 @@
 
 struct page {
 	int64_t space; /* its number; 0: none */
-	bool reached;  /* through a pointer, from which it was gone on */
 	uint64_t words[WORDS];
 };
 
@@ -73,20 +72,28 @@ static void add(struct chase *c, const uint64_t *page, unsigned at, unsigned n, 
 	c->todo[c->n++] = (struct object){ page + at, n < WORDS - at ? n : WORDS - at, depth };
 }
 
+/* Does anybody? A message of the space itself may well be for the first page that is brought in. */
+static bool somebody_waits(const struct chase *c, bool first)
+{
+	struct pollfd p[] = { { .fd = c->w->m->epoll, .events = POLLIN }, { .fd = c->mm->uffd, .events = POLLIN } };
+
+	return poll(p, first ? 1 : 2, 0) != 0;
+}
+
 /* Places the page. Its content, in the reader's buffer; NULL: it is not in memory. */
 static const uint64_t *bring(struct chase *c, const struct thaw_extent *e)
 {
 	const struct thaw_object *o = thaw_content_object(c->mm->content, e->object);
 	unsigned char *buf = c->w->buf + (size_t)(1 + c->pages) * THAW_PAGE_SIZE;
-	struct pollfd asking[] = { { .fd = c->mm->uffd, .events = POLLIN }, { .fd = c->w->m->epoll, .events = POLLIN } };
 	struct thaw_window win;
 	struct thaw_step s;
 
-	if (!o || o->fd < 0 || thaw_object_read_now(o, e->off, THAW_PAGE_SIZE, buf))
+	c->over = somebody_waits(c, !c->pages);
+	if (c->over || !o || o->fd < 0 || thaw_object_read_now(o, e->off, THAW_PAGE_SIZE, buf))
 		return NULL;
 	win = (struct thaw_window){ c->mm->content, o->number, e->off, e->off + THAW_PAGE_SIZE, buf };
 	s = thaw_fill_step(c->w, c->mm, true, e->addr, e->addr + THAW_PAGE_SIZE, 1, &win, THAW_COUNT_PAGES_AROUND);
-	c->over = ++c->pages == c->most || s.kind != THAW_STEP_PLACED || poll(asking, 2, 0) != 0;
+	c->over = ++c->pages == c->most || s.kind != THAW_STEP_PLACED;
 	return (const uint64_t *)buf;
 }
 
@@ -122,7 +129,7 @@ static void chase(struct thaw_worker *w, struct thaw_mm *mm, const uint64_t *her
 		add(&c, here, target % THAW_PAGE_SIZE / sizeof(target), FIRST_WORDS, 0);
 		any = go_through(&c, &c.todo[i++]);
 	}
-	if (!any && !from->reached && word + 1 < WORDS)
+	if (!any && word + 1 < WORDS)
 		add(&c, from->words, word + 1, 1, 0);
 	while (i < c.n && !c.over)
 		go_through(&c, &c.todo[i++]);
@@ -176,15 +183,15 @@ void thaw_follow_chain(struct thaw_worker *w, struct thaw_mm *mm, uint64_t addr)
 	}
 	p = &f->recent[f->at++ % RECENT];
 	p->space = mm->id;
-	p->reached = from;
 	memcpy(p->words, w->buf, sizeof(p->words));
 }
 
 /* ---- heat -------------------------------------------------------------------------------------------------------- */
 /* A place holds one span and its count: number << 16 | count. Another span that comes there cools it down, and takes the place of one
- * that is cold. What gets lost between the owner and a copier is a fault or two. */
+ * that is cold. The owner and a copier may undo what the other has just written: a span stays hot, which the plan sees, or a fault
+ * is not counted. */
 #define COUNT 0xffffULL
-#define HOT 4 /* of fewer faults any span has some now and then */
+#define HOT 6 /* where faults are spread evenly, four in a row come to one span now and then */
 
 void thaw_follow_heat(struct thaw_mm *mm, uint64_t addr)
 {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* engine/follow.h - what the latest faults tell of the next: that comes in before its turn.
  *
- * A chain: a thread waited for a page, and a word of another that was waited for just before points into it. So threads follow pointers
- * here, and where that word points lies an object. The reader goes on from there when it has served the fault: what the object
- * points to, and what that points to, is brought in, a handful of pages, as long as nobody waits. (To go by the content of what comes in:
- * Cooksey, Jourdan, Grunwald, ASPLOS 2002. Only where a pointer has been seen to be followed: Roth, Moshovos, Sohi, ASPLOS 1998.) The word
- * is looked for, since a message tells the address within the page only to those who asked for EXACT_ADDRESS; CRIU does not.
+ * A chain: a thread waited for a page, and a word of another that was waited for just before points into it. So threads follow
+ * pointers here, and where that word points lies an object. The reader goes on from there when it has served the fault: what the
+ * object points to, and what that points to, is brought in, a handful of pages, as long as nobody waits for another. (To go by the content
+ * of what comes in: Cooksey, Jourdan, Grunwald, ASPLOS 2002. Only where a pointer has been seen to be followed: Roth, Moshovos,
+ * Sohi, ASPLOS 1998.) The word is looked for, since a message tells the address within the page only to those who asked for
+ * EXACT_ADDRESS; CRIU does not.
  *
  * Heat: a span in which threads wait again and again, as they do where a table is looked up at random, is copied before the others.
  *

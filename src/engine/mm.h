@@ -68,7 +68,12 @@ struct thaw_bad {
 
 #define THAW_MAX_GONE 64
 
+/* So many faults within so long are dense. */
+#define THAW_DENSE 8
+#define THAW_DENSE_NS 200000
+
 #define THAW_HEAT_BITS 6
+#define THAW_MAX_HOT 64 /* spans that a pass hands out before their turn */
 
 /* A page that was in when it was asked for. */
 struct thaw_asked {
@@ -126,6 +131,7 @@ struct thaw_mm {
 	_Atomic bool kicked;      /* the control thread is to own it for a moment: the last page is in, or it is dead */
 	_Atomic bool unwatched; /* epoll would not be told to tell of it: the control thread looks instead */
 	_Atomic uint64_t last_fault_ns;
+	_Atomic bool dense;       /* the latest of them have come one right after the other */
 	_Atomic uint64_t heat[1 << THAW_HEAT_BITS]; /* engine/follow.c: where faults are many. Hints */
 
 	/* the owner's */
@@ -139,12 +145,16 @@ struct thaw_mm {
 	struct thaw_asked asked[8];      /* by page */
 	bool asked_told, zapped_told;
 	struct thaw_near near;
+	uint64_t fault_ns[THAW_DENSE]; /* when the latest faults came, in turn */
+	unsigned n_faults;
 	bool in_epoll;                   /* before it is let go: who does that */
 	bool unwatched_told;
 
 	/* the copiers' */
 	struct thaw_lock plan_lock; /* THAW_RANK_PLAN */
 	uint64_t cursor;            /* plan_lock: the pass has handed out everything below */
+	uint64_t hot[THAW_MAX_HOT]; /* plan_lock: and these spans, by their start */
+	unsigned n_hot;             /* plan_lock */
 	unsigned active;            /* plan_lock: spans and reads of this pass that are not done */
 	bool exhausted;             /* plan_lock: the pass has handed out everything */
 	uint64_t pass_absent;       /* plan_lock: absent pages when the pass began */

@@ -3,6 +3,8 @@
 #include "config.h"
 #include "engine/near.h"
 
+#include <sched.h>
+
 #include "kern/procfs.h"
 #include "kern/sys.h"
 
@@ -23,25 +25,18 @@ void thaw_near(struct thaw_mm *mm)
 {
 	uint64_t now = thaw_sys_now_ns();
 	struct thaw_near *n = &mm->near;
+	bool begins = !n->wait_ns, there = false;
 	struct thaw_proc_stat s;
-	bool first = !n->wait_ns;
 
 	if (mm->stat_fd < 0 || now < n->next_ns)
 		return;
-	if (first)
-		n->wait_ns = FIRST_WAIT_NS;
-	if (thaw_procfs_stat_fd(mm->stat_fd, &s)) {
-		n->wait_ns = LAST_WAIT_NS;
-	} else if (is_first_thread(n, s.faults, thaw_count_get(&mm->counters, THAW_COUNT_FAULTS)) && !first) {
-		if (s.cpu == thaw_sys_cpu()) {
-			n->wait_ns = FIRST_WAIT_NS;
-		} else {
+	if (!thaw_procfs_stat_fd(mm->stat_fd, &s) && is_first_thread(n, s.faults, thaw_count_get(&mm->counters, THAW_COUNT_FAULTS)) &&
+	    s.policy == SCHED_OTHER && !begins) { /* one in real time might not let us run there */
+		there = s.cpu == thaw_sys_cpu();
+		if (!there)
 			(void)thaw_sys_move_thread(s.cpu); /* not where it may not run */
-			n->wait_ns *= 2;
-		}
-	} else if (!first) {
-		n->wait_ns *= 2;
 	}
+	n->wait_ns = there || begins ? FIRST_WAIT_NS : n->wait_ns * 2;
 	if (n->wait_ns > LAST_WAIT_NS)
 		n->wait_ns = LAST_WAIT_NS;
 	n->next_ns = now + n->wait_ns;

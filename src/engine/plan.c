@@ -35,7 +35,22 @@ void thaw_plan_look(struct thaw_worker *w, struct thaw_mm *mm)
 		thaw_mm_kick(mm);
 }
 
-/* A span in which threads wait again and again, out of its turn. What has had its turn is in, or under way. */
+static uint64_t span_of(uint64_t addr)
+{
+	return addr & ~(THAW_SPAN_BYTES - 1);
+}
+
+/* plan_lock held. Has this pass handed the span out before its turn? */
+static bool was_hot(const struct thaw_mm *mm, uint64_t span)
+{
+	for (unsigned i = 0; i < mm->n_hot; i++)
+		if (mm->hot[i] == span)
+			return true;
+	return false;
+}
+
+/* A span in which threads wait again and again, before its turn. What has been handed out is in or under way: two copiers would be in each
+ * other's way there, and what is being read would be read again. */
 static bool claim_hot(struct thaw_worker *w, struct thaw_mm *mm, uint64_t *from, uint64_t *to)
 {
 	uint64_t span, first = 0;
@@ -44,12 +59,13 @@ static bool claim_hot(struct thaw_worker *w, struct thaw_mm *mm, uint64_t *from,
 	if (!thaw_follow_hot(mm, &span))
 		return false;
 	look(w, mm, span, &found, &first);
-	if (!found || first - span >= THAW_SPAN_BYTES)
+	if (!found || span_of(first) != span)
 		return false;
 	{
 		THAW_SCOPED_LOCK(&mm->plan_lock);
-		if (mm->exhausted || span < mm->cursor)
+		if (mm->exhausted || span < mm->cursor || mm->n_hot == THAW_MAX_HOT || was_hot(mm, span))
 			return false;
+		mm->hot[mm->n_hot++] = span;
 		mm->active++;
 	}
 	*from = first;
@@ -80,8 +96,11 @@ static bool claim_span(struct thaw_worker *w, struct thaw_mm *mm, uint64_t *from
 				/* Whatever is active ends the pass; if nothing is, this did. */
 				mm->active++;
 			} else {
+				mm->cursor = span_of(first) + THAW_SPAN_BYTES;
+				if (was_hot(mm, span_of(first)))
+					continue;
 				*from = first;
-				*to = mm->cursor = (first + THAW_SPAN_BYTES) & ~(THAW_SPAN_BYTES - 1);
+				*to = mm->cursor;
 				mm->active++;
 				return true;
 			}
@@ -118,6 +137,7 @@ void thaw_plan_done(struct thaw_worker *w, struct thaw_mm *mm)
 		THAW_SCOPED_LOCK(&mm->plan_lock);
 		mm->exhausted = false;
 		mm->cursor = 0;
+		mm->n_hot = 0;
 		if (absent < mm->pass_absent || !mm->pass_absent)
 			mm->pass_backoff_ns = 0;
 		else

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* engine/plan.h - what copiers do next: passes over each space, handed out in spans, the spaces in turn.
  *
- * A pass hands out the absent memory of a space from the bottom to the top, a span to a copier at a time. It is over when
+ * A pass hands out the absent memory of a space from the bottom to the top, a span to a copier at a time, and some spans in which
+ * threads wait before their turn. It is over when
  * everything handed out is done, reads under way included. If something is absent still (content that could not be
  * read, an answer that came too late), the next pass begins, at once when the last one placed something, else later.
  *

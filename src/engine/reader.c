@@ -92,7 +92,7 @@ static void learn(struct thaw_spin *s, uint64_t slept_ns)
 /* A look that takes no longer did not sleep: the message had come while the last was served, since whom a fill wakes on this CPU runs
  * first, until it waits again. Then some X are made without a look, which costs as much as the reading that finds the same. */
 #define THERE_NS 3000
-#define MOST_UNASKED 8
+#define MOST_UNASKED 4 /* another space waits that much longer */
 
 enum { SPACE, EPOLL, NUDGE, FDS };
 
@@ -136,7 +136,7 @@ static bool wait_for_more(struct thaw_worker *w, struct pollfd p[FDS])
 	asked_ns = thaw_sys_now_ns();
 	if (poll(p, FDS, KEEP_MS) <= 0)
 		return false;
-	s->there = thaw_sys_now_ns() - asked_ns < THERE_NS;
+	s->there = thaw_sys_now_ns() - asked_ns < THERE_NS && p[SPACE].revents && !p[EPOLL].revents;
 	if (slept_ns && p[SPACE].revents)
 		learn(s, slept_ns);
 	return !p[EPOLL].revents;

@@ -216,7 +216,7 @@ int thaw_sys_pin_thread(int cpu)
 int thaw_sys_move_thread(int cpu)
 {
 	int err = THAW_INJECT("thread.pin");
-	cpu_set_t may, there;
+	cpu_set_t may, there, now;
 
 	if (!err)
 		err = result(sched_getaffinity(0, sizeof(may), &may)); /* EINVAL: more than 1024 CPUs */
@@ -227,7 +227,12 @@ int thaw_sys_move_thread(int cpu)
 	CPU_ZERO(&there);
 	CPU_SET(cpu, &there);
 	err = result(sched_setaffinity(0, sizeof(there), &there));
-	return err ? err : result(sched_setaffinity(0, sizeof(may), &may)); /* allowed as before */
+	/* Free again: of all, if that is what it was, so that a CPU that comes into the cpuset is among them; else as before. */
+	if (!err)
+		err = thaw_sys_pin_thread(-1);
+	if (err || (!sched_getaffinity(0, sizeof(now), &now) && CPU_EQUAL(&now, &may)))
+		return err;
+	return result(sched_setaffinity(0, sizeof(may), &may));
 }
 
 static uint64_t clock_ns(clockid_t id)

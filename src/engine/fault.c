@@ -47,15 +47,20 @@ static enum served after_step(struct thaw_worker *w, struct thaw_mm *mm, const s
 	}
 }
 
+bool thaw_serve_is_asked(struct thaw_worker *w, struct thaw_mm *mm, bool here)
+{
+	struct pollfd p[] = { { .fd = w->m->epoll, .events = POLLIN }, { .fd = mm->uffd, .events = POLLIN } };
+
+	return poll(p, here ? 2 : 1, 0) != 0;
+}
+
 /* Does anybody else wait for this reader? Then nothing is brought in beside. A message of the space itself is no such thing once a
  * run has shown twice: it is the next fault of that run, whose thread has been woken on another CPU, and which would be served
  * for ever one by one. Whoever else it is waits for one short copy. */
 #define SHOWN 8
 static bool somebody_waits(struct thaw_worker *w, struct thaw_mm *mm, unsigned index, unsigned around)
 {
-	struct pollfd p[2] = { { .fd = w->m->epoll, .events = POLLIN }, { .fd = mm->uffd, .events = POLLIN } };
-
-	return index + 1 < mm->n_parked || poll(p, around < SHOWN ? 2 : 1, 0) != 0;
+	return index + 1 < mm->n_parked || thaw_serve_is_asked(w, mm, around < SHOWN);
 }
 
 /* A fault where the last one would have led a reader going upwards: bring in more and more of what follows. */

@@ -4,12 +4,12 @@
 #include "engine/follow.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/fill.h"
 #include "engine/plan.h"
+#include "engine/serve.h"
 #include "util/err.h"
 #include "util/inject.h"
 
@@ -72,15 +72,8 @@ static void add(struct chase *c, const uint64_t *page, unsigned at, unsigned n, 
 	c->todo[c->n++] = (struct object){ page + at, n < WORDS - at ? n : WORDS - at, depth };
 }
 
-/* Does anybody? A message of the space itself may well be for the first page that is brought in. */
-static bool somebody_waits(const struct chase *c, bool first)
-{
-	struct pollfd p[] = { { .fd = c->w->m->epoll, .events = POLLIN }, { .fd = c->mm->uffd, .events = POLLIN } };
-
-	return poll(p, first ? 1 : 2, 0) != 0;
-}
-
-/* Places the page. Its content, in the reader's buffer; NULL: it is not in memory. */
+/* Places the page, unless somebody waits; a message of the space itself may well be for the first page that is brought in. Its content,
+ * in the reader's buffer; NULL: it is not placed. */
 static const uint64_t *bring(struct chase *c, const struct thaw_extent *e)
 {
 	const struct thaw_object *o = thaw_content_object(c->mm->content, e->object);
@@ -88,7 +81,7 @@ static const uint64_t *bring(struct chase *c, const struct thaw_extent *e)
 	struct thaw_window win;
 	struct thaw_step s;
 
-	c->over = somebody_waits(c, !c->pages);
+	c->over = thaw_serve_is_asked(c->w, c->mm, c->pages);
 	if (c->over || !o || o->fd < 0 || thaw_object_read_now(o, e->off, THAW_PAGE_SIZE, buf))
 		return NULL;
 	win = (struct thaw_window){ c->mm->content, o->number, e->off, e->off + THAW_PAGE_SIZE, buf };

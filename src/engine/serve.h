@@ -16,6 +16,9 @@ bool thaw_reader_linger(struct thaw_worker *w, struct thaw_mm *mm);
 /* The faults that are parked, as owner between two X. True: something is changing, an X comes first. */
 bool thaw_serve_faults(struct thaw_worker *w, struct thaw_mm *mm);
 
+/* Is there a message at epoll, of another space mostly, or in this one (here)? As owner; takes none. */
+bool thaw_serve_is_asked(struct thaw_worker *w, struct thaw_mm *mm, bool here);
+
 /* X: reads once and applies. Returns the number of messages; < 0: -EMFILE and other answers of read(). Children born are
  * put into `born` (at most THAW_BATCH). *ended: the space has been ended in it. */
 int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_mm **born, unsigned *n_born,

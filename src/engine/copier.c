@@ -121,7 +121,7 @@ static void run_span(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, u
 
 	while (from < to && !atomic_load_explicit(&w->m->stopping, memory_order_relaxed)) {
 		uint32_t seq = thaw_gate_seq(&mm->gate);
-		uint64_t chunk = thaw_fill_chunk(mm);
+		uint64_t chunk = thaw_fill_chunk(w, mm);
 		struct thaw_step s = thaw_fill_step(w, mm, false, from, to, limit && limit < chunk ? limit : chunk,
 						    &w->window, THAW_COUNT_PAGES_BACKGROUND);
 

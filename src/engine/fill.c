@@ -170,7 +170,7 @@ static void reenter(struct thaw_worker *w, struct thaw_mm *mm)
 static struct thaw_fill copy(struct thaw_worker *w, struct thaw_mm *mm, bool owner, const struct thaw_extent *e, const void *data)
 {
 	bool wakes = owner || !THAW_SABOTAGE(WAKE_FORGOTTEN), outside = !owner && (mm->numbered || THAW_SABOTAGE(NO_GATE));
-	uint64_t demand = match(mm);
+	uint64_t demand = match(mm), began_ns = 0;
 	int uffd = mm->uffd;
 	struct thaw_fill f;
 
@@ -181,7 +181,11 @@ static struct thaw_fill copy(struct thaw_worker *w, struct thaw_mm *mm, bool own
 	}
 	if (THAW_SABOTAGE(NO_GATE) && !owner)
 		thaw_sabotage_pause(1000);
+	if (w->pace.beside && !owner)
+		began_ns = thaw_sys_now_ns();
 	f = thaw_uffd_copy_match(uffd, e->addr, data, e->pages << THAW_PAGE_SHIFT, wakes, demand);
+	if (began_ns && f.outcome == THAW_PLACED)
+		thaw_pace_saw(&w->pace, e->pages, thaw_sys_now_ns() - began_ns);
 	if (outside) {
 		atomic_fetch_sub(&mm->flying, 1);
 		begin(w, mm, false);
@@ -280,18 +284,19 @@ void thaw_fill_wake(struct thaw_worker *w, struct thaw_mm *mm, bool owner, uint6
 	end(w, owner);
 }
 
-uint64_t thaw_fill_chunk(const struct thaw_mm *mm)
+uint64_t thaw_fill_chunk(struct thaw_worker *w, const struct thaw_mm *mm)
 {
 	uint64_t most = mm->m->set.chunk >> THAW_PAGE_SHIFT, pages = BUSY_PAGES, age;
 	uint64_t last = atomic_load_explicit(&mm->last_fault_ns, memory_order_relaxed);
 
 	age = last ? thaw_sys_now_ns() - last : BUSY_NS;
-	if (age >= BUSY_NS)
+	w->pace.beside = age < BUSY_NS;
+	if (!w->pace.beside)
 		return most;
 	/* Where faults come without a pause the copies in between are all there are. */
 	if (age >= SERVED_NS && age < AGAIN_NS && !atomic_load_explicit(&mm->dense, memory_order_relaxed))
 		pages = AGAIN_PAGES;
-	return pages < most ? pages : most;
+	return thaw_pace_pages(&w->pace, pages, most);
 }
 
 void thaw_fill_back_off(struct thaw_mm *mm, uint32_t seq, unsigned *tries)
@@ -310,7 +315,7 @@ void thaw_fill_back_off(struct thaw_mm *mm, uint32_t seq, unsigned *tries)
 bool thaw_fill_run(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, uint64_t to, const struct thaw_window *win,
 		   enum thaw_count cause)
 {
-	uint64_t limit = thaw_fill_chunk(mm);
+	uint64_t limit = thaw_fill_chunk(w, mm);
 	unsigned tries = 0;
 
 	while (from < to) {
@@ -320,7 +325,7 @@ bool thaw_fill_run(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, uin
 		switch (s.kind) {
 		case THAW_STEP_PLACED:
 			from = s.next;
-			limit = thaw_fill_chunk(mm);
+			limit = thaw_fill_chunk(w, mm);
 			tries = 0;
 			break;
 		case THAW_STEP_SMALLER:

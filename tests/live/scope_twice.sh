@@ -19,7 +19,7 @@ for item in ${THAW_TEST_ITEMS:-shared heap tls until-event posix-timers altstack
 	timeout 60 "$THAW" checkpoint -q -t "$pid" -D "$dir/second" 2>"$TMP/checkpoint.log" || fail "$item: second checkpoint"
 	: >"$dir/go"
 	timeout 60 "$THAW" restore -q -D "$dir/second" </dev/null 2>"$TMP/restore.log" ||
-		{ cat "$dir/err" >&2; fail "$item: the second restore ended with $?"; }
+		{ rc=$?; cat "$dir/err" >&2; fail "$item: the second restore ended with $rc"; }
 	[ "$(cat "$dir/out")" = ok ] || { cat "$dir/out" "$dir/err" >&2; fail "$item: it did not say ok"; }
 	say "$item: twice"
 done

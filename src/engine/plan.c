@@ -49,6 +49,12 @@ static bool was_hot(const struct thaw_mm *mm, uint64_t span)
 	return false;
 }
 
+/* plan_lock held. */
+static bool may_be_handed_out(const struct thaw_mm *mm, uint64_t span)
+{
+	return !mm->exhausted && span >= mm->cursor && mm->n_hot < THAW_MAX_HOT && !was_hot(mm, span);
+}
+
 /* A span in which threads wait again and again, before its turn. What has been handed out is in or under way: two copiers would be in each
  * other's way there, and what is being read would be read again. */
 static bool claim_hot(struct thaw_worker *w, struct thaw_mm *mm, uint64_t *from, uint64_t *to)
@@ -58,12 +64,17 @@ static bool claim_hot(struct thaw_worker *w, struct thaw_mm *mm, uint64_t *from,
 
 	if (!thaw_follow_hot(mm, &span))
 		return false;
+	{
+		THAW_SCOPED_LOCK(&mm->plan_lock);
+		if (!may_be_handed_out(mm, span)) /* asked first, as it is most often behind the cursor: looking takes an S */
+			return false;
+	}
 	look(w, mm, span, &found, &first);
 	if (!found || span_of(first) != span)
 		return false;
 	{
 		THAW_SCOPED_LOCK(&mm->plan_lock);
-		if (mm->exhausted || span < mm->cursor || mm->n_hot == THAW_MAX_HOT || was_hot(mm, span))
+		if (!may_be_handed_out(mm, span))
 			return false;
 		mm->hot[mm->n_hot++] = span;
 		mm->active++;

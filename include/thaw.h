@@ -74,7 +74,7 @@ THAW_PUBLIC int thaw_set_copiers(struct thaw *h, unsigned copiers);
 /* Threads that read messages and serve faults: 1..16; default 1. More help when many processes fault at once. */
 THAW_PUBLIC int thaw_set_readers(struct thaw *h, unsigned readers);
 /* The longest single copy in bytes, whole pages: 4 KiB..256 KiB (default). It bounds how long a fault or an madvise() of
- * the process waits for a copy; while faults arrive, copies are at most 32 KiB anyway. */
+ * the process waits for a copy; while faults arrive, copies are at most 32 KiB anyway, unless a copy costs much whatever its length. */
 THAW_PUBLIC int thaw_set_chunk(struct thaw *h, size_t bytes);
 /* When memory is copied ahead; default RUN. delay_ms: milliseconds after thaw_start(), for DELAYED only. */
 THAW_PUBLIC int thaw_set_background(struct thaw *h, enum thaw_background policy, unsigned delay_ms);

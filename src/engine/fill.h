@@ -44,7 +44,7 @@ void thaw_fill_wake(struct thaw_worker *w, struct thaw_mm *mm, bool owner, uint6
 bool thaw_fill_run(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, uint64_t to, const struct thaw_window *win,
 		   enum thaw_count cause);
 
-/* How long a copy of this thread may be now: short while faults are arriving. Asked before each. */
+/* How long a copy of this thread may be now: short while faults are arriving. Copiers only; asked again as soon as one is made. */
 uint64_t thaw_fill_chunk(struct thaw_worker *w, const struct thaw_mm *mm);
 
 /* Waits after an outcome that only an X or time can mend. *tries counts in a row. */

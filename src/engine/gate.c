@@ -12,9 +12,10 @@
 
 #include "engine/futex.h"
 
-/* An S lasts some 5 us with the short chunk, an X some 2 us once the S before it have ended. But a page that the host has to find
- * first, in the copy of either, makes that 100 to 200 us, and being woken on an idle CPU costs 50 us more: so both are spun for,
- * as long as they may last. Past that the thread that is waited for has probably lost its CPU, and ours is better given to it. */
+/* An S lasts some 5 us with the short chunk (100 where short ones do not pay), an X some 2 us once the S before it have ended. But a
+ * page that the host has to find first, in the copy of either, makes that 100 to 200 us, and being woken on an idle CPU costs
+ * 50 us more: so both are spun for, as long as they may last. Past that the thread that is waited for has probably lost its CPU, and ours
+ * is better given to it. */
 #define SPIN_FOR_S_NS 250000
 #define SPIN_FOR_X_NS 20000
 

@@ -70,7 +70,7 @@ struct thaw_worker {
 	unsigned char *ahead; /* copiers: THAW_WINDOW_BYTES, for */
 	struct thaw_window window;
 	struct thaw_ways ways; /* copiers */
-	struct thaw_pace pace;
+	struct thaw_pace pace; /* copiers */
 	_Atomic uint32_t rounds; /* readers: times it had nothing left of what epoll gave it; see thaw_monitor_reclaim() */
 	struct uffd_msg msgs[THAW_BATCH];
 	struct thaw_mm *late[64]; /* spaces with faults to be tried again by time (references) */

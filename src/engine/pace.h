@@ -7,7 +7,7 @@
  * lasts as long as one of 8, and the drain takes twice as long for nothing.
  *
  * Rule      no more than a hint: a short copy is right everywhere
- * Threads   one: each worker has its own
+ * Threads   one: each copier has its own
  * Errors    none */
 #ifndef THAW_ENGINE_PACE_H
 #define THAW_ENGINE_PACE_H
@@ -24,13 +24,13 @@ struct thaw_pace {
 	struct thaw_pace_sum few, many; /* of the latest copies */
 	unsigned pages;                 /* not to be gone below; 0: copies cost what their pages cost */
 	unsigned turn;
-	bool beside; /* faults: those that are being made now count. The worker's to set */
+	bool beside; /* faults: those that are being made now count. The copier's to set */
 };
 
 /* A copy of so many pages beside faults took so long. */
 void thaw_pace_saw(struct thaw_pace *p, uint64_t pages, uint64_t ns);
 
-/* How many pages the next one should have, where `few` would be short enough and `most` is allowed. */
-uint64_t thaw_pace_pages(struct thaw_pace *p, uint64_t few, uint64_t most);
+/* How many pages the next one should have at most, where `pages` would be short enough and `most` is allowed. */
+uint64_t thaw_pace_pages(struct thaw_pace *p, uint64_t pages, uint64_t most);
 
 #endif

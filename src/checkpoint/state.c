@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "image/image.h"
 #include "util/crc32.h"
 #include "util/err.h"
 
@@ -87,21 +88,6 @@ void thaw_state_boot_id(char id[64])
 }
 
 /* ---- read -------------------------------------------------------------------------------------------------- */
-int thaw_state_check_owner(int fd, const char *name)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
-		return thaw_err_set(-errno, "%s: %s", name, strerror(errno));
-	if (st.st_uid && st.st_uid != geteuid())
-		return thaw_err_set(-EPERM, "%s: belongs to user %u: only your own images (or root's) are restored", name,
-				    st.st_uid);
-	if (st.st_mode & 022)
-		return thaw_err_set(-EPERM, "%s: others can write it (mode %04o): chmod go-w it if you trust its content", name,
-				    st.st_mode & 07777);
-	return 0;
-}
-
 static int record_at(const unsigned char *buf, size_t len, size_t *at, const ProtobufCMessageDescriptor *type, const char *what,
 		     ProtobufCMessage **out)
 {
@@ -187,14 +173,14 @@ int thaw_state_load(int dirfd, ThawState__Head **head, ThawState__Process **p)
 
 	*head = NULL;
 	*p = NULL;
-	r = thaw_state_check_owner(dirfd, "image directory");
+	r = thaw_image_check_owner(dirfd, "image directory");
 	if (r < 0)
 		return r;
 	fd = openat(dirfd, THAW_STATE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return thaw_err_set(-errno, THAW_STATE_FILE ": %s", errno == ENOENT ?
 				    "no such file: is this the directory of a complete thaw checkpoint?" : strerror(errno));
-	r = thaw_state_check_owner(fd, THAW_STATE_FILE);
+	r = thaw_image_check_owner(fd, THAW_STATE_FILE);
 	if (r == 0)
 		r = slurp(fd, &buf, &len);
 	if (r == 0)

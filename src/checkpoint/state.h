@@ -27,9 +27,6 @@ void thaw_state_free(ThawState__Head *head, ThawState__Process *p);
 /* The kernel's name for the time since this machine was started (Head.boot_id); "" when it has none. */
 void thaw_state_boot_id(char id[64]);
 
-/* Refuses (-EPERM) what others than root and we could have written. `name`: for the sentence. */
-int thaw_state_check_owner(int fd, const char *name);
-
 /* The payloads from a buffer: what thaw_state_load does once the file is in memory (and the fuzzer). */
 int thaw_state_parse(const unsigned char *buf, size_t len, ThawState__Head **head, ThawState__Process **p);
 

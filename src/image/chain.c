@@ -202,7 +202,7 @@ static int open_parent(int dirfd)
 					    "\"parent\" to it");
 		return thaw_err_set(-errno, "parent: %s", strerror(errno));
 	}
-	if (st.st_uid && st.st_uid != geteuid())
+	if (!thaw_image_is_ours(st.st_uid))
 		return thaw_err_set(-EPERM,
 				    "parent: the link belongs to user %u: only your own images, or root's, are read",
 				    st.st_uid);

@@ -18,15 +18,31 @@
 #define SPARSE_LEAST (64 << 20)
 
 /* ---- files ------------------------------------------------------------------------------------------------- */
+bool thaw_image_is_ours(uid_t uid)
+{
+	const char *text;
+	char *end;
+	unsigned long long n;
+
+	if (!uid || uid == geteuid())
+		return true;
+	text = geteuid() ? NULL : secure_getenv("SUDO_UID"); /* who has become root could have written root's files as well */
+	if (!text || *text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	return !errno && !*end && n == uid;
+}
+
 int thaw_image_check_owner(int fd, const char *name)
 {
 	struct stat st;
 
 	if (fstat(fd, &st))
 		return thaw_err_set(-errno, "%s: %s", name, strerror(errno));
-	if (st.st_uid && st.st_uid != geteuid())
-		return thaw_err_set(-EPERM, "%s: belongs to user %u: only your own images, or root's, are read", name,
-				    st.st_uid);
+	if (!thaw_image_is_ours(st.st_uid))
+		return thaw_err_set(-EPERM, "%s: belongs to user %u: only your own images, or root's, are read; chown it if you trust its"
+				    " content", name, st.st_uid);
 	if (st.st_mode & 022)
 		return thaw_err_set(-EPERM,
 				    "%s: others can write it (mode %04o): chmod go-w it if you trust its content", name,

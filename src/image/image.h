@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "image/image.pb-c.h"
 
@@ -37,7 +38,9 @@ enum { THAW_PE_PARENT = 1, THAW_PE_LAZY = 2, THAW_PE_PRESENT = 4 };
 #define THAW_VMA_MEMFD (1u << 14)
 #define THAW_VMA_GUARD (1u << 16)
 
-/* Refuses (-EPERM) what others than root and the caller's user could have written, or made another's. */
+/* Root's, the caller's own, or, for root by way of sudo, those of who has called sudo. */
+bool thaw_image_is_ours(uid_t uid);
+/* Refuses (-EPERM) what others than these could have written, or made another's. */
 int thaw_image_check_owner(int fd, const char *name);
 /* Opens a regular file of the directory (never through a symbolic link) that nobody else can write. Returns the
  * descriptor. */

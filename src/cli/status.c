@@ -23,7 +23,7 @@
 #define ANSWER_PIECE 65536
 
 struct status_command {
-	const char *socket, *dir;
+	const char *socket, *dir, *work_dir;
 	bool json, prometheus, watch;
 	long interval; /* seconds */
 };
@@ -232,6 +232,7 @@ int thaw_cmd_status(const struct thaw_command *command, int argc, char **argv)
 	struct thaw_option own[] = {
 		{ 0, NULL, "SOCKET", "the daemon's --status-socket", THAW_OPTION_WORD, &c.socket },
 		{ 'D', "images", "DIR", "or its work directory (else: the current one)", THAW_OPTION_STRING, &c.dir },
+		{ 'W', "work-dir", "DIR", "the same", THAW_OPTION_STRING, &c.work_dir },
 		{ 0, "json", NULL, "as one JSON object", THAW_OPTION_FLAG, &c.json },
 		{ 0, "prometheus", NULL, "as text that Prometheus reads", THAW_OPTION_FLAG, &c.prometheus },
 		{ 'w', "watch", NULL, "again and again, until the daemon ends", THAW_OPTION_FLAG, &c.watch },
@@ -242,14 +243,16 @@ int thaw_cmd_status(const struct thaw_command *command, int argc, char **argv)
 
 	if (status >= 0)
 		return status;
-	if (c.socket && c.dir)
-		return thaw_options_refuse(command, "SOCKET and -D DIR both say where the daemon is: give one");
+	if (!!c.socket + !!c.dir + !!c.work_dir > 1)
+		return thaw_options_refuse(command, "SOCKET, -D DIR and -W DIR say where the daemon is: give one");
 	if (c.json && c.prometheus)
 		return thaw_options_refuse(command, "--json and --prometheus do not go together");
 	if (c.prometheus && c.watch)
 		return thaw_options_refuse(command, "--prometheus and --watch do not go together: a scrape is one look");
-	if (own[5].given && !c.watch)
+	if (own[6].given && !c.watch)
 		return thaw_options_refuse(command, "--interval needs --watch");
+	if (c.work_dir)
+		c.dir = c.work_dir;
 	if (!c.dir)
 		c.dir = ".";
 	return c.watch ? watch(&c) : once(&c);

@@ -210,7 +210,6 @@ static int take(void *opaque, const struct thaw_criu_given *g)
 	struct thaw_lazy_command *c = opaque;
 	const char *name = g->option->name, **text = text_of(c, name);
 	bool *flag = switch_of(c, name);
-	long ignored;
 
 	if (text)
 		return take_text(g, text);
@@ -254,8 +253,6 @@ static int take(void *opaque, const struct thaw_criu_given *g)
 	}
 	if (!strcmp(name, "stream") && !g->off)
 		return thaw_err_set(-EINVAL, "--stream: images that come through a stream cannot be read in the order of faults");
-	if (!strcmp(name, "timeout"))
-		return take_number(g, 0, 1L << 40, &ignored) < 0 ? thaw_err_code() : 0;
 	if (!strcmp(name, "help")) { /* a beginning of it, or beside other letters */
 		c->help = true;
 		return 1;

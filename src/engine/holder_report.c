@@ -328,10 +328,10 @@ void thaw_holder_report(const struct thaw_holder_args *a)
 	one = r.n == 1;
 	add("thaw: the monitor (pid ");
 	add_number(a->monitor);
-	add(one ? ") died; process " : ") died; processes ");
+	add(") died; pid ");
 	add_pids(", ");
-	add(one ? " waits for memory that is not in yet; end it with kill -9 " :
-		  " wait for memory that is not in yet; end them with kill -9 ");
+	add(one ? ": waits for memory that is not in yet; end it with kill -9 " :
+		  ": wait for memory that is not in yet; end them with kill -9 ");
 	add_pids(" ");
 	add(one ? " and restore again from its image" : " and restore again from their images");
 	if (r.n_kept)

@@ -122,7 +122,7 @@ static void name_processes(struct thaw_pageserver *ps, char *buf, size_t size)
 	size_t at;
 	THAW_SCOPED_LOCK(&ps->lock);
 
-	at = (size_t)snprintf(buf, size, !ps->n_pids ? "nobody" : ps->n_pids == 1 ? "process" : "processes");
+	at = (size_t)snprintf(buf, size, ps->n_pids ? "pid" : "nobody");
 	for (unsigned i = 0; i < ps->n_pids && i < 16 && at < size; i++)
 		at += (size_t)snprintf(buf + at, size - at, "%s %d", i ? "," : "", ps->pids[i]);
 	if (ps->n_pids > 16 && at < size)

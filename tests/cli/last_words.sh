@@ -47,7 +47,7 @@ eventually 30 has_lines "$TMP/first.out" 1 || fail "the job does not start"
 checkpoint_piped
 all() { pgrep -f "^$THAW restore -d --stay-lazy -D $IMAGE"; } # monitor and holder
 no_monitor() { ! all; }
-names() { grep -q "the monitor (pid .*process $pid waits for memory" "$1"; }
+names() { grep -q "the monitor (pid .*pid $pid: waits for memory" "$1"; }
 
 # kill_monitor WHERE ARG...: with a pipe as standard error
 kill_monitor()

@@ -53,7 +53,7 @@ static void waits_and_is_named(void)
 	rest_words[DEAD] = 1;
 	LIVE_CHECK(rest_sleeps(r.pids[0]));
 	LIVE_CHECK(rest_words[PAGE] < PAGES);
-	snprintf(want, sizeof(want), "process %d waits for memory that is not in yet; end it with kill -9 %d", (int)r.pids[0],
+	snprintf(want, sizeof(want), "pid %d: waits for memory that is not in yet; end it with kill -9 %d", (int)r.pids[0],
 		 (int)r.pids[0]);
 	for (unsigned i = 0;; i++) { /* the holder takes some looks before it speaks */
 		log = rest_read(&r, "log");

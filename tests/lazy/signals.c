@@ -190,7 +190,7 @@ static void dies(void)
 	who = left_behind(&r);
 	others = strangers();
 	kill(r.daemon, SIGKILL);
-	snprintf(want, sizeof(want), "process %d waits for memory", (int)who);
+	snprintf(want, sizeof(want), "pid %d: waits for memory", (int)who);
 	rest_await_said(&r, want);
 	LIVE_CHECK(served_at_b(others.pid[0]) == 1 && served_at_b(who) == 0);
 	end_strangers(&others);

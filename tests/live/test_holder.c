@@ -249,10 +249,10 @@ static int compare_pids(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
-/* The pids after "kill -9"; the same as after "process(es)". */
+/* The pids after "kill -9"; the same as after "pid". */
 static unsigned named(const char *line, int *pids)
 {
-	const char *at = strstr(line, "kill -9 "), *list = strstr(line, "died; process");
+	const char *at = strstr(line, "kill -9 "), *list = strstr(line, "died; pid ");
 	unsigned n = 0, k;
 	char *end;
 

@@ -50,11 +50,12 @@ static unsigned conclude(const struct thaw_pace_sum *few, const struct thaw_pace
 		return 0;
 	pages = least_of(pages, TIMES * every / each);
 	pages = least_of(pages, (LONGEST_NS - every) / each);
-	return pages < DEAR_PAGES ? 0 : (unsigned)pages;
+	return (unsigned)pages;
 }
 
 void thaw_pace_saw(struct thaw_pace *p, uint64_t pages, uint64_t ns)
 {
+	p->turn++; /* copies, not questions: one may be asked for in vain */
 	if (pages <= FEW)
 		add(&p->few, pages, ns, MOST_FEW_NS);
 	else
@@ -63,9 +64,9 @@ void thaw_pace_saw(struct thaw_pace *p, uint64_t pages, uint64_t ns)
 		p->pages = conclude(&p->few, &p->many);
 }
 
-uint64_t thaw_pace_pages(struct thaw_pace *p, uint64_t pages, uint64_t most)
+uint64_t thaw_pace_pages(const struct thaw_pace *p, uint64_t pages, uint64_t most)
 {
-	if (++p->turn % SAMPLE == 0)
+	if (p->turn % SAMPLE == SAMPLE - 1)
 		pages = SAMPLED;
 	else if (pages < p->pages)
 		pages = p->pages;

@@ -31,6 +31,6 @@ struct thaw_pace {
 void thaw_pace_saw(struct thaw_pace *p, uint64_t pages, uint64_t ns);
 
 /* How many pages the next one should have at most, where `pages` would be short enough and `most` is allowed. */
-uint64_t thaw_pace_pages(struct thaw_pace *p, uint64_t pages, uint64_t most);
+uint64_t thaw_pace_pages(const struct thaw_pace *p, uint64_t pages, uint64_t most);
 
 #endif

@@ -42,7 +42,6 @@ struct lazy {
 	int server_error;               /* lock: what its last event said */
 	char server_why[512];           /* lock */
 	bool given_up;                  /* it was not the restorer that failed: it still waits for its tasks */
-	bool killed;                    /* its tasks, by us: the end of some may not have been seen yet */
 };
 
 static void log_line(void *opaque, enum thaw_log_level level, const char *line)
@@ -345,7 +344,6 @@ static void give_up(struct lazy *l)
 	run = thaw_lazy_abandon(l->session);
 	if (l->cmd.core.failure == THAW_LAZY_KILL || (l->given_up && !run)) {
 		thaw_lazy_kill(l->session, pids, sizeof(pids));
-		l->killed = *pids;
 		if (*pids)
 			thaw_say_error("pid %s: killed (%s)", pids, l->given_up && !run ? "they have not run yet, and cannot" :
 				       "--on-failure kill");
@@ -371,6 +369,7 @@ static int prepare(struct lazy *l)
 	int ret;
 
 	thaw_sys_raise_descriptors(); /* each task has files of images open, before the engine is there */
+	thaw_image_trust_caller();
 	ret = thaw_lazy_enter(&l->start, c);
 	for (unsigned i = 0; i < c->n_ignored; i++)
 		thaw_say(1, "--%s: has no meaning here, ignored", c->ignored[i]);
@@ -442,7 +441,7 @@ static int run(struct lazy *l)
 		ret = thaw_lazy_result(l->session);
 	if (ret)
 		thaw_say_failure();
-	thaw_lazy_summary(l->session, l->killed); /* now: the page server may take its time */
+	thaw_lazy_summary(l->session); /* now: the page server may take its time */
 	if (!ret) {
 		ret = finish_server(l);
 		if (ret)

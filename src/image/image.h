@@ -38,8 +38,10 @@ enum { THAW_PE_PARENT = 1, THAW_PE_LAZY = 2, THAW_PE_PRESENT = 4 };
 #define THAW_VMA_MEMFD (1u << 14)
 #define THAW_VMA_GUARD (1u << 16)
 
-/* Root's, the caller's own, or, for root by way of sudo, those of who has called sudo. */
-bool thaw_image_is_ours(uid_t uid);
+/* What belongs to the user who has become root with sudo is read from now on, too. For a program that stands beside CRIU: what it reads
+ * makes no process, criu restore has made it from the same images. Before threads are made. */
+void thaw_image_trust_caller(void);
+bool thaw_image_is_ours(uid_t uid); /* root's, the caller's own, or those */
 /* Refuses (-EPERM) what others than these could have written, or made another's. */
 int thaw_image_check_owner(int fd, const char *name);
 /* Opens a regular file of the directory (never through a symbolic link) that nobody else can write. Returns the

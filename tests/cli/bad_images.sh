@@ -56,16 +56,11 @@ for name in $(cd "$IMAGE" && echo *); do
 	refused "$name" "$name another's"
 done
 
-# What belongs to the user who has become root with sudo is no stranger's.
+# Nor is a process made from what another user has written because it is the caller of sudo: who may call only thaw gains nothing.
 chown -R 65534 "$IMAGE"
-SUDO_UID=65534 "$THAW" show -D "$IMAGE" >"$TMP/said.out" 2>&1 || fail "the caller of sudo's images: $(cat "$TMP/said.out")"
-for uid in 65533 '' 65534x -1 99999999999999999999; do
-	SUDO_UID=$uid "$THAW" show -D "$IMAGE" >"$TMP/said.out" 2>&1
-	status=$?
-	[ $status = 1 ] || fail "SUDO_UID='$uid': status $status instead of 1"
-	grep -q "belongs to user 65534: .*chown it" "$TMP/said.out" || fail "SUDO_UID='$uid': $(cat "$TMP/said.out")"
-done
-refused "belongs to user 65534" "the directory another's"
+export SUDO_UID=65534
+refused "belongs to user 65534" "the directory of the caller of sudo"
+unset SUDO_UID
 # Every file has a checksum, in thaw.img or in pages-1.sum.img: a bit anywhere in it, a byte more, another's of the same length
 flip()
 {

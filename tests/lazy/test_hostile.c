@@ -180,6 +180,24 @@ static const struct {
 	{ "an impossible number of pages", NULL, RUNS(endless) },
 };
 
+/* Images of the user who has become root with sudo; of any other, and whatever else the word may be, they are another's. */
+static void of_the_caller(const char *sudo_uid, bool accepted)
+{
+	const struct rest_task task = { .pid = 5, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = sizeof(runs) / sizeof(*runs) };
+	char command[128];
+	struct rest r;
+
+	rest_begin(&r, &task, 1, true);
+	snprintf(command, sizeof(command), "chown -R 65534 '%s'", r.dir.path);
+	LIVE_CHECK(!system(command));
+	setenv("SUDO_UID", sudo_uid, 1);
+	LIVE_CHECK(rest_daemon(&r, NULL) == accepted);
+	unsetenv("SUDO_UID");
+	if (!accepted)
+		rest_ended(&r, 1, "belongs to user 65534: only your own images, or root's, are read; chown it");
+	rest_end(&r);
+}
+
 int main(void)
 {
 	/* What is read into memory is bounded, whatever a file says of itself. (A sanitizer's shadow is larger than that.) */
@@ -202,5 +220,16 @@ int main(void)
 		LIVE_CHECK(faccessat(DIR(&r), "lazy-pages.socket", F_OK, 0) || hostile[i].spoil == socket_in_the_way);
 		rest_end(&r);
 	}
+	if (geteuid()) {
+		printf("test_hostile: without images of another user: not root\n");
+		return 0;
+	}
+	of_the_caller("65534", true);
+	of_the_caller("65533", false);
+	of_the_caller("", false);
+	of_the_caller("65534x", false);
+	of_the_caller("-1", false);
+	of_the_caller("4295032830", false); /* 65534 + 2^32 */
+	of_the_caller("99999999999999999999", false);
 	return 0;
 }

@@ -73,8 +73,7 @@ int thaw_lazy_accept_last(struct thaw_lazy_start *s);
 void thaw_lazy_unlisten(struct thaw_lazy_start *s);
 
 /* ---- what came of it --------------------------------------------------------------------------------------- */
-/* A line a task. killed: those whose end has not been seen were ended by us. */
-void thaw_lazy_summary(struct thaw_lazy *z, bool killed);
+void thaw_lazy_summary(struct thaw_lazy *z);               /* a line a task */
 void thaw_lazy_display(struct thaw_lazy *z);               /* --display-stats: on standard output */
 /* For free(); NULL: no memory. ps: NULL, local images. */
 char *thaw_lazy_stats_json(struct thaw_lazy *z, struct thaw_pageserver *ps, bool complete);

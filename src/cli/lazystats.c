@@ -23,15 +23,9 @@ static struct thaw_progress figures(struct thaw_lazy *z, const struct thaw_lazy_
 	return p;
 }
 
-struct summary {
-	struct thaw_lazy *z;
-	bool killed; /* who has not ended yet */
-};
-
 static int say_member(void *opaque, const struct thaw_lazy_member *m)
 {
-	const struct summary *s = opaque;
-	struct thaw_lazy *z = s->z;
+	struct thaw_lazy *z = opaque;
 	struct thaw_progress p = figures(z, m);
 	char in[32], total[32], gone[32], children[96] = "";
 
@@ -45,15 +39,15 @@ static int say_member(void *opaque, const struct thaw_lazy_member *m)
 	thaw_say_bytes(gone, sizeof(gone), p.bytes_gone);
 	if (m->finished || !m->ended)
 		thaw_say(0, "pid %d: %s of %s in, %s discarded by it, %llu faults%s%s", m->pid, in, total, gone,
-			 (unsigned long long)p.faults, children, m->ended ? "" : s->killed ? "; it was killed" : "; it waits for the rest");
+			 (unsigned long long)p.faults, children, m->ended ? "" : "; the rest is not in");
 	else
 		thaw_say(0, "pid %d: ended with %s of %s in, %llu faults%s", m->pid, in, total, (unsigned long long)p.faults, children);
 	return 0;
 }
 
-void thaw_lazy_summary(struct thaw_lazy *z, bool killed)
+void thaw_lazy_summary(struct thaw_lazy *z)
 {
-	thaw_lazy_each(z, say_member, &(struct summary){ z, killed });
+	thaw_lazy_each(z, say_member, z);
 }
 
 void thaw_lazy_display(struct thaw_lazy *z)

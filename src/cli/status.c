@@ -232,7 +232,7 @@ int thaw_cmd_status(const struct thaw_command *command, int argc, char **argv)
 	struct thaw_option own[] = {
 		{ 0, NULL, "SOCKET", "the daemon's --status-socket", THAW_OPTION_WORD, &c.socket },
 		{ 'D', "images", "DIR", "or its work directory (else: the current one)", THAW_OPTION_STRING, &c.dir },
-		{ 'W', "work-dir", "DIR", "the same", THAW_OPTION_STRING, &c.work_dir },
+		{ 'W', "work-dir", "DIR", "the same; goes before -D, as for the daemon", THAW_OPTION_STRING, &c.work_dir },
 		{ 0, "json", NULL, "as one JSON object", THAW_OPTION_FLAG, &c.json },
 		{ 0, "prometheus", NULL, "as text that Prometheus reads", THAW_OPTION_FLAG, &c.prometheus },
 		{ 'w', "watch", NULL, "again and again, until the daemon ends", THAW_OPTION_FLAG, &c.watch },
@@ -243,8 +243,8 @@ int thaw_cmd_status(const struct thaw_command *command, int argc, char **argv)
 
 	if (status >= 0)
 		return status;
-	if (!!c.socket + !!c.dir + !!c.work_dir > 1)
-		return thaw_options_refuse(command, "SOCKET, -D DIR and -W DIR say where the daemon is: give one");
+	if (c.socket && (c.dir || c.work_dir))
+		return thaw_options_refuse(command, "SOCKET and -D DIR or -W DIR both say where the daemon is: give one");
 	if (c.json && c.prometheus)
 		return thaw_options_refuse(command, "--json and --prometheus do not go together");
 	if (c.prometheus && c.watch)

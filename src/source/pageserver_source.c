@@ -72,7 +72,7 @@ static void describe(struct thaw_source *s, uint32_t object, uint64_t off, char 
 	const struct remote *r = (const struct remote *)s;
 
 	if (object == THAW_CHAIN_ELSEWHERE)
-		snprintf(buf, size, "%#lx of process %d at the page server %s", off, r->pid, r->ps->name);
+		snprintf(buf, size, "%#lx of pid %d at the page server %s", off, r->pid, r->ps->name);
 	else
 		snprintf(buf, size, "pages-%u.img of level %u at byte %lu",
 			 object < r->chain.n ? r->chain.level[object].pm.pages_id : 0, object, off);

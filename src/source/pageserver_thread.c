@@ -116,7 +116,7 @@ static void enter_state(struct thaw_pageserver *ps, enum thaw_pageserver_state s
 		ps->changed(ps->opaque, &e);
 }
 
-/* "process 12" or "processes 12, 13 and 4 others" */
+/* "pid 12" or "pid 12, 13 and 4 others" */
 static void name_processes(struct thaw_pageserver *ps, char *buf, size_t size)
 {
 	size_t at;

@@ -42,6 +42,7 @@ refused "--detach and --progress always" restore -d -D x --progress always
 refused "unknown option '-x'" status -x
 refused "'more' is not expected" status x more
 refused "SOCKET and -D DIR" status x -D y
+refused "SOCKET and -D DIR" status x -W y
 refused "--json and --prometheus" status --json --prometheus
 refused "--prometheus and --watch" status --prometheus --watch
 refused "--interval needs --watch" status --interval 2

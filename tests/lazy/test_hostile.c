@@ -184,7 +184,7 @@ static const struct {
 static void of_the_caller(const char *sudo_uid, bool accepted)
 {
 	const struct rest_task task = { .pid = 5, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = sizeof(runs) / sizeof(*runs) };
-	char command[128];
+	char command[256];
 	struct rest r;
 
 	rest_begin(&r, &task, 1, true);

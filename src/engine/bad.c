@@ -108,7 +108,7 @@ static void poison(struct thaw_worker *w, struct thaw_mm *mm, bool owner, const 
 		if (!owner)
 			thaw_gate_leave(&w->m->gate, w->number);
 		if (out == THAW_CHANGING && !owner) {
-			thaw_fill_back_off(mm, seq, &tries);
+			thaw_fill_back_off(w, mm, seq, &tries);
 			continue;
 		}
 		addr += THAW_PAGE_SIZE;

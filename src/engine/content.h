@@ -77,7 +77,7 @@ static inline const void *thaw_window_peek(const struct thaw_window *w, const st
 struct thaw_ways {
 	enum thaw_way way;       /* of the present window */
 	unsigned turn;           /* windows so far */
-	uint64_t began_ns, used; /* of the present window: CPU time when it was made, bytes placed from it */
+	uint64_t began_ns, used; /* of the present window: CPU time when it was made (0: not to be counted), bytes placed from it */
 	uint64_t cost[THAW_WAYS]; /* picoseconds a byte; 0: not known */
 };
 

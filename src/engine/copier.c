@@ -29,6 +29,7 @@ static void place_one(struct thaw_worker *w)
 /* A run that is not in memory, or not a file's. Returns where to go on. */
 static uint64_t read_ahead(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_extent e)
 {
+	thaw_beside_leave_to_wait(w);
 	while (!atomic_load(&w->m->stopping)) {
 		if (thaw_fetch_ahead(w, mm, &e) != -EBUSY)
 			break;
@@ -60,7 +61,7 @@ static void leave_window(struct thaw_worker *w)
 	struct thaw_ways *ways = &w->ways;
 	uint64_t *cost = &ways->cost[ways->way], seen;
 
-	if (win->content && ways->used >= (win->end - win->start) / 4 * 3 && win->mapped == (ways->way == THAW_WAY_MAP)) {
+	if (win->content && ways->began_ns && ways->used >= (win->end - win->start) / 4 * 3 && win->mapped == (ways->way == THAW_WAY_MAP)) {
 		thaw_window_drop(win);
 		seen = (thaw_sys_thread_cpu_ns() - ways->began_ns) * 1000 / ways->used + 1;
 		*cost += *cost / 32;
@@ -89,8 +90,9 @@ static bool move_window(struct thaw_worker *w, struct thaw_mm *mm, const struct 
 	struct thaw_ways *ways = &w->ways;
 
 	leave_window(w);
-	ways->way = choose(ways);
-	ways->began_ns = thaw_sys_thread_cpu_ns();
+	/* While it serves faults, too: mapping it may wait for the disk, and says nothing of what a way costs. */
+	ways->way = w->beside.own ? THAW_WAY_READ : choose(ways);
+	ways->began_ns = w->beside.own ? 0 : thaw_sys_thread_cpu_ns();
 	ways->used = 0;
 	return thaw_window_move(&w->window, mm->content, o, e->off, e->pages << THAW_PAGE_SHIFT, ways->way, w->ahead);
 }
@@ -120,11 +122,13 @@ static void run_span(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, u
 	unsigned tries = 0;
 
 	while (from < to && !atomic_load_explicit(&w->m->stopping, memory_order_relaxed)) {
-		uint32_t seq = thaw_gate_seq(&mm->gate);
 		uint64_t chunk = thaw_fill_chunk(w, mm);
-		struct thaw_step s = thaw_fill_step(w, mm, false, from, to, limit && limit < chunk ? limit : chunk,
-						    &w->window, THAW_COUNT_PAGES_BACKGROUND);
+		struct thaw_step s;
+		uint32_t seq;
 
+		thaw_beside_look(w, mm);
+		seq = thaw_gate_seq(&mm->gate);
+		s = thaw_fill_step(w, mm, false, from, to, limit && limit < chunk ? limit : chunk, &w->window, THAW_COUNT_PAGES_BACKGROUND);
 		switch (s.kind) {
 		case THAW_STEP_PLACED:
 			from = s.next;
@@ -142,7 +146,7 @@ static void run_span(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, u
 			break;
 		case THAW_STEP_CHANGING:
 		case THAW_STEP_NO_MEMORY:
-			thaw_fill_back_off(mm, seq, &tries);
+			thaw_fill_back_off(w, mm, seq, &tries);
 			break;
 		case THAW_STEP_BROKEN: /* the window: its file was cut short, or the disk failed. The read will tell */
 			thaw_window_drop(&w->window);
@@ -189,10 +193,12 @@ void thaw_copier_run(struct thaw_worker *w)
 			thaw_mm_put(mm);
 			continue;
 		}
+		thaw_beside_leave_to_wait(w);
 		/* Counted before the kernel compares: who changes `work` looks at the count behind. */
 		atomic_fetch_add(&m->idlers, 1);
 		if (!atomic_load(&m->stopping))
 			thaw_futex_wait(&m->work, seen, wait);
 		atomic_fetch_sub(&m->idlers, 1);
 	}
+	thaw_beside_leave(w);
 }

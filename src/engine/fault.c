@@ -54,8 +54,8 @@ bool thaw_serve_is_asked(struct thaw_worker *w, struct thaw_mm *mm, bool here)
 	return poll(p, here ? 2 : 1, 0) != 0;
 }
 
-/* Does anybody else wait for this reader? Then nothing is brought in beside. A message of the space itself is no such thing once a
- * run has shown twice: it is the next fault of that run, whose thread has been woken on another CPU, and which would be served
+/* Does anybody else wait for this thread, or a reader? Then nothing is brought in beside. A message of the space itself is no such thing
+ * once a run has shown twice: it is the next fault of that run, whose thread has been woken on another CPU, and which would be served
  * for ever one by one. Whoever else it is waits for one short copy. */
 #define SHOWN 8
 static bool somebody_waits(struct thaw_worker *w, struct thaw_mm *mm, unsigned index, unsigned around)

@@ -186,7 +186,7 @@ static int ask_callback(struct thaw_worker *w, struct thaw_read *r)
 {
 	struct thaw_source *src = r->mm->content->source;
 	struct thaw_fetch *f = r->f;
-	bool demand = r->demand;
+	bool demand = r->demand, owner;
 	int ret;
 
 	r->request.done = request_done;
@@ -209,8 +209,8 @@ static int ask_callback(struct thaw_worker *w, struct thaw_read *r)
 		return 0;
 	}
 	/* At once: the owner asked (or the control thread, for one page of a run that had failed). */
-	return r->error ? thaw_fetch_fail_demand(w, r, w->role == THAW_ROLE_READER, r->error) :
-			  thaw_fetch_place_demand(w, r, w->role == THAW_ROLE_READER);
+	owner = w->served == r->mm;
+	return r->error ? thaw_fetch_fail_demand(w, r, owner, r->error) : thaw_fetch_place_demand(w, r, owner);
 }
 
 int thaw_fetch_submit(struct thaw_worker *w, struct thaw_read *r)

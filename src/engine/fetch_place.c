@@ -39,7 +39,7 @@ static enum thaw_step_kind place_fault(struct thaw_worker *w, struct thaw_read *
 		if ((s.kind != THAW_STEP_CHANGING && s.kind != THAW_STEP_NO_MEMORY) || owner || tries > 100 ||
 		    atomic_load(&w->m->stopping))
 			return s.kind;
-		thaw_fill_back_off(r->mm, seq, &tries);
+		thaw_fill_back_off(w, r->mm, seq, &tries);
 	}
 }
 
@@ -169,8 +169,10 @@ bool thaw_fetch_place_ready(struct thaw_worker *w)
 		if (r)
 			atomic_fetch_sub(&f->n_ready, 1);
 	}
-	if (r)
+	if (r) {
+		thaw_beside_leave_to_wait(w); /* to compare it, or to read it again, may wait for the disk */
 		place_ahead(w, r);
+	}
 	return r;
 }
 

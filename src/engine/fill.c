@@ -299,10 +299,11 @@ uint64_t thaw_fill_chunk(struct thaw_worker *w, const struct thaw_mm *mm)
 	return thaw_pace_pages(&w->pace, pages, most);
 }
 
-void thaw_fill_back_off(struct thaw_mm *mm, uint32_t seq, unsigned *tries)
+void thaw_fill_back_off(struct thaw_worker *w, struct thaw_mm *mm, uint32_t seq, unsigned *tries)
 {
 	uint64_t ns = 20000ULL << (*tries < 6 ? *tries : 6); /* 20 us to 1.3 ms */
 
+	thaw_beside_leave_to_wait(w); /* what is waited for is an X of the owner */
 	/* The event's reading ends an X; but the kernel goes on refusing until the thread that raised it has run, and
 	 * nobody tells us then. */
 	++*tries;
@@ -341,7 +342,7 @@ bool thaw_fill_run(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, uin
 		case THAW_STEP_NO_MEMORY:
 			if (tries > TRIES || atomic_load(&w->m->stopping))
 				return false;
-			thaw_fill_back_off(mm, seq, &tries);
+			thaw_fill_back_off(w, mm, seq, &tries);
 			break;
 		case THAW_STEP_NOTHING:
 			return true;

@@ -48,7 +48,7 @@ bool thaw_fill_run(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, uin
 uint64_t thaw_fill_chunk(struct thaw_worker *w, const struct thaw_mm *mm);
 
 /* Waits after an outcome that only an X or time can mend. *tries counts in a row. */
-void thaw_fill_back_off(struct thaw_mm *mm, uint32_t seq, unsigned *tries);
+void thaw_fill_back_off(struct thaw_worker *w, struct thaw_mm *mm, uint32_t seq, unsigned *tries);
 
 /* For the log of one who debugs: the map and the kernel differ about a page, which a log of messages does not explain. */
 void thaw_fill_tell(struct thaw_mm *mm, uint64_t addr, const char *what);

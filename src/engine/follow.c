@@ -73,7 +73,7 @@ static void add(struct chase *c, const uint64_t *page, unsigned at, unsigned n, 
 }
 
 /* Places the page, unless somebody waits; a message of the space itself may well be for the first page that is brought in. Its content,
- * in the reader's buffer; NULL: it is not placed. */
+ * in the worker's buffer; NULL: it is not placed. */
 static const uint64_t *bring(struct chase *c, const struct thaw_extent *e)
 {
 	const struct thaw_object *o = thaw_content_object(c->mm->content, e->object);

@@ -11,8 +11,8 @@
  * Heat: a span in which threads wait again and again, as they do where a table is looked up at random, is copied before the others.
  *
  * Rule      hints: a page is placed by a step that looks it up like any other, and nobody waits for a hint
- * Threads   chains: the owner of the space, a reader. Heat: the owner adds, copiers take
- * Lifetime  struct thaw_follow: of its reader
+ * Threads   chains: the owner of the space. Heat: the owner adds, copiers take
+ * Lifetime  struct thaw_follow: of its worker
  * Errors    none: what cannot be had at once is left to its turn */
 #ifndef THAW_ENGINE_FOLLOW_H
 #define THAW_ENGINE_FOLLOW_H

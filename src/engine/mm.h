@@ -2,8 +2,8 @@
 /* engine/mm.h - a space inside the engine: one restored mm, its userfaultfd, its map and what is known of its pages.
  * (struct thaw_space of thaw.h is the caller's description of one.)
  *
- * The owner of a space is the one thread that may read its messages: a reader mostly, sometimes the control thread or the
- * copier that placed the last page. See engine/owner.h.
+ * The owner of a space is the one thread that may read its messages: a reader mostly, sometimes the control thread, and where that
+ * is faster a copier. See engine/owner.h, engine/beside.h.
  *
  * Rule      uffd, map and events change in X only; the number of the userfaultfd is used in S or by the owner, and
  *           only after `state` has been seen to be LIVE there. So it is closed when no thread can be using it
@@ -130,6 +130,7 @@ struct thaw_mm {
 	_Atomic bool check;       /* the owner is to find out whether the mm still lives */
 	_Atomic bool kicked;      /* the control thread is to own it for a moment: the last page is in, or it is dead */
 	_Atomic bool unwatched; /* epoll would not be told to tell of it: the control thread looks instead */
+	_Atomic bool beside;    /* a copier serves it, or is about to: readers do not linger */
 	_Atomic uint64_t last_fault_ns;
 	_Atomic bool dense;       /* the latest of them have come one right after the other */
 	_Atomic uint64_t heat[1 << THAW_HEAT_BITS]; /* engine/follow.c: where faults are many. Hints */

@@ -110,10 +110,12 @@ static int make_workers(struct thaw *m)
 			ahead += THAW_WINDOW_BYTES;
 		}
 	}
-	for (unsigned i = 0; i < m->set.readers; i++) {
+	for (unsigned i = 0; i < m->set.readers + m->set.copiers; i++) {
 		err = thaw_follow_new(&m->workers[i].follow);
 		if (err)
 			return err;
+	}
+	for (unsigned i = 0; i < m->set.readers; i++) {
 		m->workers[i].nudge_fd = thaw_sys_eventfd(true);
 		if (m->workers[i].nudge_fd < 0)
 			return thaw_err_set(m->workers[i].nudge_fd, "no descriptor for a reader: %s; raise RLIMIT_NOFILE",

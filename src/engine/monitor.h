@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* engine/monitor.h - one monitor: its settings, its threads and the list of its spaces.
  *
- * Readers consume messages and serve faults, copiers fill ahead, I/O threads run the ring and place what a fault waits for, the
- * control thread does what happens by time and places answers that come from threads of the application.
+ * Readers consume messages and serve faults, copiers fill ahead (and serve, where that is faster), I/O threads run the ring and place
+ * what a fault waits for, the control thread does what happens by time and places answers that come from threads of the application.
  *
  * Rule      settings change only in the phase SETUP
  * Threads   settings: immutable after start. What lies under `lock` is named so. A thread that holds `lock` enters
@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 #include "core/stats.h"
+#include "engine/beside.h"
 #include "engine/gate.h"
 #include "engine/mm.h"
 #include "engine/pace.h"
@@ -66,18 +67,20 @@ struct thaw_worker {
 	enum thaw_role role;
 	pthread_t thread;
 	bool running;         /* the starter's */
+	const struct thaw_mm *served; /* the space that it serves just now, as owner */
 	unsigned char *buf;   /* THAW_MAX_CHUNK of staging of its own */
 	unsigned char *ahead; /* copiers: THAW_WINDOW_BYTES, for */
 	struct thaw_window window;
 	struct thaw_ways ways; /* copiers */
 	struct thaw_pace pace; /* copiers */
+	struct thaw_beside beside; /* copiers */
 	_Atomic uint32_t rounds; /* readers: times it had nothing left of what epoll gave it; see thaw_monitor_reclaim() */
 	struct uffd_msg msgs[THAW_BATCH];
 	struct thaw_mm *late[64]; /* spaces with faults to be tried again by time (references) */
 	unsigned n_late;
 	struct thaw_spin spin; /* readers */
 	uint64_t round_ns;     /* readers: when the last round began */
-	struct thaw_follow *follow; /* readers: the pages of its latest faults */
+	struct thaw_follow *follow; /* readers, copiers: the pages of its latest faults */
 	int nudge_fd;          /* readers: an eventfd that ends its sleep as owner of a space; else -1 */
 	struct thaw_last_gone gone;
 	struct thaw_invalidations inv; /* of the space in hand, between its X and what follows */

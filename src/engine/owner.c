@@ -38,12 +38,22 @@ bool thaw_owner_take(struct thaw_owner *o, uint32_t *nudge)
 	}
 }
 
+bool thaw_owner_try(struct thaw_owner *o)
+{
+	return move(o, NOBODY, HERE);
+}
+
 bool thaw_owner_drop(struct thaw_owner *o)
 {
 	if (move(o, HERE, NOBODY))
 		return true;
 	atomic_exchange(&o->word, HERE);
 	return false;
+}
+
+bool thaw_owner_is_noted(const struct thaw_owner *o)
+{
+	return atomic_load(&o->word) == NOTED;
 }
 
 bool thaw_owner_awake(struct thaw_owner *o)

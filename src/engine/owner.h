@@ -18,7 +18,10 @@ struct thaw_owner {
 
 /* False: there is an owner, and it has been left a note; *nudge: who has to be woken for that, or 0. */
 bool thaw_owner_take(struct thaw_owner *o, uint32_t *nudge);
+bool thaw_owner_try(struct thaw_owner *o); /* the same without a note: whoever has it owes us nothing */
 bool thaw_owner_drop(struct thaw_owner *o); /* false: go round again, still the owner */
+
+bool thaw_owner_is_noted(const struct thaw_owner *o); /* the owner's */
 
 /* The owner is about to sleep, as `who` (not 0). False: it must not, go round again. */
 bool thaw_owner_doze(struct thaw_owner *o, uint32_t who);

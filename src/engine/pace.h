@@ -30,6 +30,12 @@ struct thaw_pace {
 /* A copy of so many pages beside faults took so long. */
 void thaw_pace_saw(struct thaw_pace *p, uint64_t pages, uint64_t ns);
 
+/* Do they cost the same whatever their length, nearly? */
+static inline bool thaw_pace_is_dear(const struct thaw_pace *p)
+{
+	return p->pages;
+}
+
 /* How many pages the next one should have at most, where `pages` would be short enough and `most` is allowed. */
 uint64_t thaw_pace_pages(const struct thaw_pace *p, uint64_t pages, uint64_t most);
 

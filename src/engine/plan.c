@@ -211,6 +211,8 @@ struct thaw_mm *thaw_plan_claim(struct thaw_worker *w, int64_t *last, uint64_t *
 		if (!mm)
 			break;
 		*last = mm->id;
+		if (w->beside.mm != mm)
+			thaw_beside_leave(w); /* to look there may have to wait for its X */
 		if (claim_hot(w, mm, from, to) || claim_span(w, mm, from, to))
 			return mm;
 		thaw_mm_put(mm);

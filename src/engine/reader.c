@@ -152,7 +152,7 @@ bool thaw_reader_linger(struct thaw_worker *w, struct thaw_mm *mm)
 	uint64_t count;
 	bool more;
 
-	if (!w->spin.may || !w->m->set.spin_us || thaw_sys_now_ns() - w->round_ns > LONGEST_KEPT_NS)
+	if (atomic_load(&mm->beside) || !w->spin.may || !w->m->set.spin_us || thaw_sys_now_ns() - w->round_ns > LONGEST_KEPT_NS)
 		return false;
 	if (w->spin.there && w->spin.got && ++w->spin.unasked < MOST_UNASKED)
 		return true;

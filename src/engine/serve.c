@@ -10,6 +10,7 @@
 
 #include "kern/sys.h"
 #include "kern/uffd.h"
+#include "util/assert.h"
 
 #define ROUNDS 6 /* of X and faults while something is changing, before time is given to the thread that changes it */
 #define FIRST_LATE_NS 50000ULL
@@ -90,8 +91,7 @@ static void come_again(struct thaw_worker *w, struct thaw_mm *mm)
 		thaw_mm_kick(mm); /* a number may have been lost */
 }
 
-/* Until nothing is left to do now. Returns whether time is what is missing. */
-static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
+static bool rounds(struct thaw_worker *w, struct thaw_mm *mm)
 {
 	if (atomic_load(&mm->held))
 		return false; /* its map is not final yet, and epoll does not know it */
@@ -121,6 +121,8 @@ static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
 			thaw_events_settled(mm->ev);
 		changing = thaw_serve_faults(w, mm);
 		complete = thaw_serve_is_complete(mm);
+		if (n == THAW_BATCH && !mm->n_parked && w->role == THAW_ROLE_COPIER && !atomic_load(&mm->dead))
+			return false; /* there is more, and there is a copy to be made, too */
 		if (n == THAW_BATCH || atomic_load(&mm->dead) || (n > 0 && complete))
 			continue;
 		changing |= thaw_order_has_gap(&mm->order) || mm->losing || thaw_events_has_displaced(mm->ev) || complete;
@@ -138,21 +140,53 @@ static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
 	return false;
 }
 
+/* Until nothing is left to do now. Returns whether time is what is missing. */
+static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	bool late;
+
+	w->served = mm;
+	late = rounds(w, mm);
+	w->served = NULL;
+	return late;
+}
+
+/* Before letting go: a message that comes now finds epoll armed, and its reader finds the space owned and leaves its note. False: there
+ * is one, and it goes round again. */
+static bool let_go(struct thaw_mm *mm)
+{
+	if (thaw_mm_is_live(mm) && !atomic_load(&mm->held))
+		thaw_mm_rearm(mm);
+	return thaw_owner_drop(&mm->owner);
+}
+
 bool thaw_serve(struct thaw_worker *w, struct thaw_mm *mm)
 {
 	bool late;
 
 	if (!thaw_monitor_own(w->m, mm))
 		return false; /* its owner goes round once more for us */
-	do {
+	do
 		do
 			late = serve_owned(w, mm);
 		while (!late && thaw_mm_is_live(mm) && !atomic_load(&mm->held) && !atomic_load(&w->m->stopping) &&
 		       thaw_reader_linger(w, mm));
-		/* Before letting go: a message that comes now finds epoll armed, and its reader finds the space owned and
-		 * leaves its note. */
-		if (thaw_mm_is_live(mm) && !atomic_load(&mm->held))
-			thaw_mm_rearm(mm);
-	} while (!thaw_owner_drop(&mm->owner));
+	while (!let_go(mm));
+	return late;
+}
+
+bool thaw_serve_again(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	THAW_ASSERT(w->beside.own);
+	thaw_owner_awake(&mm->owner); /* notes so far are for the round that follows */
+	return serve_owned(w, mm);
+}
+
+bool thaw_serve_let_go(struct thaw_worker *w, struct thaw_mm *mm)
+{
+	bool late = false;
+
+	while (!let_go(mm))
+		late = serve_owned(w, mm);
 	return late;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* engine/serve.h - the owner's work: X (read, apply), then the faults of the batch from the map that results.
- * Threads   readers and the control thread
+ * Threads   readers, the control thread, copiers (engine/beside.h)
  * Errors    none: what cannot be followed freezes the space, and the log says so */
 #ifndef THAW_ENGINE_SERVE_H
 #define THAW_ENGINE_SERVE_H
@@ -10,6 +10,10 @@
 /* Owns the space, serves it until nothing is left that can be done now, lets go. Returns whether faults are parked
  * that only time can help (mm->late_due_ns says when to come again). */
 bool thaw_serve(struct thaw_worker *w, struct thaw_mm *mm);
+/* The two halves of it, for who keeps the space in between (thaw_monitor_own() took it): serves what there is; lets go. Each
+ * returns whether only time can help. (engine/beside.c) */
+bool thaw_serve_again(struct thaw_worker *w, struct thaw_mm *mm);
+bool thaw_serve_let_go(struct thaw_worker *w, struct thaw_mm *mm);
 /* The owner has served all there was: waits a little for more. Whether there may be more. (reader.c) */
 bool thaw_reader_linger(struct thaw_worker *w, struct thaw_mm *mm);
 

@@ -45,7 +45,7 @@
 #define NET (REMOTE | SERVER) /* these read what strangers send: no userfaultfd, no /proc */
 #define THREADS (READER | COPIER | IO | CONTROL)
 #define ALL (THREADS | HOLDER)
-/* Those in which an application's callback may answer for content (a reader asks it for the page of a fault): it may
+/* Those in which an application's callback may answer for content (who serves a fault asks it for the page): it may
  * talk to whoever has it. */
 #define CALLBACKS THREADS
 
@@ -74,7 +74,7 @@ static const struct {
 	{ SCMP_SYS(epoll_wait), READER | CONTROL },
 	{ SCMP_SYS(epoll_pwait), READER | CONTROL },
 	{ SCMP_SYS(epoll_pwait2), READER | CONTROL },
-	{ SCMP_SYS(epoll_ctl), READER | CONTROL },
+	{ SCMP_SYS(epoll_ctl), READER | COPIER | CONTROL },
 	{ SCMP_SYS(poll), ALL | NET },
 	{ SCMP_SYS(ppoll), ALL | NET },
 	{ SCMP_SYS(io_uring_setup), IO },

@@ -79,6 +79,7 @@
 	X("sandbox.load", "making a system call filter") \
 	X("sandbox.install", "seccomp(2)") \
 	X("thread.create", "pthread_create()") \
+	X("pace.dear", "what a copier has found out of what copies cost: any errno makes it serve faults itself") \
 	X("thread.nice", "setpriority()") \
 	X("thread.pin", "sched_setaffinity()") \
 	X("memory.staging", "mmap() of staging buffers") \

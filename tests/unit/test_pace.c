@@ -107,6 +107,20 @@ Test(pace, forgets)
 	cr_expect(p.pages);
 }
 
+/* Between the limit and its half it is what it was. */
+Test(pace, stays_on_its_side)
+{
+	struct thaw_pace p = { 0 };
+
+	copies(&p, 6000, 8, 4000, 300, 0);
+	cr_expect(!thaw_pace_is_dear(&p));
+	copies(&p, 6000, 8, 15000, 1200, 0);
+	copies(&p, 6000, 8, 4000, 300, 0);
+	cr_expect(thaw_pace_is_dear(&p));
+	copies(&p, 6000, 8, 2500, 300, 0);
+	cr_expect(!thaw_pace_is_dear(&p));
+}
+
 /* Where longer copies have been the faster ones, by chance, each page seems to cost nothing. */
 Test(pace, any_figures)
 {

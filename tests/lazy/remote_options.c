@@ -2,6 +2,7 @@
 /* tests/lazy/remote_options.c - what thaw lazy-pages is told about its page server arrives there: TLS, a socket that it inherits, and for
  * how long a lost server is waited for and what becomes of the tasks then */
 #include "config.h"
+#include "lazy/certs.h"
 #include "lazy/restorer.h"
 
 #include <arpa/inet.h>
@@ -13,7 +14,6 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "lazy/fake_server.h"
 #include "support/patience.h"
 
 #define A LIVE_BASE
@@ -31,33 +31,6 @@ static struct fake_options server(void)
 }
 
 /* ---- TLS --------------------------------------------------------------------------------------------------------- */
-static struct scratch certs;
-
-static bool make_certs(void)
-{
-	const char *src = getenv("THAW_SRCDIR");
-	char cmd[1024];
-
-	if (system("command -v certtool >/dev/null")) {
-		printf("remote_options: without TLS: certtool (gnutls-bin) is not installed\n");
-		return false;
-	}
-	scratch_begin(&certs);
-	snprintf(cmd, sizeof(cmd), "bash '%s/tests/lazy/certs.sh' '%s'", src ? src : "..", certs.path);
-	LIVE_CHECK(!system(cmd));
-	return true;
-}
-
-static const char *file(const char *name)
-{
-	static char paths[8][256];
-	static unsigned next;
-	char *p = paths[next++ % 8];
-
-	snprintf(p, 256, "%s/%s", certs.path, name);
-	return p;
-}
-
 /* The daemon trusts `ca`; the server's certificate is for `whom` and by the first authority. why: NULL, it is a restore like any other. */
 static void with_tls(const char *ca, const char *whom, bool any_name, const char *why)
 {
@@ -66,20 +39,16 @@ static void with_tls(const char *ca, const char *whom, bool any_name, const char
 		{ .pid = 4712, .zombie = true },
 	};
 	struct fake_options o = server();
-	char port[16], cert[64], key[64];
+	char port[16];
 	struct fake f;
 	struct rest r;
 
-	snprintf(cert, sizeof(cert), "%s.pem", whom);
-	snprintf(key, sizeof(key), "%s.key", whom);
-	o.tls_ca = file("ca.pem");
-	o.tls_cert = file(cert);
-	o.tls_key = file(key);
+	certs_serve(&o, whom);
 	fake_start(&f, &o);
 	snprintf(port, sizeof(port), "%d", f.port);
 	rest_begin(&r, two, 2, true);
-	LIVE_CHECK(rest_daemon(&r, "--page-server", "--address", "127.0.0.1", "--port", port, "--tls", "--tls-cacert", file(ca), "--tls-cert",
-			       file("client.pem"), "--tls-key", file("client.key"), any_name ? "--tls-no-cn-verify" : NULL, NULL));
+	LIVE_CHECK(rest_daemon(&r, "--page-server", "--address", "127.0.0.1", "--port", port, "--tls", "--tls-cacert", certs_file(ca), "--tls-cert",
+			       certs_file("client.pem"), "--tls-key", certs_file("client.key"), any_name ? "--tls-no-cn-verify" : NULL, NULL));
 	if (!why) {
 		rest_restore(&r);
 		rest_ended(&r, 0, "pid 4711: ");
@@ -197,12 +166,14 @@ int main(void)
 		printf("remote_options: SKIPPED: %s\n", thaw_get_error());
 		return 77;
 	}
-	if (make_certs()) {
+	if (certs_make()) {
 		with_tls("ca.pem", "server", false, NULL);
 		with_tls("ca.pem", "name", true, NULL);
 		with_tls("other.pem", "server", false, "estore is given up, before its tasks ran");
 		with_tls("ca.pem", "name", false, "estore is given up, before its tasks ran");
-		scratch_end(&certs);
+		certs_remove();
+	} else {
+		printf("remote_options: without TLS: certtool (gnutls-bin) is not installed\n");
 	}
 	inherited();
 	lost(NULL, 0);

@@ -2,6 +2,7 @@
 /* tests/lazy/tls.c - pages over TLS, from a fake server and from thaw page-server, also after the connection was lost; and every proof
  * that is none: another authority, another name, too old, revoked, none at all, no TLS: refused with its reason, by both sides */
 #include "config.h"
+#include "lazy/certs.h"
 #include "lazy/page_server.h"
 #include "lazy/remote_rig.h"
 
@@ -11,57 +12,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-
 #define PAGES 300
-
-static struct scratch certs;
-
-static const char *file(const char *name)
-{
-	static char paths[16][256];
-	static unsigned next;
-	char *p = paths[next++ % 16];
-
-	snprintf(p, 256, "%s/%s", certs.path, name);
-	return p;
-}
-
-static void make_certs(void)
-{
-	const char *src = getenv("THAW_SRCDIR");
-	char cmd[1024];
-
-	if (system("command -v certtool >/dev/null")) {
-		printf("tls: SKIPPED: certtool (gnutls-bin) is not installed\n");
-		exit(77);
-	}
-	scratch_begin(&certs);
-	snprintf(cmd, sizeof(cmd), "bash '%s/tests/lazy/certs.sh' '%s'", src ? src : "..", certs.path);
-	if (system(cmd))
-		LIVE_DIE("certs.sh failed");
-}
 
 static void use_tls(struct rig *r, const char *ca, const char *who)
 {
 	char name[64];
 
 	r->options.tls = 1;
-	r->options.tls_cacert = file(ca);
+	r->options.tls_cacert = certs_file(ca);
 	snprintf(name, sizeof(name), "%s.pem", who);
-	r->options.tls_cert = file(name);
+	r->options.tls_cert = certs_file(name);
 	snprintf(name, sizeof(name), "%s.key", who);
-	r->options.tls_key = file(name);
-}
-
-static void serve_tls(struct fake_options *o, const char *who)
-{
-	char name[64];
-
-	o->tls_ca = file("ca.pem");
-	snprintf(name, sizeof(name), "%s.pem", who);
-	o->tls_cert = file(name);
-	snprintf(name, sizeof(name), "%s.key", who);
-	o->tls_key = file(name);
+	r->options.tls_key = certs_file(name);
 }
 
 static void restore(struct rig *r, int port)
@@ -84,7 +46,7 @@ static void test_good(bool cut)
 	rig_images(&r);
 	use_tls(&r, "ca.pem", "client");
 	o = rig_fake(&r);
-	serve_tls(&o, "server");
+	certs_serve(&o, "server");
 	if (cut) {
 		o.cut = FAKE_CUT_PAGE;
 		o.at = 3;
@@ -109,11 +71,11 @@ static void test_server(const char *who, const char *ca, const char *crl, bool n
 	rig_begin(&r, 10, true);
 	rig_images(&r);
 	use_tls(&r, ca, "client");
-	r.options.tls_cacrl = crl ? file(crl) : NULL;
+	r.options.tls_cacrl = crl ? certs_file(crl) : NULL;
 	r.options.tls_no_cn_verify = no_cn_verify;
 	o = rig_fake(&r);
 	if (who)
-		serve_tls(&o, who);
+		certs_serve(&o, who);
 	fake_start(&f, &o);
 	r.options.port = f.port;
 	ps = thaw_pageserver_open(&r.options);
@@ -141,7 +103,7 @@ static void test_files(void)
 	use_tls(&r, "ca.pem", "nobody");
 	LIVE_CHECK(!thaw_pageserver_open(&r.options) && thaw_get_errno() == ENOENT && strstr(thaw_get_error(), "--tls-cert"));
 	use_tls(&r, "ca.pem", "client");
-	r.options.tls_key = file("server.key");
+	r.options.tls_key = certs_file("server.key");
 	LIVE_CHECK(!thaw_pageserver_open(&r.options) && thaw_get_errno() == ENOENT);
 	use_tls(&r, "ca.tmpl", "client");
 	LIVE_CHECK(!thaw_pageserver_open(&r.options) && thaw_get_errno() == ENOENT);
@@ -176,8 +138,8 @@ static void test_refused(struct page_server *s, const char *dir_ca, const char *
 
 static void test_page_server(void)
 {
-	const char *options[] = { "--tls", "--tls-cacert", file("ca.pem"), "--tls-cert", file("server.pem"), "--tls-key",
-				  file("server.key"), "--tls-cacrl", file("crl.pem"), NULL };
+	const char *options[] = { "--tls", "--tls-cacert", certs_file("ca.pem"), "--tls-cert", certs_file("server.pem"), "--tls-key",
+				  certs_file("server.key"), "--tls-cacrl", certs_file("crl.pem"), NULL };
 	struct page_server s;
 	struct rig images, r;
 	unsigned before;
@@ -210,7 +172,10 @@ static void test_page_server(void)
 int main(void)
 {
 	alarm(250);
-	make_certs();
+	if (!certs_make()) {
+		printf("tls: SKIPPED: certtool (gnutls-bin) is not installed\n");
+		return 77;
+	}
 	test_good(false);
 	test_good(true);
 	test_server("server", "ca.pem", NULL, false, NULL);
@@ -224,6 +189,6 @@ int main(void)
 	test_server(NULL, "ca.pem", NULL, false, "TLS");
 	test_files();
 	test_page_server();
-	scratch_end(&certs);
+	certs_remove();
 	return 0;
 }

@@ -228,7 +228,7 @@ static int watch(const struct status_command *c)
 
 int thaw_cmd_status(const struct thaw_command *command, int argc, char **argv)
 {
-	struct status_command c = { .interval = 1 };
+	struct status_command c = { 0 };
 	struct thaw_option own[] = {
 		{ 0, NULL, "SOCKET", "the daemon's --status-socket", THAW_OPTION_WORD, &c.socket },
 		{ 'D', "images", "DIR", "or its work directory (else: the current one)", THAW_OPTION_STRING, &c.dir },
@@ -249,8 +249,10 @@ int thaw_cmd_status(const struct thaw_command *command, int argc, char **argv)
 		return thaw_options_refuse(command, "--json and --prometheus do not go together");
 	if (c.prometheus && c.watch)
 		return thaw_options_refuse(command, "--prometheus and --watch do not go together: a scrape is one look");
-	if (own[6].given && !c.watch)
+	if (c.interval && !c.watch)
 		return thaw_options_refuse(command, "--interval needs --watch");
+	if (!c.interval)
+		c.interval = 1;
 	if (c.work_dir)
 		c.dir = c.work_dir;
 	if (!c.dir)

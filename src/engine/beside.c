@@ -104,8 +104,8 @@ static void serve(struct thaw_worker *w, struct thaw_mm *mm)
 	while (w->beside.own && is_asked(mm) && (!until || thaw_sys_now_ns() < until)) {
 		if (!until)
 			until = thaw_sys_now_ns() + SERVE_NS;
-		if (thaw_serve_again(w, mm)) { /* only time helps: that is nothing to wait for here */
-			stand_aside(w);
+		if (thaw_serve_again(w, mm)) { /* only time helps: the control thread has it */
+			thaw_beside_leave_to_wait(w);
 			thaw_mm_kick(mm);
 		} else if (!thaw_mm_is_live(mm)) {
 			thaw_beside_leave(w);
@@ -113,27 +113,32 @@ static void serve(struct thaw_worker *w, struct thaw_mm *mm)
 	}
 }
 
-/* Since the last look, unless it was our own work that took so long. */
-static bool has_lost_cpu(const struct thaw_beside *b)
+/* Between two looks, unless it was our own work that took so long. */
+static bool has_lost_cpu(const struct thaw_beside *b, uint64_t now, uint64_t cpu)
 {
-	uint64_t took = b->looked_ns ? thaw_sys_now_ns() - b->looked_ns : 0;
+	uint64_t took = b->looked_ns ? now - b->looked_ns : 0;
 
-	return took > LOST_NS && thaw_sys_thread_cpu_ns() - b->looked_cpu_ns < took / 2;
+	return took > LOST_NS && cpu - b->looked_cpu_ns < took / 2;
 }
 
 void thaw_beside_look(struct thaw_worker *w, struct thaw_mm *mm)
 {
 	struct thaw_beside *b = &w->beside;
+	uint64_t now, cpu;
 
-	if (has_lost_cpu(b))
-		stand_aside(w);
-	if (b->mm && (b->mm != mm || !pays(w)))
+	if (b->mm && b->mm != mm)
 		thaw_beside_leave(w);
-	b->looked_ns = 0;
-	if (!pays(w))
+	if (!pays(w)) {
+		b->looked_ns = 0;
+		thaw_beside_leave(w);
 		return;
+	}
+	now = thaw_sys_now_ns();
+	cpu = thaw_sys_thread_cpu_ns();
+	if (has_lost_cpu(b, now, cpu))
+		stand_aside(w);
+	b->looked_ns = now; /* serving counts: he who is woken by it may take the CPU from us */
+	b->looked_cpu_ns = cpu;
 	if (b->own || take(w, mm))
 		serve(w, mm);
-	b->looked_ns = thaw_sys_now_ns();
-	b->looked_cpu_ns = thaw_sys_thread_cpu_ns();
 }

@@ -109,6 +109,10 @@ static uint64_t elsewhere(struct thaw_worker *w, struct thaw_mm *mm, uint64_t to
 		e.pages = (limit - e.addr) >> THAW_PAGE_SHIFT;
 	if (o && o->fd >= 0 && move_window(w, mm, o, &e))
 		return e.addr;
+	if (w->beside.own) { /* by reading only: there is another way */
+		thaw_beside_leave_to_wait(w);
+		return e.addr;
+	}
 	if (limit == UINT64_MAX)
 		lengthen(w, mm, to, &e);
 	if ((!o || o->fd < 0) && e.pages > atomic_load(&mm->ahead_pages))

@@ -51,6 +51,11 @@ bool thaw_owner_drop(struct thaw_owner *o)
 	return false;
 }
 
+bool thaw_owner_hand_on(struct thaw_owner *o)
+{
+	return atomic_exchange(&o->word, NOBODY) == NOTED;
+}
+
 bool thaw_owner_is_noted(const struct thaw_owner *o)
 {
 	return atomic_load(&o->word) == NOTED;

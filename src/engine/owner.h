@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* engine/owner.h - who may read a space's messages: a word, not a lock. Who finds it taken leaves a note, and the owner goes round
- * again before it lets go. An owner that only waits for the next message says that it dozes, and is nudged by who leaves a note.
+ * again before it lets go, or has somebody else do so. An owner that only waits for the next message says that it dozes, and is
+ * nudged by who leaves a note.
  *
  * Rule      what the owner has done is visible to the next one, what was done before a note to the round that follows it
  * Threads   take: any; the others: the owner */
@@ -20,6 +21,8 @@ struct thaw_owner {
 bool thaw_owner_take(struct thaw_owner *o, uint32_t *nudge);
 bool thaw_owner_try(struct thaw_owner *o); /* the same without a note: whoever has it owes us nothing */
 bool thaw_owner_drop(struct thaw_owner *o); /* false: go round again, still the owner */
+/* Lets go in any case. True: there was a note, and the caller has somebody else go round for it. */
+bool thaw_owner_hand_on(struct thaw_owner *o);
 
 bool thaw_owner_is_noted(const struct thaw_owner *o); /* the owner's */
 

@@ -93,6 +93,8 @@ static void come_again(struct thaw_worker *w, struct thaw_mm *mm)
 
 static bool rounds(struct thaw_worker *w, struct thaw_mm *mm)
 {
+	bool is_copier = w->role == THAW_ROLE_COPIER; /* it does not wait here, nor stay for long */
+
 	if (atomic_load(&mm->held))
 		return false; /* its map is not final yet, and epoll does not know it */
 	for (unsigned round = 0; thaw_mm_is_live(mm) && !atomic_load(&w->m->stopping); round++) {
@@ -121,16 +123,16 @@ static bool rounds(struct thaw_worker *w, struct thaw_mm *mm)
 			thaw_events_settled(mm->ev);
 		changing = thaw_serve_faults(w, mm);
 		complete = thaw_serve_is_complete(mm);
-		if (n == THAW_BATCH && !mm->n_parked && w->role == THAW_ROLE_COPIER && !atomic_load(&mm->dead))
+		changing |= thaw_order_has_gap(&mm->order) || mm->losing || thaw_events_has_displaced(mm->ev) || complete;
+		if (n == THAW_BATCH && is_copier && !changing && !mm->n_parked && !atomic_load(&mm->dead))
 			return false; /* there is more, and there is a copy to be made, too */
 		if (n == THAW_BATCH || atomic_load(&mm->dead) || (n > 0 && complete))
 			continue;
-		changing |= thaw_order_has_gap(&mm->order) || mm->losing || thaw_events_has_displaced(mm->ev) || complete;
 		if (!mm->n_parked && n >= 0 && !changing) {
 			mm->backoff_ns = 0;
 			return false;
 		}
-		if (!changing || n < 0 || round >= ROUNDS) {
+		if (!changing || n < 0 || round >= ROUNDS || is_copier) {
 			come_again(w, mm);
 			return true;
 		}
@@ -151,12 +153,17 @@ static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
 	return late;
 }
 
-/* Before letting go: a message that comes now finds epoll armed, and its reader finds the space owned and leaves its note. False: there
- * is one, and it goes round again. */
-static bool let_go(struct thaw_mm *mm)
+/* Before letting go: a message that comes now finds epoll armed, and its reader finds the space owned and leaves its note. */
+static void rearm(struct thaw_mm *mm)
 {
 	if (thaw_mm_is_live(mm) && !atomic_load(&mm->held))
 		thaw_mm_rearm(mm);
+}
+
+/* False: there is a note, and the owner goes round again. */
+static bool let_go(struct thaw_mm *mm)
+{
+	rearm(mm);
 	return thaw_owner_drop(&mm->owner);
 }
 
@@ -184,9 +191,11 @@ bool thaw_serve_again(struct thaw_worker *w, struct thaw_mm *mm)
 
 bool thaw_serve_let_go(struct thaw_worker *w, struct thaw_mm *mm)
 {
-	bool late = false;
+	bool late;
 
-	while (!let_go(mm))
-		late = serve_owned(w, mm);
-	return late;
+	if (let_go(mm))
+		return false;
+	late = serve_owned(w, mm);
+	rearm(mm);
+	return thaw_owner_hand_on(&mm->owner) || late;
 }

@@ -10,8 +10,8 @@
 /* Owns the space, serves it until nothing is left that can be done now, lets go. Returns whether faults are parked
  * that only time can help (mm->late_due_ns says when to come again). */
 bool thaw_serve(struct thaw_worker *w, struct thaw_mm *mm);
-/* The two halves of it, for who keeps the space in between (thaw_monitor_own() took it): serves what there is; lets go. Each
- * returns whether only time can help. (engine/beside.c) */
+/* The two halves of it, for who keeps the space in between (thaw_monitor_own() took it): serves what there is; lets go, after one
+ * more round at most. Each returns whether somebody has to come again: only time can help, or a note is left over. (engine/beside.c) */
 bool thaw_serve_again(struct thaw_worker *w, struct thaw_mm *mm);
 bool thaw_serve_let_go(struct thaw_worker *w, struct thaw_mm *mm);
 /* The owner has served all there was: waits a little for more. Whether there may be more. (reader.c) */

@@ -29,6 +29,4 @@ content.ahead:short:1/2,content.ahead:EIO:1/3,procfs.read:EIO:1/40 test_events:3
 content.map:ENOMEM:1/2,content.mincore:ENOMEM:1/2,content.populate:EFAULT:1/3 test_events:300,test_many
 ring.read:short:1/2,ring.read:EINTR:1/4,ring.submit:EBUSY:1/10,ring.read:delay=500us:1/10 test_basic
 ring.make:ENOMEM:1+,ring.read:EAGAIN:1/4,ring.read:short:1/2 test_basic
-pace.dear:EAGAIN:1+ test_events:500,test_many,test_storm,test_moves,test_basic,test_failures,test_on_its_way,test_come_already,test_ended_awake
-pace.dear:EAGAIN:1+,uffd.copy:EAGAIN:1/5,uffd.copy:short:1/3,uffd.copy:ENOMEM:1/9,uffd.read:short:1/3,epoll.arm:ENOMEM:1/5 test_events:500,test_many
 END

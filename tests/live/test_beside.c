@@ -17,10 +17,12 @@
 #include "support/patience.h"
 #include "util/inject.h"
 
+#ifdef THAW_DEBUG
 #define SIZE (512UL << 20)
 #define PAGES (SIZE / LIVE_PAGE)
 #define ROUNDS 8
-#define FEW_LOST 30 /* times in a round: it stands aside for some of it then */
+#define FEW_FAULTS 100
+#define FEW_LOST 3 /* times in a round: each may have it stand aside for a part of that */
 
 static uint64_t now_ns(void)
 {
@@ -163,7 +165,7 @@ static unsigned woken(int fd, int busy_cpu, unsigned long *lost)
 	reader = copier = 0;
 	printf("%s: %llu faults; the reader slept %lu times, the copier lost its CPU %lu times\n", busy_cpu < 0 ? "alone" : "busy",
 	       (unsigned long long)st.faults, slept, *lost);
-	return st.faults ? slept * 100 / st.faults : 0;
+	return st.faults >= FEW_FAULTS ? slept * 100 / st.faults : busy_cpu < 0 ? 100 : 0; /* fewer say nothing */
 }
 
 int main(void)
@@ -175,10 +177,6 @@ int main(void)
 	int fd;
 
 	alarm(patience(240));
-#ifndef THAW_DEBUG
-	printf("test_beside: SKIPPED: not a debug build: a processor that does not trap cannot be told to\n");
-	return 77;
-#endif
 	if (thaw_probe() < 0) {
 		printf("test_beside: SKIPPED: %s\n", thaw_get_error());
 		return 77;
@@ -192,8 +190,8 @@ int main(void)
 	for (unsigned i = 0; i < ROUNDS && least >= 50; i++) {
 		unsigned part = woken(fd, -1, &lost);
 
-		least = part < least ? part : least;
 		quiet |= lost <= FEW_LOST;
+		least = part < least ? part : least;
 	}
 	for (unsigned i = 0; i < ROUNDS && most <= 30; i++) {
 		unsigned part = woken(fd, first_cpu(), &lost);
@@ -209,3 +207,10 @@ int main(void)
 	LIVE_CHECK(least < 50);
 	return 0;
 }
+#else
+int main(void)
+{
+	printf("test_beside: SKIPPED: not a debug build: a processor that does not trap cannot be told to\n");
+	return 77;
+}
+#endif

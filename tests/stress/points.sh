@@ -66,7 +66,7 @@ memory.space       tests/stress/inject.sh
 memory.core        tests/stress/inject.sh
 memory.parked      tests/stress/inject.sh
 memory.follow      tests/live/test_start_faults.c
-pace.dear          tests/live/inject.sh
+pace.dear          tests/live/beside.sh
 engine.apply       tests/stress/inject.sh
 futex.wait         tests/stress/inject.sh
 futex.wake         tests/stress/inject.sh

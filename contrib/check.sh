@@ -5,8 +5,8 @@
 # the live tests on two other kernels in QEMU, in their short form; the model of the protocol, each fuzz target for a short time, and the
 # release archive. (HACKING.md names the long forms.) The last line is "N passed, N failed"; what was skipped, or passed only when it was run
 # once more, is told before.
-# Everything is built in build-check below the source tree; FUZZ_SECONDS (6), FUZZ_SEED (1; 0: another one each time) and JOBS (all
-# processors) may be set.
+# Everything is built in build-check below the source tree; FUZZ_SECONDS (6), FUZZ_SEED (1; 0: another one each time), JOBS (all
+# processors) and THAW_CHECK_WHOLE (1: nothing is left out on a slow machine) may be set.
 set -u -o pipefail
 umask 022
 export LC_ALL=C
@@ -14,7 +14,6 @@ exec </dev/null
 src=$(cd "$(dirname "$0")/.." && pwd) || exit 1
 build=$src/build-check
 jobs=${JOBS:-$(nproc)}
-fuzz_seconds=${FUZZ_SECONDS:-6}
 passed=0
 failed=0
 skipped=0
@@ -133,7 +132,21 @@ export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
 flags=(--enable-werror)
 run configure "$src/configure" --enable-debug "${flags[@]}" || { tail -n 20 "$build/configure.log"; die "configure failed"; }
+began=$SECONDS
 run make make -j"$jobs" || { tail -n 40 "$build/make.log"; die "the build failed"; }
+# On some machines every process that starts costs several times as much (page faults under some hypervisors), and all this would take twice
+# as long. There tests take their brief form, each fuzz target half its time, and the guests are one kernel instead of two.
+seconds=6
+asan_form=short
+guest_kernels=
+if [ $((SECONDS - began)) -gt 50 ] && [ -z "${THAW_CHECK_WHOLE:-}" ]; then
+	echo "SLOW: make took $((SECONDS - began)) s: brief tests (no scripts of whole programs under AddressSanitizer), one guest kernel, half the fuzzing; THAW_CHECK_WHOLE=1 for all of it"
+	export THAW_TEST_BRIEF=1 THAW_TEST_ROUNDS=3
+	seconds=3
+	asan_form=brief
+	guest_kernels=GUEST_KERNELS=6.1
+fi
+fuzz_seconds=${FUZZ_SECONDS:-$seconds}
 
 stage "make check"
 run check make -j"$jobs" -k check
@@ -144,16 +157,18 @@ run check-race make -j"$jobs" -k check-race SUBBUILD_CONFIGURE_FLAGS="${flags[*]
 totals check-race "$build/build-race" $?
 
 stage "make check-asan (AddressSanitizer, UndefinedBehaviorSanitizer)"
-run check-asan make -j"$jobs" -k check-asan ASAN_FORM="${ASAN_FORM:-short}" SUBBUILD_CONFIGURE_FLAGS="${flags[*]}"
+run check-asan make -j"$jobs" -k check-asan ASAN_FORM="${ASAN_FORM:-$asan_form}" SUBBUILD_CONFIGURE_FLAGS="${flags[*]}"
 totals check-asan "$build/build-asan" $?
 
 stage "make check-guest (QEMU: the live tests on Debian's kernels 6.1 and 6.12, CRIU beside thaw)"
-run check-guest make -k check-guest
+# shellcheck disable=SC2086 # nothing, or one word
+run check-guest make -k check-guest $guest_kernels
 status=$?
 # An emulated processor now and then runs into an instruction that another one is just patching. Such a guest is booted once more.
 if grep -qs 'Oops: int3' "$build"/build-guest/*/console.log; then
 	echo "AGAIN: check-guest: a guest's kernel ended in the emulation (int3 of its own patching)"
-	run check-guest make -k check-guest
+	# shellcheck disable=SC2086
+	run check-guest make -k check-guest $guest_kernels
 	status=$?
 fi
 totals check-guest "$build/build-guest" $status

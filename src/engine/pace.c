@@ -40,18 +40,15 @@ static double least_of(double a, double b)
 /* Through the averages of both kinds there is one line: what it says of no page at all, and of each page. */
 static unsigned conclude(const struct thaw_pace_sum *few, const struct thaw_pace_sum *many, bool was_dear)
 {
+	double part = was_dear ? 0.5 : 1; /* of the limits, to go back: who is at one of them stays on one side of it */
 	double x = (double)few->pages / few->copies, y = (double)few->ns / few->copies;
 	double each = ((double)many->ns / many->copies - y) / ((double)many->pages / many->copies - x), every, pages = MOST_PAGES;
 
 	if (each < 1) /* ns. By chance: a trap weighs more than the pages by which they differ */
 		each = 1;
 	every = y - each * x;
-	if (was_dear) /* it takes half of that to go back: who is at a limit stays on one side of it */
-		every *= 2;
-	if (every < DEAR_NS || every < DEAR_PAGES * each)
+	if (every < part * DEAR_NS || every < part * DEAR_PAGES * each)
 		return 0;
-	if (was_dear)
-		every /= 2;
 	pages = least_of(pages, TIMES * every / each);
 	pages = least_of(pages, (LONGEST_NS - every) / each);
 	return (unsigned)pages;

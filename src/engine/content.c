@@ -236,7 +236,7 @@ static bool read_window(struct thaw_window *w, const struct thaw_content *c, con
 	}
 	if (got < least) /* the rest is on the disk, cannot be read or is not right: the read that waits will tell */
 		return false;
-	*w = (struct thaw_window){ c, o->number, off, off + got, buf, false };
+	*w = (struct thaw_window){ c, o->number, off, off + got, buf };
 	return true;
 }
 
@@ -253,6 +253,15 @@ static uint64_t in_memory(const struct thaw_object *o, uint64_t off, uint64_t le
 	return pages << THAW_PAGE_SHIFT;
 }
 
+/* A server need not be asked: the size and the pages that are in memory change together. */
+static bool reaches(const struct thaw_object *o, uint64_t end)
+{
+	struct statx st;
+
+	return !THAW_INJECT("content.size") && !statx(o->fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_SIZE, &st) &&
+	       (st.stx_mask & STATX_SIZE) && st.stx_size >= end;
+}
+
 static bool map_window(struct thaw_window *w, const struct thaw_content *c, const struct thaw_object *o, uint64_t off, uint64_t least)
 {
 	uint64_t len = off < o->size ? o->size - off : 0;
@@ -263,9 +272,9 @@ static bool map_window(struct thaw_window *w, const struct thaw_content *c, cons
 	if (!len || len < least)
 		return false;
 	/* What has gone again meanwhile is waited for here, and not in S. A page that cannot be read makes it fail. */
-	if (THAW_INJECT("content.populate") || madvise(o->map + off, len, MADV_POPULATE_READ))
+	if (THAW_INJECT("content.populate") || madvise(o->map + off, len, MADV_POPULATE_READ) || !reaches(o, off + len))
 		return false;
-	*w = (struct thaw_window){ c, o->number, off, off + len, o->map + off, true };
+	*w = (struct thaw_window){ c, o->number, off, off + len, o->map + off, o };
 	return true;
 }
 
@@ -276,6 +285,11 @@ bool thaw_window_move(struct thaw_window *w, const struct thaw_content *c, const
 	if (way == THAW_WAY_MAP && o->map && map_window(w, c, o, off, least))
 		return true;
 	return read_window(w, c, o, off, least, buf);
+}
+
+bool thaw_window_is_whole(const struct thaw_window *w, uint64_t off, uint64_t len)
+{
+	return reaches(w->mapped, off + len);
 }
 
 void thaw_window_drop(struct thaw_window *w)

@@ -7,11 +7,15 @@
  * costs more than copying it), so the copiers try both (copier.c). A window's page may be reclaimed again before it
  * is copied: COPY waits for the disk in S then, which costs an X some milliseconds and no correctness.
  *
+ * A file that is cut short while it is in use: a read ends where it ends, but of a mapping the page that the end is in goes on
+ * with zeros. So where the file ends is asked for when a window is mapped, and before each copy from it. (Who cuts it in the
+ * microseconds in between changes what is being read, as for a read: Linux looks at the size first, and copies then.)
+ *
  * Content that has checksums is compared with them in the buffer that it is placed from, outside S. It is never mapped: what
  * was compared could be read from the disk once more before it is copied, and to look at a page that cannot be read would be
  * a signal. That costs a system call a window or a fault, and some 0.2 us a page (image/sums.h).
  *
- * Rule      nothing here is called within S, but thaw_window_peek()
+ * Rule      nothing here is called within S, but thaw_window_peek() and thaw_window_is_whole()
  * Threads   content: immutable after creation, counted; a window: owned by its thread
  * Errors    -errno; -EAGAIN: not without waiting */
 #ifndef THAW_ENGINE_CONTENT_H
@@ -59,7 +63,7 @@ struct thaw_window {
 	uint32_t number;                    /* of the object */
 	uint64_t start, end;                /* bytes of it */
 	const unsigned char *data;          /* of `start` */
-	bool mapped;                        /* in the file's mapping, populated for this window */
+	const struct thaw_object *mapped;   /* whose mapping it is in, populated for this window; NULL: a buffer */
 };
 
 enum thaw_way { THAW_WAY_READ, THAW_WAY_MAP, THAW_WAYS };
@@ -85,6 +89,8 @@ struct thaw_ways {
  * THAW_WAY_MAP, where the file could be mapped. False: not there. */
 bool thaw_window_move(struct thaw_window *w, const struct thaw_content *c, const struct thaw_object *o, uint64_t off,
 		      uint64_t least, enum thaw_way way, unsigned char *buf);
+/* Does the file still reach to the end of a mapped window's [off, off + len)? Never waits: it is asked what the kernel has in memory. */
+bool thaw_window_is_whole(const struct thaw_window *w, uint64_t off, uint64_t len);
 void thaw_window_drop(struct thaw_window *w); /* while its content is there */
 /* Stays in the second cache of a processor while it is copied, piece by piece. */
 #define THAW_WINDOW_BYTES (256UL << 10)

@@ -61,7 +61,8 @@ static void leave_window(struct thaw_worker *w)
 	struct thaw_ways *ways = &w->ways;
 	uint64_t *cost = &ways->cost[ways->way], seen;
 
-	if (win->content && ways->began_ns && ways->used >= (win->end - win->start) / 4 * 3 && win->mapped == (ways->way == THAW_WAY_MAP)) {
+	if (win->content && ways->began_ns && ways->used >= (win->end - win->start) / 4 * 3 &&
+	    !win->mapped == (ways->way != THAW_WAY_MAP)) {
 		thaw_window_drop(win);
 		seen = (thaw_sys_thread_cpu_ns() - ways->began_ns) * 1000 / ways->used + 1;
 		*cost += *cost / 32;

@@ -222,6 +222,11 @@ static struct thaw_step step(struct thaw_worker *w, struct thaw_mm *mm, bool own
 		s.kind = THAW_STEP_ELSEWHERE;
 		return s;
 	}
+	if (win->mapped && !thaw_window_is_whole(win, s.e.off, s.e.pages << THAW_PAGE_SHIFT)) {
+		s.kind = THAW_STEP_BROKEN;
+		s.error = ENODATA;
+		return s;
+	}
 	demand = match(mm);
 	f = copy(w, mm, owner, &s.e, data);
 	if (thaw_mm_is_live(mm) && match(mm) != demand)

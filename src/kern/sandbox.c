@@ -90,6 +90,7 @@ static const struct {
 	{ SCMP_SYS(fadvise64), THREADS },
 	{ SCMP_SYS(fcntl), THREADS | NET },
 	{ SCMP_SYS(fstat), THREADS },
+	{ SCMP_SYS(statx), COPIER },
 	{ SCMP_SYS(timerfd_settime), CONTROL },
 	{ SCMP_SYS(pidfd_send_signal), CONTROL },
 

@@ -26,7 +26,7 @@ uffd.probe:EAGAIN:1/2,epoll.wait:EINTR:1/3 test_events:300
 futex.wait:EINTR:1/3,memory.parked:ENOMEM:1/2,memory.lock:ENOMEM:1+ test_events:300
 content.read:short:1/3,content.read:EINTR:1/5,content.read:EAGAIN:1/5,content.ahead:EAGAIN:1/2 test_events:300,test_many
 content.ahead:short:1/2,content.ahead:EIO:1/3,procfs.read:EIO:1/40 test_events:300
-content.map:ENOMEM:1/2,content.mincore:ENOMEM:1/2,content.populate:EFAULT:1/3 test_events:300,test_many
+content.map:ENOMEM:1/2,content.mincore:ENOMEM:1/2,content.populate:EFAULT:1/3,content.size:EIO:1/4 test_events:300,test_many
 ring.read:short:1/2,ring.read:EINTR:1/4,ring.submit:EBUSY:1/10,ring.read:delay=500us:1/10 test_basic
 ring.make:ENOMEM:1+,ring.read:EAGAIN:1/4,ring.read:short:1/2 test_basic
 END

@@ -40,7 +40,7 @@ uffd.read:EMFILE:1/20,uffd.read:short:1/2,uffd.read:delay=500us:1/20 --source re
 uffd.probe:EAGAIN:1/2,epoll.wait:EINTR:1/3,futex.wait:EINTR:1/3 --source slow
 content.read:short:1/3,content.read:EINTR:1/5,content.ahead:EAGAIN:1/2 --source cold
 content.ahead:short:1/2,content.ahead:EIO:1/3 --source resident --background run
-content.map:ENOMEM:1/3,content.mincore:ENOMEM:1/2,content.populate:EFAULT:1/3 --source resident --background run
+content.map:ENOMEM:1/3,content.mincore:ENOMEM:1/2,content.populate:EFAULT:1/3,content.size:EIO:1/4 --source resident --background run
 ring.read:short:1/3,ring.read:EINTR:1/4,ring.submit:EBUSY:1/10 --source cold
 thread.create:EAGAIN:1/30,memory.staging:ENOMEM:1/20,ring.make:ENOMEM:1/2,holder.start:ENOMEM:1/2 --source resident
 memory.parked:ENOMEM:1/2,procfs.read:EIO:1/40,memory.lock:ENOMEM:1/2 --source resident

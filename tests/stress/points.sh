@@ -39,6 +39,7 @@ content.map        tests/stress/inject.sh
 content.unlock     tests/live/test_start_faults.c
 content.mincore    tests/stress/inject.sh
 content.populate   tests/stress/inject.sh
+content.size       tests/stress/inject.sh
 content.ahead      tests/stress/inject.sh
 content.read       tests/stress/inject.sh
 ring.setup         tests/live/test_start_faults.c

@@ -68,15 +68,12 @@ static void fork_child(struct thaw_worker *w, struct thaw_mm *mm, const struct u
 		       " its next absent page", (long long)mm->id);
 }
 
-/* A fault for the owner's list; one that is on it already only adds that it writes. */
+/* A fault for the owner's list, unless it is on it already. */
 static void park(struct thaw_mm *mm, const struct thaw_fault *f)
 {
-	for (unsigned i = 0; i < mm->n_parked; i++) {
-		if (mm->parked[i].addr == f->addr) {
-			mm->parked[i].write |= f->write;
+	for (unsigned i = 0; i < mm->n_parked; i++)
+		if (mm->parked[i].addr == f->addr)
 			return;
-		}
-	}
 	if (mm->n_parked == mm->room_parked) {
 		unsigned room = mm->room_parked ? mm->room_parked * 2 : THAW_BATCH;
 		struct thaw_fault *more = THAW_INJECT("memory.parked") ? NULL : realloc(mm->parked, room * sizeof(*more));
@@ -148,7 +145,6 @@ static void apply(struct thaw_worker *w, struct thaw_mm *mm, const struct uffd_m
 		park(mm, &(struct thaw_fault){
 			.addr = msg->arg.pagefault.address & ~(THAW_PAGE_SIZE - 1),
 			.t0 = now,
-			.write = msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE,
 		});
 		break;
 	case UFFD_EVENT_FORK:

@@ -156,7 +156,7 @@ static enum served serve_content(struct thaw_worker *w, struct thaw_mm *mm, unsi
 static enum served zero_page(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_fault *f, bool *was_absent)
 {
 	*was_absent = false;
-	switch (thaw_fill_zero(w, mm, f->addr, 1, f->write).outcome) {
+	switch (thaw_fill_zero(w, mm, f->addr, 1).outcome) {
 	case THAW_PLACED:
 		placed(mm, f);
 		*was_absent = true;
@@ -192,11 +192,11 @@ static enum served serve_zero(struct thaw_worker *w, struct thaw_mm *mm, unsigne
 	if (!around || somebody_waits(w, mm, index, around))
 		return SERVED;
 	mm->zero_next = from + ((uint64_t)around << THAW_PAGE_SHIFT);
-	if (!THAW_SABOTAGE(ZERO_RUNS_ON) && thaw_pagemap_next_absent(mm->pm, from, 1, &e) &&
-	    e.addr < from + ((uint64_t)around << THAW_PAGE_SHIFT))
+	/* Up to the next content, whether it is in or not: it may be poisoned, or have gone. */
+	if (!THAW_SABOTAGE(ZERO_RUNS_ON) && thaw_pagemap_next(mm->pm, from, (uint64_t)around << THAW_PAGE_SHIFT, &e))
 		around = (e.addr - from) >> THAW_PAGE_SHIFT;
 	if (around) /* beyond the mapping's end it is refused as a whole: then page by page, as they are asked for */
-		thaw_fill_zero(w, mm, from, around, f->write);
+		thaw_fill_zero(w, mm, from, around);
 	return SERVED;
 }
 
@@ -217,16 +217,13 @@ static bool is_asked_for_again(struct thaw_mm *mm, uint64_t addr)
 }
 
 /* A page that was in and has gone without a message, as it may: MADV_WIPEONFORK has emptied it in this child, where the mark was not
- * seen, or it was moved to where another thread was discarding. It is zero, which the kernel refuses where there is a page. (Only as
- * ZEROPAGE: COPY would go over a guard or a poisoned page.) */
+ * seen, or it was moved to where another thread was discarding. It is zero, which the kernel refuses where there is a page, a guard or
+ * a poisoned page. */
 static enum served serve_zapped(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_fault *f, bool inherited)
 {
-	struct thaw_fault read = *f;
 	bool was_absent;
-	enum served got;
+	enum served got = zero_page(w, mm, f, &was_absent);
 
-	read.write = false;
-	got = zero_page(w, mm, &read, &was_absent);
 	if (!was_absent)
 		return got;
 	thaw_fill_tell(mm, f->addr, inherited ? "was in at the fork, and is not here: zero" : "was in, and has been zapped: zero");

@@ -251,18 +251,10 @@ struct thaw_step thaw_fill_step(struct thaw_worker *w, struct thaw_mm *mm, bool 
 	return s;
 }
 
-struct thaw_fill thaw_fill_zero(struct thaw_worker *w, struct thaw_mm *mm, uint64_t addr, uint64_t pages, bool write)
+struct thaw_fill thaw_fill_zero(struct thaw_worker *w, struct thaw_mm *mm, uint64_t addr, uint64_t pages)
 {
-	/* Never written. Not resident at its first use, so that COPY drops its locks for it: that is safe in the owner's
-	 * turn, where nobody can consume an event. */
-	static unsigned char zeros[THAW_MAX_AROUND << THAW_PAGE_SHIFT];
-	struct thaw_fill f;
+	struct thaw_fill f = thaw_uffd_zero_match(mm->uffd, addr, pages << THAW_PAGE_SHIFT, match(mm));
 
-	/* A write to a page that ZEROPAGE has mapped faults once more, inside the kernel; a zero-filled copy does not. */
-	if (write)
-		f = thaw_uffd_copy_match(mm->uffd, addr, zeros, pages << THAW_PAGE_SHIFT, true, match(mm));
-	else
-		f = thaw_uffd_zero_match(mm->uffd, addr, pages << THAW_PAGE_SHIFT, match(mm));
 	if (f.outcome == THAW_PLACED || f.outcome == THAW_PARTIAL || f.outcome == THAW_PRESENT)
 		thaw_events_settled(mm->ev);
 	thaw_count(&mm->counters, w->number, THAW_COUNT_PAGES_ZERO, f.done >> THAW_PAGE_SHIFT);

@@ -33,9 +33,10 @@ struct thaw_step {
 struct thaw_step thaw_fill_step(struct thaw_worker *w, struct thaw_mm *mm, bool owner, uint64_t from, uint64_t to,
 				uint64_t max_pages, const struct thaw_window *win, enum thaw_count cause);
 
-/* Places zeros over [addr, addr + pages), which holds no content that is absent. Owner only. The kernel refuses it (EEXIST)
- * where there is a page. */
-struct thaw_fill thaw_fill_zero(struct thaw_worker *w, struct thaw_mm *mm, uint64_t addr, uint64_t pages, bool write);
+/* Places zeros over [addr, addr + pages), which holds no content. Owner only. The kernel refuses it (EEXIST) where there is a page, or a
+ * marker of one that may not be used (poisoned, or a guard, of which no message tells). For a write, too: a copy of zeros would
+ * spare it another fault, inside the kernel, but it goes over markers. */
+struct thaw_fill thaw_fill_zero(struct thaw_worker *w, struct thaw_mm *mm, uint64_t addr, uint64_t pages);
 
 /* Wakes who sleeps in the range: they fault again if their page is still missing. */
 void thaw_fill_wake(struct thaw_worker *w, struct thaw_mm *mm, bool owner, uint64_t addr, uint64_t len);

@@ -50,7 +50,6 @@ enum thaw_registration {
 struct thaw_fault {
 	uint64_t addr; /* of the page */
 	uint64_t t0;   /* when its message was read */
-	bool write;
 };
 
 /* Pages of content, by fate. total = placed (the counters say by what) + gone + found + absent */

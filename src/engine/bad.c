@@ -59,7 +59,22 @@ static bool add_locked(struct thaw_mm *mm, uint64_t start, uint64_t end)
 	return true;
 }
 
-static void tell(struct thaw_mm *mm, const struct thaw_extent *e, int error)
+/* Says of the content that it is not to be had, and not that it was not to be had just then. */
+static bool is_final(int error)
+{
+	return error != ENOMEM && error != ENOBUFS && error != EAGAIN && error != EINTR && error != ECANCELED;
+}
+
+static const char *why(const struct thaw_object *o, int error)
+{
+	if (error == EBADMSG && o && o->sums)
+		return "does not match its checksum: the image is corrupt or belongs to another checkpoint";
+	if (error == ENODATA && o && o->fd >= 0)
+		return "the file has been cut, or is being changed, while it is used";
+	return strerror(error);
+}
+
+static void tell(struct thaw_mm *mm, const struct thaw_extent *e, int error, bool lost)
 {
 	struct thaw_source *src = mm->content->source;
 	struct thaw_event_info info = {
@@ -76,10 +91,8 @@ static void tell(struct thaw_mm *mm, const struct thaw_extent *e, int error)
 	if (src->ops->describe)
 		src->ops->describe(src, e->object, e->off, where, sizeof(where));
 	thaw_log_error(&mm->m->set.log, "space %lld: the content of %#llx+%#llx cannot be read (%s): %s; %s",
-		       (long long)mm->id, (unsigned long long)info.address, (unsigned long long)info.length, where,
-		       error == EBADMSG && o && o->sums ?
-		       "does not match its checksum: the image is corrupt or belongs to another checkpoint" : strerror(error), mm->m->set.failure == THAW_FAILURE_SIGBUS ? "its readers get SIGBUS" :
-		       "its readers wait, and it is tried again");
+		       (long long)mm->id, (unsigned long long)info.address, (unsigned long long)info.length, where, why(o, error),
+		       lost ? "its readers get SIGBUS" : "its readers wait, and it is tried again");
 	thaw_monitor_event(mm->m, &info);
 }
 
@@ -148,7 +161,7 @@ void thaw_bad_report(struct thaw_worker *w, struct thaw_mm *mm, bool owner, cons
 		     bool reader)
 {
 	uint64_t end = e->addr + (e->pages << THAW_PAGE_SHIFT);
-	bool fresh;
+	bool fresh, lost = mm->m->set.failure == THAW_FAILURE_SIGBUS && is_final(error);
 
 	thaw_count(&mm->counters, w->number, THAW_COUNT_IO_ERRORS, 1);
 	{
@@ -157,8 +170,8 @@ void thaw_bad_report(struct thaw_worker *w, struct thaw_mm *mm, bool owner, cons
 		mm->bad_retry_ns = thaw_sys_now_ns() + LAST_RETRY_NS;
 	}
 	if (fresh)
-		tell(mm, e, error);
-	if (mm->m->set.failure == THAW_FAILURE_SIGBUS)
+		tell(mm, e, error, lost);
+	if (lost)
 		poison(w, mm, owner, e);
 	else if (reader)
 		keep_waiting(mm, e->addr, end);

@@ -46,7 +46,7 @@ static int check_sums(const struct thaw_image_pagemap *pm, int dirfd, int pages_
 	struct thaw_sums sums;
 	int r = thaw_sums_open(dirfd, pm->pages_id, pm->file_pages, &sums);
 
-	if (!r && sums.fd < 0)
+	if (!r && !sums.sum)
 		r = thaw_err_set(-ENOENT, "%s: no such file: is the image directory complete?", sums.name);
 	if (!r)
 		r = thaw_sums_verify(&sums, pages_fd, name);

@@ -14,6 +14,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "kern/sys.h"
 #include "util/err.h"
 #include "util/inject.h"
 #include "util/sabotage.h"
@@ -88,6 +89,7 @@ static int open_object(struct thaw_object *o, struct thaw_source *src)
 	if (THAW_INJECT_ERRNO("content.stat") || fstat(o->fd, &st) || fstatfs(o->fd, &fs))
 		return thaw_err_set(-errno, "%s source: content file %u: %s", src->ops->kind, o->number, strerror(errno));
 	o->size = st.st_size;
+	o->fixed = src->ops->fixed;
 	o->resident = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
 	o->nowait = !o->resident && (preadv2(o->fd, &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN);
 	o->sums = src->ops->sums ? src->ops->sums(src, o->number) : NULL;
@@ -184,16 +186,24 @@ static int read_all(const struct thaw_object *o, uint64_t off, size_t len, void 
 	return 0;
 }
 
-static int verify(const struct thaw_object *o, uint64_t off, size_t len, const void *buf, int flags)
+/* What has been read up to `end` was there: see content.h. */
+static bool is_whole(const struct thaw_object *o, uint64_t end)
 {
-	int64_t right = o->sums ? thaw_sums_right(o->sums, off, len, buf, flags) : (int64_t)len;
+	int64_t size;
 
-	return right < 0 ? (int)right : (size_t)right < len ? -EBADMSG : 0;
+	if (!o->size) /* a device */
+		return true;
+	size = thaw_sys_size_in_memory(o->fd);
+	return o->fixed ? size == (int64_t)o->size : size >= (int64_t)end;
 }
 
 int thaw_object_verify(const struct thaw_object *o, uint64_t off, size_t len, const void *buf)
 {
-	return verify(o, off, len, buf, 0);
+	if (o->fd < 0)
+		return 0;
+	if (!o->sums)
+		return THAW_INJECT("content.end") || !is_whole(o, off + len) ? -ENODATA : 0;
+	return thaw_sums_right(o->sums, off, len, buf) < len ? -EBADMSG : 0;
 }
 
 int thaw_object_read_now(const struct thaw_object *o, uint64_t off, size_t len, void *buf)
@@ -204,7 +214,7 @@ int thaw_object_read_now(const struct thaw_object *o, uint64_t off, size_t len, 
 		return -EAGAIN;
 	err = read_all(o, off, len, buf, flags);
 	if (!err)
-		err = verify(o, off, len, buf, flags);
+		err = thaw_object_verify(o, off, len, buf);
 	return err == -EOPNOTSUPP ? -EAGAIN : err;
 }
 
@@ -212,7 +222,7 @@ int thaw_object_read(const struct thaw_object *o, uint64_t off, size_t len, void
 {
 	int err = read_all(o, off, len, buf, 0);
 
-	return err ? err : verify(o, off, len, buf, 0);
+	return err ? err : thaw_object_verify(o, off, len, buf);
 }
 
 static bool read_window(struct thaw_window *w, const struct thaw_content *c, const struct thaw_object *o, uint64_t off,
@@ -229,11 +239,10 @@ static bool read_window(struct thaw_window *w, const struct thaw_content *c, con
 		n = THAW_INJECT_ERRNO("content.ahead") ? -1 : preadv2(o->fd, &iov, 1, (off_t)off, flags);
 	while (n < 0 && errno == EINTR);
 	got = n < 0 ? 0 : (uint64_t)n & ~(THAW_PAGE_SIZE - 1);
-	if (got && o->sums) {
-		int64_t right = thaw_sums_right(o->sums, off, got, buf, flags);
-
-		got = right < 0 ? 0 : (uint64_t)right;
-	}
+	if (got && o->sums)
+		got = thaw_sums_right(o->sums, off, got, buf);
+	else if (got && thaw_object_verify(o, off, got, buf))
+		got = 0;
 	if (got < least) /* the rest is on the disk, cannot be read or is not right: the read that waits will tell */
 		return false;
 	*w = (struct thaw_window){ c, o->number, off, off + got, buf };
@@ -253,15 +262,6 @@ static uint64_t in_memory(const struct thaw_object *o, uint64_t off, uint64_t le
 	return pages << THAW_PAGE_SHIFT;
 }
 
-/* A server need not be asked: the size and the pages that are in memory change together. */
-static bool reaches(const struct thaw_object *o, uint64_t end)
-{
-	struct statx st;
-
-	return !THAW_INJECT("content.size") && !statx(o->fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_SIZE, &st) &&
-	       (st.stx_mask & STATX_SIZE) && st.stx_size >= end;
-}
-
 static bool map_window(struct thaw_window *w, const struct thaw_content *c, const struct thaw_object *o, uint64_t off, uint64_t least)
 {
 	uint64_t len = off < o->size ? o->size - off : 0;
@@ -272,7 +272,8 @@ static bool map_window(struct thaw_window *w, const struct thaw_content *c, cons
 	if (!len || len < least)
 		return false;
 	/* What has gone again meanwhile is waited for here, and not in S. A page that cannot be read makes it fail. */
-	if (THAW_INJECT("content.populate") || madvise(o->map + off, len, MADV_POPULATE_READ) || !reaches(o, off + len))
+	if (THAW_INJECT("content.populate") || madvise(o->map + off, len, MADV_POPULATE_READ) ||
+	    THAW_INJECT("content.size") || !is_whole(o, off + len))
 		return false;
 	*w = (struct thaw_window){ c, o->number, off, off + len, o->map + off, o };
 	return true;
@@ -289,7 +290,7 @@ bool thaw_window_move(struct thaw_window *w, const struct thaw_content *c, const
 
 bool thaw_window_is_whole(const struct thaw_window *w, uint64_t off, uint64_t len)
 {
-	return reaches(w->mapped, off + len);
+	return !THAW_INJECT("content.size") && is_whole(w->mapped, off + len);
 }
 
 void thaw_window_drop(struct thaw_window *w)

@@ -7,13 +7,15 @@
  * costs more than copying it), so the copiers try both (copier.c). A window's page may be reclaimed again before it
  * is copied: COPY waits for the disk in S then, which costs an X some milliseconds and no correctness.
  *
- * A file that is cut short while it is in use: a read ends where it ends, but of a mapping the page that the end is in goes on
- * with zeros. So where the file ends is asked for when a window is mapped, and before each copy from it. (Who cuts it in the
- * microseconds in between changes what is being read, as for a read: Linux looks at the size first, and copies then.)
+ * A file that is cut short while it is in use: what its last page then has behind the end becomes zeros, in the page cache,
+ * after its size has changed. A mapping shows those zeros, and so may a read, which looks at the size first and copies then.
+ * So where the file ends is asked for behind each read, and before each copy from a mapping (where a file is cut after
+ * that, its pages are unmapped first, and the copy comes too late for all but a few microseconds). Checksums tell as much, and
+ * more. An image's size does not change at all: one that has grown is being taken apart (image/image.h).
  *
  * Content that has checksums is compared with them in the buffer that it is placed from, outside S. It is never mapped: what
  * was compared could be read from the disk once more before it is copied, and to look at a page that cannot be read would be
- * a signal. That costs a system call a window or a fault, and some 0.2 us a page (image/sums.h).
+ * a signal. That costs some 0.2 us a page (image/sums.h).
  *
  * Rule      nothing here is called within S, but thaw_window_peek() and thaw_window_is_whole()
  * Threads   content: immutable after creation, counted; a window: owned by its thread
@@ -32,6 +34,7 @@ struct thaw_object {
 	const struct thaw_sums *sums; /* the source's; then map is NULL. NULL: nothing tells what the file should hold */
 	bool resident;      /* a memory file: never on a disk */
 	bool nowait;        /* RWF_NOWAIT works */
+	bool fixed;         /* the source's: a change of its size says that it is not what it was */
 };
 
 struct thaw_content {
@@ -53,8 +56,8 @@ int thaw_object_read_now(const struct thaw_object *o, uint64_t off, size_t len, 
 /* Waits for the disk. Files only. */
 int thaw_object_read(const struct thaw_object *o, uint64_t off, size_t len, void *buf);
 
-/* Compares what somebody else (the ring) has read of it with its checksums, if it has some: 0, -EBADMSG, or why those cannot be read. May
- * wait for the disk. */
+/* What has been read of it, against its checksums: 0 or -EBADMSG; without them -ENODATA if the file has been cut meanwhile. Not a file:
+ * 0. Waits for nothing. */
 int thaw_object_verify(const struct thaw_object *o, uint64_t off, size_t len, const void *buf);
 
 /* Content of one run that lies in memory. */

@@ -170,7 +170,7 @@ bool thaw_fetch_place_ready(struct thaw_worker *w)
 			atomic_fetch_sub(&f->n_ready, 1);
 	}
 	if (r) {
-		thaw_beside_leave_to_wait(w); /* to compare it, or to read it again, may wait for the disk */
+		thaw_beside_leave_to_wait(w); /* to read it again may wait for the disk */
 		place_ahead(w, r);
 	}
 	return r;
@@ -182,11 +182,12 @@ struct thaw_read *thaw_fetch_borrow(struct thaw_fetch *f, const struct thaw_mm *
 	struct thaw_read *r;
 	THAW_SCOPED_LOCK(&f->lock);
 
-	if (o && o->sums) /* to compare them may wait for the disk */
-		return NULL;
 	for (struct thaw_read **at = &f->ready.first; (r = *at); at = &r->next) {
+		const void *page;
+
 		*win = window_of(r);
-		if (r->error || !thaw_window_peek(win, mm->content, e->object, e->off, THAW_PAGE_SIZE))
+		page = r->error ? NULL : thaw_window_peek(win, mm->content, e->object, e->off, THAW_PAGE_SIZE);
+		if (!page || (o && thaw_object_verify(o, e->off, THAW_PAGE_SIZE, page)))
 			continue;
 		*at = r->next;
 		if (!r->next)

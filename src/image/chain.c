@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "image/pages_file.h"
 #include "util/err.h"
 
 enum { PAGE = 4096 };
@@ -123,36 +124,6 @@ uint64_t thaw_image_chain_find(const struct thaw_image_chain *chain, uint64_t ad
 }
 
 /* ---- open -------------------------------------------------------------------------------------------------- */
-/* A pagemap cut off between two entries looks whole; the size of the pages file tells. */
-static int open_pages(int dirfd, struct thaw_image_level *level)
-{
-	uint64_t want = level->pm.file_pages * PAGE;
-	struct stat st;
-	char name[32];
-	int ret;
-
-	snprintf(name, sizeof(name), "pages-%u.img", level->pm.pages_id);
-	level->pages_fd = -1;
-	/* No pages and no file, or an empty one, is fine. */
-	if (!want && faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) && errno == ENOENT)
-		return 0;
-	level->pages_fd = thaw_image_open_file(dirfd, name);
-	if (level->pages_fd < 0)
-		return level->pages_fd;
-	if (fstat(level->pages_fd, &st))
-		return thaw_err_set(-errno, "%s: %s", name, strerror(errno));
-	if ((uint64_t)st.st_size < want)
-		return thaw_err_set(-EBADMSG, "%s: truncated: ends at byte %lu, its pagemap has pages up to byte %lu",
-				    name, (uint64_t)st.st_size, want);
-	if ((uint64_t)st.st_size > want)
-		return thaw_err_set(-EBADMSG,
-				    "%s: has %lu bytes behind the last page of its pagemap (byte %lu): the pagemap "
-				    "is truncated or another's",
-				    name, (uint64_t)st.st_size - want, want);
-	ret = thaw_sums_open(dirfd, level->pm.pages_id, level->pm.file_pages, &level->sums);
-	return ret || level->sums.fd < 0 ? ret : thaw_sums_sample(&level->sums, level->pages_fd, name);
-}
-
 /* Does anything have to be read from the pages file of this level? */
 static bool needs_pages(const struct thaw_image_chain *chain, const struct thaw_image_level *level)
 {
@@ -174,9 +145,10 @@ static int open_level(int dirfd, int pid, struct thaw_image_chain *chain)
 	if (!ret)
 		ret = thaw_image_pagemap_load(dirfd, pid, &level->pm);
 	if (!ret) {
-		level->pages_fd = level->sums.fd = -1;
+		level->pages_fd = -1;
+		level->sums.sum = NULL;
 		chain->n++;
-		ret = needs_pages(chain, level) ? open_pages(dirfd, level) : 0;
+		ret = needs_pages(chain, level) ? thaw_image_pages_open(dirfd, &level->pm, &level->pages_fd, &level->sums) : 0;
 	}
 	return ret;
 }
@@ -291,9 +263,7 @@ void thaw_image_chain_forget(struct thaw_image_chain *chain)
 void thaw_image_chain_close(struct thaw_image_chain *chain)
 {
 	for (unsigned i = 0; i < chain->n; i++) {
-		if (chain->level[i].pages_fd >= 0)
-			close(chain->level[i].pages_fd);
-		thaw_sums_close(&chain->level[i].sums);
+		thaw_image_pages_close(&chain->level[i].pages_fd, &chain->level[i].sums);
 		thaw_image_pagemap_free(&chain->level[i].pm);
 	}
 	chain->n = 0;

@@ -18,7 +18,7 @@
 
 struct thaw_image_level {
 	int pages_fd; /* -1: it has no pages of its own */
-	struct thaw_sums sums; /* of those pages, a sample of which has been compared; fd -1: there are none */
+	struct thaw_sums sums; /* of those pages, a sample of which has been compared; sum NULL: there are none */
 	struct thaw_image_pagemap pm;
 };
 /* What of the images is meant. */

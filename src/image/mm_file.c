@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* image/mm.c - mm-PID.img: the mappings of a process, checked */
+/* image/mm_file.c - mm-PID.img: the mappings of a process, checked */
 #include "config.h"
 #include "image/image.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* image/pagemap.c - pagemap-PID.img: which pages an image has, and where in pages-N.img */
+/* image/pagemap_file.c - pagemap-PID.img: which pages an image has, and where in pages-N.img */
 #include "config.h"
 #include "image/image.h"
 

@@ -10,14 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 #include <xxh_x86dispatch.h>
 
 #include "image/image.h"
 #include "util/err.h"
 
-enum { PAGE = THAW_SUMS_PAGE, AT_ONCE = 256, SAMPLE = 66, PIECE = 256 << 10, SPARSE_LEAST = 64 << 20 };
+enum { PAGE = THAW_SUMS_PAGE, SAMPLE = 66, PIECE = 256 << 10, SPARSE_LEAST = 64 << 20 };
 
 uint32_t thaw_sums_of_page(const void *page)
 {
@@ -25,21 +24,18 @@ uint32_t thaw_sums_of_page(const void *page)
 }
 
 /* ---- bytes ------------------------------------------------------------------------------------------------- */
-/* All of it; -ENODATA: the file ends before, -EAGAIN: not without waiting. */
-static int read_at(int fd, void *buf, size_t len, uint64_t off, int flags)
+/* All of it; -ENODATA: the file ends before. */
+static int read_at(int fd, void *buf, size_t len, uint64_t off)
 {
 	size_t got = 0;
 
 	while (got < len) {
-		struct iovec iov = { (char *)buf + got, len - got };
-		/* Where it may wait with the plain call: the sessions of a page server have no other. */
-		ssize_t n = flags ? preadv2(fd, &iov, 1, (off_t)(off + got), flags) :
-				    pread(fd, iov.iov_base, iov.iov_len, (off_t)(off + got));
+		ssize_t n = pread(fd, (char *)buf + got, len - got, (off_t)(off + got));
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return flags && errno == EOPNOTSUPP ? -EAGAIN : -errno;
+			return -errno;
 		if (!n)
 			return -ENODATA;
 		got += (size_t)n;
@@ -91,58 +87,48 @@ int thaw_sums_parse(const char *name, const unsigned char header[THAW_SUMS_HEADE
 	return 0;
 }
 
-/* The file against itself: a wrong bit in it shall not look like wrong memory. */
-static int check_whole(const struct thaw_sums *s, const unsigned char header[THAW_SUMS_HEADER])
+/* The sums, and the file against itself: a wrong bit in it shall not look like wrong memory. */
+static int load(struct thaw_sums *s, int fd, const unsigned char header[THAW_SUMS_HEADER])
 {
-	uint64_t end = THAW_SUMS_HEADER + s->pages * sizeof(uint32_t), at = THAW_SUMS_HEADER, sum;
-	unsigned char *buf = malloc(PIECE);
-	XXH3_state_t *state = XXH3_createState();
-	int err = buf && state ? 0 : thaw_err_set(-ENOMEM, "%s: no memory", s->name);
+	size_t len = s->pages * sizeof(*s->sum);
+	uint64_t sum;
+	int err;
 
-	if (!err)
-		XXH3_64bits_reset(state);
-	while (!err && at < end) {
-		size_t len = end - at < PIECE ? (size_t)(end - at) : PIECE;
-
-		err = read_at(s->fd, buf, len, at, 0);
-		if (err)
-			failed(s->name, at, err);
-		else
-			XXH3_64bits_update(state, buf, len);
-		at += len;
-	}
-	if (!err) {
-		sum = XXH3_64bits_withSeed(header, THAW_SUMS_HEADER - 8, XXH3_64bits_digest(state));
-		if (sum != u64_at(header + 24))
-			err = thaw_err_set(-EBADMSG, "%s: corrupt: wrong checksum of its own (bytes 0 to %lu)", s->name, end);
-	}
-	XXH3_freeState(state);
-	free(buf);
-	return err;
+	s->sum = malloc(len ? len : 1);
+	if (!s->sum)
+		return thaw_err_set(-ENOMEM, "%s: no memory for %lu checksums", s->name, s->pages);
+	err = read_at(fd, s->sum, len, THAW_SUMS_HEADER);
+	if (err)
+		return failed(s->name, THAW_SUMS_HEADER, err);
+	sum = XXH3_64bits_withSeed(header, THAW_SUMS_HEADER - 8, XXH3_64bits(s->sum, len));
+	if (sum != u64_at(header + 24))
+		return thaw_err_set(-EBADMSG, "%s: corrupt: wrong checksum of its own (bytes 0 to %lu)", s->name, THAW_SUMS_HEADER + len);
+	return 0;
 }
 
 int thaw_sums_open(int dirfd, uint32_t id, uint64_t pages, struct thaw_sums *s)
 {
 	unsigned char header[THAW_SUMS_HEADER] = { 0 };
 	struct stat st;
-	int err;
+	int fd, err;
 
-	*s = (struct thaw_sums){ .fd = -1, .pages = pages };
+	*s = (struct thaw_sums){ .pages = pages };
 	snprintf(s->name, sizeof(s->name), "pages-%u.sum.img", id);
 	if (faccessat(dirfd, s->name, F_OK, AT_SYMLINK_NOFOLLOW) && errno == ENOENT)
 		return 0;
-	s->fd = thaw_image_open_file(dirfd, s->name);
-	if (s->fd < 0)
-		return s->fd;
-	err = fstat(s->fd, &st) ? thaw_err_set(-errno, "%s: %s", s->name, strerror(errno)) : 0;
-	if (!err && st.st_size >= (off_t)sizeof(header) && (err = read_at(s->fd, header, sizeof(header), 0, 0)))
+	fd = thaw_image_open_file(dirfd, s->name);
+	if (fd < 0)
+		return fd;
+	err = fstat(fd, &st) ? thaw_err_set(-errno, "%s: %s", s->name, strerror(errno)) : 0;
+	if (!err && st.st_size >= (off_t)sizeof(header) && (err = read_at(fd, header, sizeof(header), 0)))
 		failed(s->name, 0, err);
 	if (!err)
 		err = thaw_sums_parse(s->name, header, (uint64_t)st.st_size, pages);
 	if (!err && st.st_size > SPARSE_LEAST && st.st_blocks < st.st_size / 512 / 64) /* a hole of terabytes would be read to its end */
 		err = thaw_err_set(-EBADMSG, "%s: corrupt: of its %ld bytes hardly any are on the disk", s->name, (long)st.st_size);
 	if (!err)
-		err = check_whole(s, header);
+		err = load(s, fd, header);
+	close(fd);
 	if (err)
 		thaw_sums_close(s);
 	return err;
@@ -150,44 +136,31 @@ int thaw_sums_open(int dirfd, uint32_t id, uint64_t pages, struct thaw_sums *s)
 
 void thaw_sums_close(struct thaw_sums *s)
 {
-	if (s->fd >= 0)
-		close(s->fd);
-	s->fd = -1;
+	free(s->sum);
+	s->sum = NULL;
 }
 
 /* ---- compare ----------------------------------------------------------------------------------------------- */
-int64_t thaw_sums_right(const struct thaw_sums *s, uint64_t off, uint64_t len, const void *buf, int flags)
+uint64_t thaw_sums_right(const struct thaw_sums *s, uint64_t off, uint64_t len, const void *buf)
 {
-	uint32_t want[AT_ONCE];
-	uint64_t first = off / PAGE, n = len / PAGE;
+	uint64_t first = off / PAGE, n = len / PAGE, i = 0;
 
-	for (uint64_t done = 0, now; done < n; done += now) {
-		const unsigned char *page = (const unsigned char *)buf + done * PAGE;
-		int err;
-
-		now = n - done < AT_ONCE ? n - done : AT_ONCE;
-		err = read_at(s->fd, want, now * sizeof(*want), THAW_SUMS_HEADER + (first + done) * sizeof(*want), flags);
-		if (err)
-			return err;
-		for (uint64_t i = 0; i < now; i++)
-			if (thaw_sums_of_page(page + i * PAGE) != le32toh(want[i]))
-				return (int64_t)((done + i) * PAGE);
-	}
-	return (int64_t)len;
+	while (i < n && first + i < s->pages && thaw_sums_of_page((const char *)buf + i * PAGE) == le32toh(s->sum[first + i]))
+		i++;
+	return i * PAGE;
 }
 
 static int check_piece(const struct thaw_sums *s, int pages_fd, const char *name, uint64_t off, size_t len, unsigned char *buf)
 {
-	int err = read_at(pages_fd, buf, len, off, 0);
-	int64_t right = err ? 0 : thaw_sums_right(s, off, len, buf, 0);
+	int err = read_at(pages_fd, buf, len, off);
+	uint64_t right;
 
 	if (err)
 		return failed(name, off, err);
-	if (right < 0)
-		return failed(s->name, THAW_SUMS_HEADER + off / PAGE * sizeof(uint32_t), (int)right);
-	if ((uint64_t)right < len)
+	right = thaw_sums_right(s, off, len, buf);
+	if (right < len)
 		return thaw_err_set(-EBADMSG, "%s: the page at byte %lu does not match its checksum: the image is corrupt or belongs to "
-				    "another checkpoint", name, off + (uint64_t)right);
+				    "another checkpoint", name, off + right);
 	return 0;
 }
 

@@ -2,14 +2,14 @@
 /* image/sums.h - checksums: one for each page of pages-N.img, in pages-N.sum.img beside it, and one over any other image file.
  *
  * A page's sum is the lower half of its XXH3 hash: 4 bytes for 4096, and some 0.2 us to make or compare it while the page is
- * in the processor's cache; a wrong page has a right sum once in 2^32. Each thaw_sums_right() is a system call besides: the
- * sums are read and not mapped, so that a disk that fails, or a file that is cut while it is used, is an errno and not a
- * signal. What was read once is in the page cache, one page of it for 4 MiB of memory.
+ * in the processor's cache; a wrong page has a right sum once in 2^32. The sums are kept in memory, 1 MiB for 1 GiB, as they
+ * were when the file was opened and found right: what becomes of it afterwards, together with the pages (another checkpoint
+ * copied over this one), does not make wrong pages right, and to compare waits for nothing.
  *
  * Rule      who places or passes on a page of a pages file that has sums compares it first, in memory that is its own
  * Threads   sums: any, immutable once open. A writer belongs to its thread
  * Errors    -errno with a sentence that names the file and the byte: -EBADMSG corrupt, truncated or another checkpoint's,
- *           -ENOTSUP a version that is not read; thaw_sums_right(): -errno only */
+ *           -ENOTSUP a version that is not read, -ENOMEM */
 #ifndef THAW_IMAGE_SUMS_H
 #define THAW_IMAGE_SUMS_H
 
@@ -25,21 +25,20 @@ uint32_t thaw_sums_of_page(const void *page);
 
 /* ---- compared ---------------------------------------------------------------------------------------------- */
 struct thaw_sums {
-	int fd; /* -1: there are none */
+	uint32_t *sum; /* as in the file; NULL: there are none */
 	uint64_t pages;
 	char name[32];
 };
 /* Those of pages-`id`.img, which has so many pages. The file is read once, against its own checksum. None, which is what images of CRIU
- * have, is no error: fd is -1 then. */
+ * have, is no error: sum is NULL then. */
 int thaw_sums_open(int dirfd, uint32_t id, uint64_t pages, struct thaw_sums *s);
 void thaw_sums_close(struct thaw_sums *s);
 
 /* The header, and that the file has the length that follows from it. `name`: for the sentence. */
 int thaw_sums_parse(const char *name, const unsigned char header[THAW_SUMS_HEADER], uint64_t size, uint64_t pages);
 
-/* How many bytes from buf on are right, whole pages, up to len; buf was read at `off`. flags: of preadv2(), 0 or RWF_NOWAIT;
- * -EAGAIN: the sums are not in memory. */
-int64_t thaw_sums_right(const struct thaw_sums *s, uint64_t off, uint64_t len, const void *buf, int flags);
+/* How many bytes from buf on are right, whole pages, up to len; buf was read at `off`. */
+uint64_t thaw_sums_right(const struct thaw_sums *s, uint64_t off, uint64_t len, const void *buf);
 
 /* Some pages of the whole file, first and last among them: whether it is this checkpoint's at all. */
 int thaw_sums_sample(const struct thaw_sums *s, int pages_fd, const char *pages_name);

@@ -12,7 +12,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <unistd.h>
 
 #include "util/err.h"
@@ -219,15 +218,4 @@ int thaw_net_accept(int listener, struct sockaddr_storage *peer)
 	(void)set(fd, IPPROTO_TCP, TCP_KEEPINTVL, PROBE_SECONDS);
 	(void)set(fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES);
 	return fd;
-}
-
-ssize_t thaw_net_send_file(int fd, int file, uint64_t off, uint64_t len)
-{
-	off_t at = (off_t)off;
-	ssize_t n;
-
-	do
-		n = sendfile(fd, file, &at, len > 0x40000000 ? 0x40000000 : len);
-	while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : n ? n : -ENODATA;
 }

@@ -51,7 +51,5 @@ int thaw_net_wait(int fd, int what, int wake, int timeout_ms);
 /* ---- servers ----------------------------------------------------------------------------------------------- */
 int thaw_net_listen(const struct thaw_net_address *at, unsigned *port); /* *port: the one it got */
 int thaw_net_accept(int listener, struct sockaddr_storage *peer); /* non-blocking, close-on-exec */
-/* Bytes of a file; > 0, -EAGAIN, -ENODATA: the file ends before. */
-ssize_t thaw_net_send_file(int fd, int file, uint64_t off, uint64_t len);
 
 #endif

@@ -90,7 +90,7 @@ static const struct {
 	{ SCMP_SYS(fadvise64), THREADS },
 	{ SCMP_SYS(fcntl), THREADS | NET },
 	{ SCMP_SYS(fstat), THREADS },
-	{ SCMP_SYS(statx), COPIER },
+	{ SCMP_SYS(statx), THREADS | SERVER },
 	{ SCMP_SYS(timerfd_settime), CONTROL },
 	{ SCMP_SYS(pidfd_send_signal), CONTROL },
 
@@ -145,7 +145,6 @@ static const struct {
 	{ SCMP_SYS(setsockopt), NET },
 	{ SCMP_SYS(shutdown), NET | HOLDER },
 	{ SCMP_SYS(accept4), HOLDER },
-	{ SCMP_SYS(sendfile), SERVER },
 
 	/* callbacks of an application that fetches content elsewhere */
 	{ SCMP_SYS(recvfrom), CALLBACKS | NET },

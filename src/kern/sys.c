@@ -16,6 +16,7 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -246,6 +247,15 @@ static uint64_t clock_ns(clockid_t id)
 uint64_t thaw_sys_thread_cpu_ns(void)
 {
 	return clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+int64_t thaw_sys_size_in_memory(int fd)
+{
+	struct statx st;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_SIZE, &st))
+		return -errno;
+	return st.stx_mask & STATX_SIZE ? (int64_t)st.stx_size : -EOPNOTSUPP;
 }
 
 uint64_t thaw_sys_now_ns(void)

@@ -49,6 +49,10 @@ int thaw_sys_move_thread(int cpu);                 /* there, and free to be move
 /* As many descriptors as may be: the soft limit is raised to the hard one. Running out is said when it happens. */
 void thaw_sys_raise_descriptors(void);
 
+/* A file's size in bytes as the kernel has it in memory, where it changes before the file's pages do: no server is asked, nothing is
+ * waited for. -errno. */
+int64_t thaw_sys_size_in_memory(int fd);
+
 uint64_t thaw_sys_now_ns(void);                    /* CLOCK_MONOTONIC */
 uint64_t thaw_sys_thread_cpu_ns(void);             /* what the calling thread has run */
 

@@ -8,15 +8,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "image/pages_file.h"
 #include "source/source.h"
 #include "util/err.h"
 
 struct local {
 	struct thaw_source base;
 	int fd; /* -1: nothing is lazy, and there is no file */
+	struct thaw_sums sums;
 	uint32_t pages_id;
 	size_t n;
 	struct thaw_extent extent[];
@@ -38,6 +39,13 @@ static int object_fd(struct thaw_source *s, uint32_t object)
 	return object ? -1 : ((struct local *)s)->fd;
 }
 
+static const struct thaw_sums *sums(struct thaw_source *s, uint32_t object)
+{
+	const struct local *l = (const struct local *)s;
+
+	return !object && l->sums.sum ? &l->sums : NULL;
+}
+
 static void describe(struct thaw_source *s, uint32_t object, uint64_t off, char *buf, size_t size)
 {
 	snprintf(buf, size, "pages-%u.img at byte %lu", ((struct local *)s)->pages_id, off);
@@ -47,45 +55,21 @@ static void free_local(struct thaw_source *s)
 {
 	struct local *l = (struct local *)s;
 
-	if (l->fd >= 0)
-		close(l->fd);
+	thaw_image_pages_close(&l->fd, &l->sums);
 	free(l);
 }
 
 static const struct thaw_source_ops ops = {
 	.kind = "images",
+	.fixed = true,
 	.extents = extents,
 	.object_fd = object_fd,
+	.sums = sums,
 	.describe = describe,
 	.free = free_local,
 };
 
 /* ---- creation ---------------------------------------------------------------------------------------------- */
-/* A pagemap cut off between two entries looks whole; the size of the pages file tells. */
-static int open_pages(int dirfd, const struct thaw_lazy_task *t)
-{
-	uint64_t want = t->pm.file_pages << THAW_PAGE_SHIFT;
-	struct stat st;
-	char name[32];
-	int fd;
-
-	snprintf(name, sizeof(name), "pages-%u.img", t->pm.pages_id);
-	if (!want && fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) && errno == ENOENT)
-		return -1;
-	fd = thaw_image_open_file(dirfd, name);
-	if (fd < 0)
-		return fd;
-	if (fstat(fd, &st))
-		thaw_err_set(-errno, "%s: %s", name, strerror(errno));
-	else if ((uint64_t)st.st_size == want)
-		return fd;
-	else
-		thaw_err_set(-EBADMSG, "%s: has %lu bytes, but pagemap-%d.img says %lu: one of them is truncated or of another"
-			     " dump", name, (uint64_t)st.st_size, t->pid, want);
-	close(fd);
-	return thaw_err_code();
-}
-
 struct thaw_source *thaw_lazy_local_source(int dirfd, const struct thaw_lazy_task *t)
 {
 	struct local *l = malloc(sizeof(*l) + t->pm.n * sizeof(l->extent[0]));
@@ -94,10 +78,10 @@ struct thaw_source *thaw_lazy_local_source(int dirfd, const struct thaw_lazy_tas
 		thaw_err_set(-ENOMEM, "pagemap-%d.img: no memory for %zu entries", t->pid, t->pm.n);
 		return NULL;
 	}
-	*l = (struct local){ .base = { &ops, 1 }, .pages_id = t->pm.pages_id };
-	thaw_err_clear();
-	l->fd = t->lazy_pages ? open_pages(dirfd, t) : -1; /* the rest of the file is the restorer's affair */
-	if (l->fd < 0 && thaw_err_code()) {
+	*l = (struct local){ .base = { &ops, 1 }, .fd = -1, .pages_id = t->pm.pages_id };
+	/* Where nothing is lazy the file is the restorer's affair. */
+	if (t->lazy_pages && thaw_image_pages_open(dirfd, &t->pm, &l->fd, &l->sums)) {
+		thaw_err_wrap("process %d", t->pid);
 		free(l);
 		return NULL;
 	}
@@ -113,22 +97,20 @@ struct thaw_source *thaw_lazy_local_source(int dirfd, const struct thaw_lazy_tas
 /* ---- dedup ------------------------------------------------------------------------------------------------- */
 int thaw_lazy_punch(int dirfd, const struct thaw_lazy_task *t)
 {
-	char name[32];
 	int fd, ret = 0;
 
 	if (t->bare || !t->lazy_pages)
 		return 0;
-	snprintf(name, sizeof(name), "pages-%u.img", t->pm.pages_id);
-	fd = openat(dirfd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	fd = thaw_image_pages_spend(dirfd, &t->pm);
 	if (fd < 0)
-		return thaw_err_set(-errno, "%s: cannot be opened to give back its disk space: %s", name, strerror(errno));
+		return fd;
 	for (size_t i = 0; i < t->pm.n && !ret; i++) {
 		const struct thaw_image_run *run = &t->pm.run[i];
 
 		if (!(run->flags & THAW_PE_LAZY) || !(run->flags & THAW_PE_PRESENT))
 			continue;
 		if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, run->off, run->pages << THAW_PAGE_SHIFT))
-			ret = thaw_err_set(-errno, "%s: its disk space cannot be given back: %s", name, strerror(errno));
+			ret = thaw_err_set(-errno, "pages-%u.img: its disk space cannot be given back: %s", t->pm.pages_id, strerror(errno));
 	}
 	close(fd);
 	return ret;

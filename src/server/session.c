@@ -21,7 +21,7 @@ struct client {
 	struct thaw_server *server;
 	int fd;
 	struct thaw_tls_session *tls;
-	unsigned char *buf; /* of BUFFER; TLS, or pages that are compared with their checksums */
+	unsigned char *buf; /* of BUFFER: pages on their way, what TLS makes of them */
 	uint64_t pages;
 };
 
@@ -58,19 +58,6 @@ static int put(struct client *c, const unsigned char *buf, size_t len, bool more
 	return 0;
 }
 
-static int put_file(struct client *c, int file, uint64_t off, uint64_t len)
-{
-	while (len) {
-		ssize_t n = thaw_net_send_file(c->fd, file, off, len);
-
-		if (n < 0 && (n = accepts_more(c, n)) < 0)
-			return (int)n;
-		off += (uint64_t)n;
-		len -= (uint64_t)n;
-	}
-	return 0;
-}
-
 static int need_buffer(struct client *c)
 {
 	if (!c->buf)
@@ -78,16 +65,18 @@ static int need_buffer(struct client *c)
 	return c->buf ? 0 : thaw_err_set(-ENOMEM, "no memory");
 }
 
-/* What is in the buffer: 0, -EBADMSG, or why its checksums cannot be read. */
-static int compare(struct client *c, const struct thaw_sums *sums, uint64_t off, size_t len)
+/* What is in the buffer: 0, -EBADMSG, -ENODATA. Without checksums: what is read of a file that is being cut may
+ * have zeros for what was behind its new end, but then its size has changed already. */
+static int compare(struct client *c, const struct thaw_image_level *level, uint64_t off, size_t len)
 {
-	int64_t right = sums->fd < 0 ? (int64_t)len : thaw_sums_right(sums, off, len, c->buf, 0);
-
-	return right < 0 ? (int)right : (size_t)right < len ? -EBADMSG : 0;
+	if (!level->sums.sum)
+		return thaw_sys_size_in_memory(level->pages_fd) == (int64_t)(level->pm.file_pages * PAGE) ? 0 : -ENODATA;
+	return thaw_sums_right(&level->sums, off, len, c->buf) < len ? -EBADMSG : 0;
 }
 
-/* Through memory of ours. */
-static int put_file_read(struct client *c, const struct thaw_image_level *level, uint64_t off, uint64_t len)
+/* Through memory of ours: what sendfile() has given to the network is the file's own pages, and follows what becomes of them until
+ * the other side has it, however long that takes. */
+static int put_pages(struct client *c, const struct thaw_image_level *level, uint64_t off, uint64_t len)
 {
 	int err = need_buffer(c);
 
@@ -103,7 +92,7 @@ static int put_file_read(struct client *c, const struct thaw_image_level *level,
 				return n ? -errno : -ENODATA;
 			have += (size_t)n;
 		}
-		err = compare(c, &level->sums, off, want);
+		err = compare(c, level, off, want);
 		if (!err)
 			err = put(c, c->buf, want, false);
 		off += want;
@@ -158,15 +147,14 @@ static int answer(struct client *c, enum thaw_frame_layout layout, const struct 
 	if (!err)
 		err = put(c, header, (size_t)layout, true);
 	if (!err && pages)
-		err = c->tls || level->sums.fd >= 0 ? put_file_read(c, level, off, pages * PAGE) :
-						      put_file(c, level->pages_fd, off, pages * PAGE);
+		err = put_pages(c, level, off, pages * PAGE);
 	c->pages += err ? 0 : pages;
 	/* The header promised pages; without them there is nothing to go on with. */
 	if (err == -ENODATA || err == -EIO || err == -EBADMSG)
 		return thaw_err_set(-EIO, "%lu pages of process %lu at %#lx cannot be read from the images (pages-%u.img at byte %lu): %s", pages,
 				    f->id, f->addr, level->pm.pages_id, off, err == -EIO ? strerror(EIO) : err == -EBADMSG ?
 				    "they do not match their checksums: the image is corrupt or belongs to another checkpoint" :
-				    "their file has been cut");
+				    "their file has been cut, or is being changed, while it is used");
 	return err ? thaw_err_set(err, "%s", strerror(-err)) : 0;
 }
 

@@ -30,5 +30,5 @@ int thaw_chain_fd(const struct thaw_image_chain *chain, uint32_t object)
 
 const struct thaw_sums *thaw_chain_sums(const struct thaw_image_chain *chain, uint32_t object)
 {
-	return object < chain->n && chain->level[object].sums.fd >= 0 ? &chain->level[object].sums : NULL;
+	return object < chain->n && chain->level[object].sums.sum ? &chain->level[object].sums : NULL;
 }

@@ -57,6 +57,7 @@ static void free_imagedir(struct thaw_source *s)
 
 static const struct thaw_source_ops ops = {
 	.kind = "images",
+	.fixed = true,
 	.extents = extents,
 	.object_fd = object_fd,
 	.sums = sums,

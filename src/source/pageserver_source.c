@@ -119,6 +119,7 @@ static void free_remote(struct thaw_source *s)
 
 static const struct thaw_source_ops ops = {
 	.kind = "page server",
+	.fixed = true, /* of parent directories */
 	.far = true,
 	.extents = extents,
 	.object_fd = object_fd,

@@ -25,6 +25,7 @@ struct thaw_request {
 
 struct thaw_source_ops {
 	const char *kind; /* "images", "memfile", "callback": for messages */
+	bool fixed; /* its files keep their size while they are used */
 	bool far; /* read() costs time by the page: what somebody sleeps on is asked for alone, what lies beside it apart */
 	/* Calls emit() for each run of content in address order. covers() sources (callback) leave this NULL: all of
 	 * the space's ranges have content, object 0, offset = address. */

@@ -60,7 +60,8 @@
 	X("content.unlock", "munlock() of that mapping") \
 	X("content.mincore", "mincore() of a window of its mapping") \
 	X("content.populate", "MADV_POPULATE_READ of such a window") \
-	X("content.size", "statx() of its file, before a copy from it") \
+	X("content.size", "statx() of its file, when it is mapped and before each copy from it") \
+	X("content.end", "statx() of a content file behind a read") \
 	X("content.ahead", "preadv2() of a copier's window; short: some bytes") \
 	X("content.read", "preadv2() of content: EAGAIN, EINTR, EIO; short: some bytes") \
 	X("ring.setup", "the probe for io_uring") \

@@ -127,6 +127,29 @@ static void test_hostile(const struct page_server *s)
 	}
 }
 
+/* Its file is cut, within a page, while a client takes its time: what was on the way is what was asked for, or does not come. */
+static void test_cut(const struct page_server *s, const struct rig *images)
+{
+	unsigned char page[LIVE_PAGE], want[LIVE_PAGE];
+	int fd = raw_connect(s->port), file = openat(images->dir.fd, "pages-1.img", O_RDWR | O_CLOEXEC);
+
+	raw_send(fd, 32, 7, PAGES, LIVE_BASE, RIG_PID);
+	LIVE_CHECK(raw_reply(fd, 32, LIVE_BASE, RIG_PID) == PAGES);
+	usleep(200000); /* the rest is in the socket, as much of it as there is room for */
+	LIVE_CHECK(file >= 0 && !ftruncate(file, 20 * LIVE_PAGE + 100));
+	for (uint64_t addr = LIVE_BASE; addr < GAP_AT && raw_receive(fd, page, LIVE_PAGE); addr += LIVE_PAGE) {
+		live_fill(want, RIG_SEED, addr, 0);
+		if (memcmp(page, want, LIVE_PAGE))
+			LIVE_DIE("page %#lx was cut on its way", (unsigned long)addr);
+	}
+	close(fd);
+	fd = raw_connect(s->port);
+	raw_send(fd, 32, 7, 1, LIVE_BASE + 20 * LIVE_PAGE, RIG_PID);
+	LIVE_CHECK(raw_reply(fd, 32, LIVE_BASE + 20 * LIVE_PAGE, RIG_PID) == 1 && !raw_receive(fd, page, LIVE_PAGE));
+	close(fd);
+	close(file);
+}
+
 /* ---- restores ---------------------------------------------------------------------------------------------- */
 static void test_at_once(struct page_server *s, const struct rig *images)
 {
@@ -166,6 +189,7 @@ static void test(bool wide)
 	test_at_once(&s, &images);
 	test_at_once(&s, &images); /* and again: it is still there */
 	RIG_AWAIT(page_server_said(&s, "is done") >= 2 * CLIENTS);
+	test_cut(&s, &images);
 	LIVE_CHECK(page_server_stop(&s) == 0);
 	LIVE_CHECK(page_server_said(&s, "clients served") == 1);
 	scratch_end(&parent);

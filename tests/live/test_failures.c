@@ -204,8 +204,8 @@ static void test_cut_file(enum thaw_background policy, enum thaw_io io, bool dis
 	close(fd);
 }
 
-/* ---- checksums -------------------------------------------------------------------------------------------- */
-static int put_images(struct scratch *dir)
+/* ---- images -------------------------------------------------------------------------------------------- */
+static int put_images(struct scratch *dir, bool with_sums)
 {
 	static unsigned char page[LIVE_PAGE];
 	struct thaw_pagemap_writer *map;
@@ -214,12 +214,12 @@ static int put_images(struct scratch *dir)
 
 	scratch_begin(dir);
 	map = thaw_image_pagemap_create(dir->fd, 7, 1);
-	sums = thaw_sums_create(dir->fd, 1);
+	sums = with_sums ? thaw_sums_create(dir->fd, 1) : NULL;
 	fd = openat(dir->fd, "pages-1.img", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	LIVE_CHECK(map && sums && fd >= 0);
+	LIVE_CHECK(map && !sums == !with_sums && fd >= 0);
 	for (uint64_t at = LIVE_BASE; at < LIVE_BASE + PAGES * LIVE_PAGE; at += LIVE_PAGE) {
 		live_fill(page, SEED, at, 0);
-		LIVE_CHECK(!thaw_sums_add(sums, page, 1) && write(fd, page, sizeof(page)) == sizeof(page));
+		LIVE_CHECK((!sums || !thaw_sums_add(sums, page, 1)) && write(fd, page, sizeof(page)) == sizeof(page));
 	}
 	LIVE_CHECK(!thaw_image_pagemap_add(map, LIVE_BASE, PAGES, THAW_PE_PRESENT | THAW_PE_LAZY));
 	LIVE_CHECK(!thaw_image_pagemap_close(map) && !thaw_sums_finish(sums) && !fsync(fd));
@@ -248,7 +248,7 @@ static void test_wrong_bit(enum thaw_background policy, enum thaw_io io, bool co
 	char a, b;
 	int fd;
 
-	fd = put_images(&dir);
+	fd = put_images(&dir, true);
 	s = thaw_source_images(dir.fd, 7);
 	LIVE_CHECK(s);
 	flip(fd); /* no sample sees it any more */
@@ -277,6 +277,39 @@ static void test_wrong_bit(enum thaw_background policy, enum thaw_io io, bool co
 	scratch_end(&dir);
 }
 
+/* Images without checksums whose disk space somebody else gives back meanwhile: the holes read as zeros, and are not taken for content. */
+static void test_taken_apart(enum thaw_background policy)
+{
+	struct thaw *h = monitor(policy, THAW_FAILURE_WAIT, THAW_IO_AUTO);
+	off_t from = BAD * LIVE_PAGE;
+	unsigned char page[LIVE_PAGE];
+	struct thaw_source *s;
+	uint64_t end = PAGES;
+	struct scratch dir;
+	struct live l;
+	int fd;
+
+	fd = put_images(&dir, false);
+	s = thaw_source_images(dir.fd, 7);
+	LIVE_CHECK(s);
+	live_start(&l, &range, 1, work, &end);
+	live_add(h, &l, s, &range, 1);
+	thaw_source_close(s);
+	LIVE_CHECK(!ftruncate(fd, PAGES * LIVE_PAGE + 1)); /* as thaw lazy-pages --auto-dedup does before the first hole */
+	LIVE_CHECK(!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, LIVE_PAGE));
+	LIVE_OK(thaw_start(h));
+	live_go(&l);
+	LIVE_CHECK(next(&l, 300) == 0);
+	LIVE_CHECK(is_told() && told_error == ENODATA);
+	live_fill(page, SEED, LIVE_BASE + from, 0); /* all is as it was again */
+	LIVE_CHECK(pwrite(fd, page, LIVE_PAGE, from) == (ssize_t)LIVE_PAGE && !ftruncate(fd, PAGES * LIVE_PAGE));
+	LIVE_CHECK(next(&l, patience(20000)) && next(&l, patience(20000)));
+	LIVE_CHECK(live_end(&l) == 0); /* and the worker has read nothing else */
+	thaw_close(h);
+	close(fd);
+	scratch_end(&dir);
+}
+
 static void test_wrong_bits(enum thaw_failure failure)
 {
 	for (unsigned i = 0; i < 8; i++)
@@ -295,6 +328,8 @@ int main(void)
 		test_cut_file(THAW_BACKGROUND_RUN, i & 1 ? THAW_IO_POOL : THAW_IO_AUTO, i & 2);
 		test_cut_file(THAW_BACKGROUND_STAY_LAZY, i & 1 ? THAW_IO_POOL : THAW_IO_AUTO, i & 2);
 	}
+	test_taken_apart(THAW_BACKGROUND_RUN);
+	test_taken_apart(THAW_BACKGROUND_STAY_LAZY);
 	test_wrong_bits(THAW_FAILURE_WAIT);
 	if (thaw_set_failure(h, THAW_FAILURE_SIGBUS) == 0) {
 		test_wrong_bits(THAW_FAILURE_SIGBUS);

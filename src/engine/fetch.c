@@ -11,6 +11,7 @@
 #include "engine/staging.h"
 #include "kern/sys.h"
 #include "util/err.h"
+#include "util/inject.h"
 #include "util/sabotage.h"
 
 #define POOL_THREADS 4
@@ -348,19 +349,24 @@ void thaw_fetch_stop(struct thaw_fetch *f)
 
 void thaw_fetch_free(struct thaw_fetch *f)
 {
-	bool abroad;
+	bool last;
 
 	if (!f)
 		return;
 	{
 		THAW_SCOPED_LOCK(&f->lock);
 		f->closed = true;
-		abroad = f->abroad;
+		f->abroad++; /* we: an answer that comes meanwhile is not the last that needs it */
 	}
+	(void)THAW_INJECT("fetch.close");
 	for (unsigned i = 0; i < THAW_DEMAND_READS + THAW_AHEAD_READS; i++) {
 		thaw_mm_put(f->reads[i].mm);
 		f->reads[i].mm = NULL;
 	}
-	if (!abroad)
+	{
+		THAW_SCOPED_LOCK(&f->lock);
+		last = !--f->abroad;
+	}
+	if (last)
 		destroy(f);
 }

@@ -64,6 +64,7 @@
 	X("content.end", "statx() of a content file behind a read") \
 	X("content.ahead", "preadv2() of a copier's window; short: some bytes") \
 	X("content.read", "preadv2() of content: EAGAIN, EINTR, EIO; short: some bytes") \
+	X("fetch.close", "thaw_close() lets go of reads that an application has: delays only") \
 	X("ring.setup", "the probe for io_uring") \
 	X("ring.make", "the ring itself") \
 	X("ring.submit", "io_uring_enter(): EINTR, EAGAIN, EBUSY") \

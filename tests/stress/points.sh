@@ -41,6 +41,7 @@ content.mincore    tests/stress/inject.sh
 content.populate   tests/stress/inject.sh
 content.size       tests/stress/inject.sh
 content.end        0 content.end:EIO:3 tests/live/test_basic
+fetch.close        tests/live/test_late_answers.c
 content.ahead      tests/stress/inject.sh
 content.read       tests/stress/inject.sh
 ring.setup         tests/live/test_start_faults.c

@@ -10,6 +10,7 @@
 set -u -o pipefail
 umask 022
 export LC_ALL=C
+export CONFIG_SHELL=/bin/sh # libtool is a script: where that is dash it takes half the time
 exec </dev/null
 src=$(cd "$(dirname "$0")/.." && pwd) || exit 1
 build=$src/build-check

@@ -12,6 +12,8 @@
 #define QUEUED_FEW (128ULL << 10)
 #define QUEUED_MANY (512ULL << 10)
 #define BASE_FOR_NS 5000000000ULL
+#define SHY_FIRST_NS 200000000ULL
+#define SHY_LAST_NS 10000000000ULL
 
 /* ---- lists and bits ---------------------------------------------------------------------------------------- */
 static void append(struct thaw_wants *l, struct thaw_want *w)
@@ -98,7 +100,7 @@ void thaw_gets_init(struct thaw_gets *g)
 
 void thaw_gets_add(struct thaw_gets *g, struct thaw_want *w)
 {
-	w->have = w->asked = 0;
+	w->have = w->asked = w->lost = w->shy = 0;
 	w->error = 0;
 	for (unsigned i = 0; i < g->n; i++) {
 		const struct thaw_get *get = &g->fifo[(g->head + i) % THAW_GETS_MOST];
@@ -126,33 +128,68 @@ static uint64_t needs(const struct thaw_want *w)
 static struct thaw_want *first_needy(const struct thaw_wants *l)
 {
 	for (struct thaw_want *w = l->first; w; w = w->next)
-		if (needs(w))
+		if (needs(w) & ~w->shy)
 			return w;
 	return NULL;
+}
+
+static struct thaw_want *first_shy(const struct thaw_wants *l)
+{
+	for (struct thaw_want *w = l->first; w; w = w->next)
+		if (needs(w) & w->shy)
+			return w;
+	return NULL;
+}
+
+/* One whose turn it is to be tried again, before the others: it has waited. */
+static struct thaw_want *take_shy(struct thaw_gets *g, uint64_t now_ns)
+{
+	struct thaw_want *w;
+
+	if (!g->any_shy || now_ns < g->shy_next_ns)
+		return NULL;
+	w = first_shy(&g->urgent);
+	if (!w)
+		w = first_shy(&g->background);
+	g->any_shy = w;
+	g->shy_next_ns = now_ns + g->shy_wait_ns;
+	return w;
+}
+
+/* The first pages of w to be asked for at once: *from, and how many. */
+static unsigned choose(const struct thaw_want *w, bool shy, unsigned *from)
+{
+	uint64_t need = needs(w) & (shy ? w->shy : ~w->shy);
+	unsigned n;
+
+	*from = (unsigned)__builtin_ctzll(need);
+	if (shy || w->lost >> *from & 1)
+		return 1;
+	need = (need & ~w->lost) >> *from;
+	n = need == ~0ULL ? 64 : (unsigned)__builtin_ctzll(~need);
+	return !w->urgent && n > THAW_GET_PAGES ? THAW_GET_PAGES : n;
 }
 
 bool thaw_gets_next(struct thaw_gets *g, uint64_t now_ns, struct thaw_frame *f)
 {
 	struct thaw_want *w;
 	struct thaw_get *get;
-	uint64_t need;
 	unsigned from, n;
+	bool shy;
 
 	if (g->n == THAW_GETS_MOST)
 		return false;
-	w = first_needy(&g->urgent);
+	w = take_shy(g, now_ns);
+	shy = w;
+	if (!w)
+		w = first_needy(&g->urgent);
 	if (!w && g->background_bytes && g->background_bytes + THAW_GET_PAGES * PAGE > g->window)
 		return false;
 	if (!w)
 		w = first_needy(&g->background);
 	if (!w)
 		return false;
-	need = needs(w);
-	from = (unsigned)__builtin_ctzll(need);
-	need >>= from;
-	n = need == ~0ULL ? 64 : (unsigned)__builtin_ctzll(~need);
-	if (!w->urgent && n > THAW_GET_PAGES)
-		n = THAW_GET_PAGES;
+	n = choose(w, shy, &from);
 	get = &g->fifo[(g->head + g->n++) % THAW_GETS_MOST];
 	*get = (struct thaw_get){ w, w->pid, w->addr + from * PAGE, n, w->urgent, false, now_ns };
 	mark_asked(g, get, 0, true);
@@ -204,6 +241,8 @@ static void hand_out(struct thaw_gets *g, struct thaw_want *w, uint64_t addr, co
 		memcpy(to, page, PAGE);
 	w->have |= bit;
 	w->asked &= ~bit;
+	if (w->shy & bit) /* it can be had again, and so may be the others */
+		g->shy_wait_ns = g->shy_next_ns = 0;
 	if (w->have != bits(0, w->pages))
 		return;
 	take_out(list_of(g, w), w);
@@ -314,10 +353,32 @@ struct thaw_want *thaw_gets_pop(struct thaw_gets *g)
 }
 
 /* ---- when it goes wrong ------------------------------------------------------------------------------------ */
-void thaw_gets_reset(struct thaw_gets *g)
+/* What was to come next may be why it was lost: the rest of the GET that was being answered. */
+static void note_loss(struct thaw_gets *g, uint64_t now_ns)
+{
+	const struct thaw_get *get = head(g);
+	unsigned came = (unsigned)(g->reply_got / PAGE), n = get->pages - came;
+	struct thaw_want *w = get->want;
+	uint64_t b = bits((unsigned)((get->addr - w->addr) / PAGE) + came, n) & ~w->have;
+
+	if (n > 1 || !(w->lost & b)) {
+		w->lost |= b;
+		return;
+	}
+	w->shy |= b;
+	g->any_shy = true;
+	g->shy_wait_ns = g->shy_wait_ns ? g->shy_wait_ns * 2 : SHY_FIRST_NS;
+	if (g->shy_wait_ns > SHY_LAST_NS)
+		g->shy_wait_ns = SHY_LAST_NS;
+	g->shy_next_ns = now_ns + g->shy_wait_ns;
+}
+
+void thaw_gets_reset(struct thaw_gets *g, uint64_t now_ns)
 {
 	struct thaw_want *const first[] = { g->urgent.first, g->background.first };
 
+	if (g->n)
+		note_loss(g, now_ns);
 	for (unsigned i = 0; i < 2; i++)
 		for (struct thaw_want *w = first[i]; w; w = w->next)
 			w->asked = 0;

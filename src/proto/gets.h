@@ -7,6 +7,10 @@
  * a page) are asked for before all others; the others may have no more bytes on the way than the window, which follows
  * what the connection can take, so that an urgent answer does not stand in a long queue.
  *
+ * The protocol has no word for a page that cannot be read: a server ends the connection instead, and everything under way has to be
+ * asked for again. So what was to be answered next when it was lost is asked for page by page from then on; and a page that has
+ * lost it alone, and before in company, is shy: it is asked for last, seldom, and ever more seldom while that goes on.
+ *
  * Rule      pure: no system call, no memory of its own. A want is the machine's from add until it comes out of pop
  * Threads   the caller serialises
  * Errors    -EPROTO with a sentence: the server's answer is not one to any question; nothing of it has been taken */
@@ -33,6 +37,7 @@ struct thaw_want {
 	unsigned char *buf;
 	/* the machine's */
 	uint64_t have, asked; /* a bit a page */
+	uint64_t lost, shy;   /* in its turn when a connection was lost; twice */
 	int error;            /* after pop: 0, or what thaw_gets_fail() was given */
 	struct thaw_want *next, *prev;
 };
@@ -57,6 +62,8 @@ struct thaw_gets {
 	uint64_t background_bytes;           /* of GETs under way that nobody sleeps on */
 	uint64_t window;
 	uint64_t base_ns, base_old_ns, base_since_ns; /* the quickest answer lately */
+	bool any_shy;
+	uint64_t shy_wait_ns, shy_next_ns;   /* between two GETs of shy pages; when there may be one */
 	uint64_t reply_bytes, reply_got;     /* of the answer that is coming in; 0: none */
 	/* figures */
 	uint64_t rtt_ns;                     /* of urgent GETs (of all, while there was none): smoothed */
@@ -85,7 +92,7 @@ void thaw_gets_filled(struct thaw_gets *g, size_t bytes, uint64_t now_ns);
 struct thaw_want *thaw_gets_pop(struct thaw_gets *g);
 
 /* The connection is lost: what was asked for has to be asked for again. Whole pages that came are kept. */
-void thaw_gets_reset(struct thaw_gets *g);
+void thaw_gets_reset(struct thaw_gets *g, uint64_t now_ns);
 /* Ends wants with an error: all of them, or the urgent ones only. None may be under way (reset comes first). */
 void thaw_gets_fail(struct thaw_gets *g, int error, bool all);
 

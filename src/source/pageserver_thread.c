@@ -74,7 +74,7 @@ static bool take_fresh(struct thaw_pageserver *ps)
 void thaw_pageserver_cancel(struct thaw_pageserver *ps)
 {
 	take_fresh(ps);
-	thaw_gets_reset(&ps->gets);
+	thaw_gets_reset(&ps->gets, thaw_sys_now_ns());
 	thaw_gets_fail(&ps->gets, ECANCELED, true);
 	answer_done(ps);
 }
@@ -150,7 +150,7 @@ static void fail(struct thaw_pageserver *ps, int error, const char *why)
 	thaw_log_error(&ps->log, "page server %s: given up (%s): %s will %s memory that is not in yet and can only come from there; end"
 		       " what cannot go on%s", ps->name, text, who, ps->fail_reads ? "be refused" :
 		       may_return(ps) ? "wait for" : "wait for ever for", may_return(ps) ? " (connecting again is still tried)" : "");
-	thaw_gets_reset(&ps->gets);
+	thaw_gets_reset(&ps->gets, thaw_sys_now_ns());
 	enter_state(ps, THAW_PAGESERVER_FAILED, error, text);
 }
 
@@ -174,7 +174,7 @@ static void lose(struct thaw_pageserver *ps, int error, const char *why)
 
 	snprintf(text, sizeof(text), "%s", why ? why : error == -ECONNRESET ? "it was reset by the other side" : strerror(-error));
 	thaw_link_close(&ps->link);
-	thaw_gets_reset(&ps->gets);
+	thaw_gets_reset(&ps->gets, now);
 	ps->quiet_told_ns = 0;
 	ps->n_lost++;
 	if (news) {

@@ -136,9 +136,9 @@ static void receive(const uint8_t *in, uint64_t now)
 	}
 }
 
-static void lose(void)
+static void lose(uint64_t now)
 {
-	thaw_gets_reset(&g);
+	thaw_gets_reset(&g, now);
 	n_asked = 0;
 }
 
@@ -165,7 +165,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			break;
 		case 4:
 			if (!thaw_gets_in_reply(&g) && reply(data + 1, 1))
-				lose();
+				lose(now);
 			break;
 		case 5:
 		case 6:
@@ -173,7 +173,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				receive(data + 1, now);
 			break;
 		case 7:
-			lose();
+			lose(now);
 			if (data[1] & 1)
 				thaw_gets_fail(&g, 5, data[1] & 2);
 			take_done(1);
@@ -182,7 +182,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		take_done(0);
 		check(g.window >= THAW_WINDOW_LEAST && g.window <= THAW_WINDOW_MOST, "the window has got lost");
 	}
-	lose();
+	lose(now);
 	thaw_gets_fail(&g, 5, true);
 	take_done(1);
 	check(!g.n_wants && !thaw_gets_missing(&g), "a read was forgotten");

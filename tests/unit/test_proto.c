@@ -211,10 +211,58 @@ Test(gets, a_lost_connection_keeps_whole_pages, .init = begin)
 	thaw_gets_room(&g, &at);
 	memset(at, 0x10, PAGE);
 	thaw_gets_filled(&g, PAGE + 100, 5);
-	thaw_gets_reset(&g);
-	expect_get(0x11000, 3);
-	answer(0x11000, 3, 1 << 20);
+	thaw_gets_reset(&g, 1);
+	for (uint64_t addr = 0x11000; addr < 0x14000; addr += PAGE)
+		expect_get(addr, 1); /* one of them may be why */
+	for (uint64_t addr = 0x11000; addr < 0x14000; addr += PAGE)
+		answer(addr, 1, 1 << 20);
 	expect_done(w);
+}
+
+static bool asks(uint64_t now_ns, uint64_t addr)
+{
+	struct thaw_frame f;
+
+	return thaw_gets_next(&g, now_ns, &f) && f.addr == addr && f.pages == 1;
+}
+
+/* A server has no other way to say that a page cannot be read. */
+Test(gets, a_page_that_ends_the_connection_lets_others_go_first, .init = begin)
+{
+	struct thaw_want *w = want(0x10000, 3, false, false), *others;
+	uint64_t second = 1000000000, now = 1;
+
+	expect_get(0x10000, 3);
+	thaw_gets_reset(&g, now);
+	for (unsigned i = 0; i < 3; i++)
+		expect_get(0x10000 + i * PAGE, 1);
+	answer(0x10000, 1, 1 << 20);
+	thaw_gets_reset(&g, now); /* 0x11000 is it */
+	others = want(0x20000, 1, false, false);
+	expect_get(0x12000, 1);
+	expect_get(0x20000, 1);
+	cr_expect_not(thaw_gets_next(&g, now, &(struct thaw_frame){ 0 }));
+	answer(0x12000, 1, 1 << 20);
+	answer(0x20000, 1, 1 << 20);
+	expect_done(others);
+	/* More and more seldom, up to ten seconds; others are not behind it. */
+	for (unsigned i = 0; i < 10; i++) {
+		cr_expect_not(thaw_gets_next(&g, now + 150000000, &(struct thaw_frame){ 0 }));
+		others = want(0x20000, 1, true, false);
+		expect_get(0x20000, 1);
+		answer(0x20000, 1, 1 << 20);
+		expect_done(others);
+		now += 10 * second;
+		cr_expect(asks(now, 0x11000));
+		cr_expect_not(thaw_gets_next(&g, now, &(struct thaw_frame){ 0 }));
+		thaw_gets_reset(&g, now);
+	}
+	cr_expect_not(thaw_gets_next(&g, now + 9 * second, &(struct thaw_frame){ 0 }));
+	cr_expect(asks(now + 10 * second, 0x11000));
+	answer(0x11000, 1, 1 << 20); /* it has been mended */
+	expect_done(w);
+	w = want(0x11000, 1, false, false); /* and is like any other */
+	expect_get(0x11000, 1);
 }
 
 Test(gets, the_background_stays_within_its_window, .init = begin)

@@ -85,10 +85,10 @@ int thaw_dump_refuse_policies(struct thaw_dumper *d, struct thaw_batch *b);
 
 /* ---- dump_process.c, dump_thread.c, dump_timers.c: p, without mappings and files --------------------------------- */
 int thaw_dump_process_early(struct thaw_dumper *d);  /* what can be read from outside */
-int thaw_dump_process_remote(struct thaw_dumper *d); /* what the process has to be asked: sigactions, timers ... */
+int thaw_dump_process_remote(struct thaw_dumper *d); /* what the process has to be asked: sigactions, limits ... */
 int thaw_dump_threads(struct thaw_dumper *d);
-int thaw_dump_timers(struct thaw_dumper *d, struct thaw_batch *b);
-int thaw_dump_pending(pid_t tid, bool shared, size_t *n, ThawState__Siginfo ***list);
+/* Timers and pending signals, as they were at one moment; when p has its threads, by asking the leader, which is borrowed. */
+int thaw_dump_timers(struct thaw_dumper *d);
 
 /* ---- dump_landlock.c: prepare once for every (uid, gid) of a thread, before it is asked for kcmp(subject, subject, KCMP_VM);
  * check its answer --------------------------------------------------------------------------------------------------- */

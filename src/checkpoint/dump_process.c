@@ -153,7 +153,7 @@ int thaw_dump_process_early(struct thaw_dumper *d)
 		return fail(d, "its coredump_filter", r);
 	p->has_coredump_filter = r == 0;
 	p->coredump_filter = (uint32_t)v;
-	return thaw_dump_pending(d->pid, true, &p->n_pending, &p->pending);
+	return 0;
 }
 
 /* ---- by asking it ---------------------------------------------------------------------------------------------- */
@@ -316,10 +316,6 @@ int thaw_dump_process_remote(struct thaw_dumper *d)
 		r = take_rest(d, b, &q);
 	if (r == 0)
 		r = thaw_dump_refuse_policies(d, b);
-	if (r == 0) {
-		thaw_batch_reset(b);
-		r = thaw_dump_timers(d, b);
-	}
 	thaw_batch_free(b);
 	return r;
 }

@@ -27,34 +27,12 @@
 #define GDT_TLS_FIRST 12
 #define GDT_TLS 3
 #define IOPRIO_WHO_PROCESS 1
-#define SIGINFO_SIZE 128
 #define SPECULATIONS 2 /* store bypass, indirect branches */
 #define NODES_MAX 1024 /* of NUMA that a kernel may know */
 
 static int fail(const struct thaw_dumper *d, pid_t tid, const char *what, int err)
 {
 	return thaw_err_set(err, "process %d: thread %d: %s: %s", d->pid, tid, what, strerror(-err));
-}
-
-int thaw_dump_pending(pid_t tid, bool shared, size_t *n, ThawState__Siginfo ***list)
-{
-	struct __ptrace_peeksiginfo_args args = { .flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0, .nr = 16 };
-	unsigned char infos[16][SIGINFO_SIZE];
-	int got, i;
-
-	for (;; args.off += (uint64_t)got) {
-		got = thaw_tracee_ptrace(PTRACE_PEEKSIGINFO, tid, (uintptr_t)&args, (uintptr_t)infos);
-		if (got <= 0)
-			return got;
-		for (i = 0; i < got; i++) {
-			ThawState__Siginfo *m = thaw_dump_alloc(sizeof(*m));
-
-			thaw_state__siginfo__init(m);
-			m->info = thaw_dump_bytes(infos[i], SIGINFO_SIZE);
-			*list = thaw_dump_grow(*list, *n, sizeof(**list));
-			(*list)[(*n)++] = m;
-		}
-	}
 }
 
 /* ---- registers ----------------------------------------------------------------------------------------------------- */
@@ -330,8 +308,6 @@ static int dump_thread(struct thaw_dumper *d, struct thaw_batch *b, struct thaw_
 		r = dump_tls(st->tid, t);
 	if (r == 0)
 		r = dump_rseq(st->tid, t);
-	if (r == 0)
-		r = thaw_dump_pending(st->tid, false, &t->n_pending, &t->pending);
 	if (r == 0)
 		r = dump_creds(d, st->tid, &s, t);
 	if (r == 0)

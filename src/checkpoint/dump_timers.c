@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* checkpoint/dump_timers.c - interval timers and POSIX timers, with what is left of them */
+/* checkpoint/dump_timers.c - interval timers and POSIX timers, with what is left of them, and the signals that wait
+ *
+ * Time goes on while the process stands still, so a timer may expire between the look at its signal and the look at what is left of
+ * it: the one order loses an expiry, the other doubles it. Nobody takes a signal meanwhile, and each timer has at most one that
+ * waits. So the queues are looked at before and after the timers, until no timer's signal has come in between: then what was left is
+ * true beside the queues. */
 #include "config.h"
 #include "checkpoint/dump.h"
 
@@ -8,12 +13,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 
+#include "checkpoint/tracee.h"
 #include "util/err.h"
 
 #define TIMERS_FILE_MAX (1 << 20)
+#define TIMERS_AT_ONCE 256
 #define ITIMERS 3
 
 struct kernel_itimerspec {
@@ -124,57 +132,149 @@ static ThawState__Timeval *val(const struct timeval *tv)
 	return t;
 }
 
-static int ask_timer(struct thaw_dumper *d, struct thaw_batch *b, ThawState__PosixTimer *t)
+/* As many timers as one batch takes, from `first` on; how many those were. */
+static int ask_posix(struct thaw_dumper *d, struct thaw_batch *b, size_t first)
 {
-	struct kernel_itimerspec v;
+	struct kernel_itimerspec v[TIMERS_AT_ONCE];
+	size_t n = d->p.n_timers - first < TIMERS_AT_ONCE ? d->p.n_timers - first : TIMERS_AT_ONCE, i;
 	uint64_t at;
-	int64_t res;
 	int r;
 
 	thaw_batch_reset(b);
-	at = thaw_batch_data(b, NULL, sizeof(v));
-	thaw_batch_call(b, 0, SYS_timer_gettime, (uint64_t)t->id, at, 0, 0, 0, 0);
-	thaw_batch_call(b, 0, SYS_timer_getoverrun, (uint64_t)t->id, 0, 0, 0, 0, 0);
+	at = thaw_batch_data(b, NULL, n * sizeof(v[0]));
+	for (i = 0; i < n; i++) {
+		uint64_t id = (uint64_t)d->p.timers[first + i]->id;
+
+		thaw_batch_call(b, 0, SYS_timer_gettime, id, at + i * sizeof(v[0]), 0, 0, 0, 0);
+		thaw_batch_call(b, 0, SYS_timer_getoverrun, id, 0, 0, 0, 0, 0);
+	}
 	r = thaw_batch_run(b, d->sz.threads[0].tid, NULL);
 	if (r == 0)
-		r = thaw_batch_read(b, at, &v, sizeof(v));
-	if (r < 0)
-		return r;
-	res = thaw_batch_result(b, 0);
-	if (res < 0)
-		return thaw_err_set((int)res, "timer %d of process %d: %s", t->id, d->pid, strerror((int)-res));
-	t->interval = spec(v.interval_sec, v.interval_nsec);
-	t->value = spec(v.value_sec, v.value_nsec);
-	res = thaw_batch_result(b, 1);
-	t->overrun = res < 0 ? 0 : (int32_t)res;
-	return 0;
+		r = thaw_batch_read(b, at, v, n * sizeof(v[0]));
+	for (i = 0; r == 0 && i < n; i++) {
+		ThawState__PosixTimer *t = d->p.timers[first + i];
+		int64_t got = thaw_batch_result(b, (int)(2 * i)), overrun = thaw_batch_result(b, (int)(2 * i + 1));
+
+		if (got < 0)
+			return thaw_err_set((int)got, "timer %d of process %d: %s", t->id, d->pid, strerror((int)-got));
+		free(t->interval);
+		free(t->value);
+		t->interval = spec(v[i].interval_sec, v[i].interval_nsec);
+		t->value = spec(v[i].value_sec, v[i].value_nsec);
+		t->overrun = overrun < 0 ? 0 : (int32_t)overrun;
+	}
+	return r < 0 ? r : (int)n;
 }
 
+static int ask_itimers(struct thaw_dumper *d, struct thaw_batch *b, struct itimerval v[ITIMERS])
+{
+	uint64_t at;
+	int i, r;
+
+	thaw_batch_reset(b);
+	at = thaw_batch_data(b, NULL, ITIMERS * sizeof(v[0]));
+	for (i = 0; i < ITIMERS; i++)
+		thaw_batch_call(b, 0, SYS_getitimer, (uint64_t)i, at + (uint64_t)i * sizeof(v[0]), 0, 0, 0, 0);
+	r = thaw_batch_run(b, d->sz.threads[0].tid, NULL);
+	return r < 0 ? r : thaw_batch_read(b, at, v, ITIMERS * sizeof(v[0]));
+}
+
+static int ask_all(struct thaw_dumper *d, struct thaw_batch *b, struct itimerval v[ITIMERS])
+{
+	size_t i;
+	int r = ask_itimers(d, b, v);
+
+	for (i = 0; r >= 0 && i < d->p.n_timers; i += (size_t)r)
+		r = ask_posix(d, b, i);
+	return r < 0 ? r : 0;
+}
+
+/* ---- signals that wait ---------------------------------------------------------------------------------------------- */
+static void forget(size_t *n, ThawState__Siginfo ***list)
+{
+	for (size_t i = 0; i < *n; i++) {
+		free((*list)[i]->info.data);
+		free((*list)[i]);
+	}
+	free(*list);
+	*list = NULL;
+	*n = 0;
+}
+
+/* A signal of a timer. More of them than timers can only be another process's imitations. */
+static bool of_timer(const siginfo_t *info)
+{
+	return info->si_code == SI_TIMER || (info->si_code == SI_KERNEL && (info->si_signo == SIGALRM || info->si_signo == SIGVTALRM ||
+									      info->si_signo == SIGPROF));
+}
+
+/* The queue anew; *expired is increased by those of timers. */
+static int look_at(pid_t tid, bool shared, size_t *n, ThawState__Siginfo ***list, size_t *expired)
+{
+	struct __ptrace_peeksiginfo_args args = { .flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0, .nr = 16 };
+	siginfo_t infos[16];
+	int got, i;
+
+	_Static_assert(sizeof(infos[0]) == 128, "what the kernel writes");
+	forget(n, list);
+	for (;; args.off += (uint64_t)got) {
+		got = thaw_tracee_ptrace(PTRACE_PEEKSIGINFO, tid, (uintptr_t)&args, (uintptr_t)infos);
+		if (got <= 0)
+			return got;
+		for (i = 0; i < got; i++) {
+			ThawState__Siginfo *m = thaw_dump_alloc(sizeof(*m));
+
+			thaw_state__siginfo__init(m);
+			m->info = thaw_dump_bytes(&infos[i], sizeof(infos[i]));
+			*list = thaw_dump_grow(*list, *n, sizeof(**list));
+			(*list)[(*n)++] = m;
+			*expired += of_timer(&infos[i]);
+		}
+	}
+}
+
+static int look_at_all(struct thaw_dumper *d, size_t *expired)
+{
+	size_t i;
+	int r;
+
+	*expired = 0;
+	r = look_at(d->pid, true, &d->p.n_pending, &d->p.pending, expired);
+	for (i = 0; r == 0 && i < d->p.n_threads; i++) {
+		ThawState__Thread *t = d->p.threads[i];
+
+		r = look_at(t->tid, false, &t->n_pending, &t->pending, expired);
+	}
+	return r;
+}
+
+/* ---- both ------------------------------------------------------------------------------------------------------------ */
 static bool is_set(const struct timeval *tv)
 {
 	return tv->tv_sec || tv->tv_usec;
 }
 
-static int ask_itimers(struct thaw_dumper *d, struct thaw_batch *b)
+static bool waits(const struct thaw_dumper *d, int signo)
 {
-	struct itimerval v[ITIMERS];
-	uint64_t at = thaw_batch_data(b, NULL, sizeof(v));
-	unsigned i;
-	int r;
+	for (size_t i = 0; i < d->p.n_pending; i++)
+		if (((const siginfo_t *)d->p.pending[i]->info.data)->si_signo == signo)
+			return true;
+	return false;
+}
 
-	for (i = 0; i < ITIMERS; i++)
-		thaw_batch_call(b, 0, SYS_getitimer, i, at + i * sizeof(v[0]), 0, 0, 0, 0);
-	r = thaw_batch_run(b, d->sz.threads[0].tid, NULL);
-	if (r == 0)
-		r = thaw_batch_read(b, at, v, sizeof(v));
-	for (i = 0; r == 0 && i < ITIMERS; i++) {
+static void take_itimers(struct thaw_dumper *d, struct itimerval v[ITIMERS])
+{
+	for (unsigned i = 0; i < ITIMERS; i++) {
 		ThawState__Itimer *t;
 
-		if (thaw_batch_result(b, (int)i) < 0)
-			continue;
-		/* It has expired and starts again when its signal, pending now, is delivered. Expiring at once is the same. */
-		if (!is_set(&v[i].it_value) && is_set(&v[i].it_interval))
-			v[i].it_value.tv_usec = 1;
+		/* The real one, expired: it starts again when its signal is taken, an interval from now as near as can be said.
+		 * When that does not wait it was ignored: expiring at once comes to the same. */
+		if (!is_set(&v[i].it_value) && is_set(&v[i].it_interval)) {
+			if (waits(d, SIGALRM))
+				v[i].it_value = v[i].it_interval;
+			else
+				v[i].it_value.tv_usec = 1;
+		}
 		if (!is_set(&v[i].it_value))
 			continue;
 		t = thaw_dump_alloc(sizeof(*t));
@@ -185,18 +285,35 @@ static int ask_itimers(struct thaw_dumper *d, struct thaw_batch *b)
 		d->p.itimers = thaw_dump_grow(d->p.itimers, d->p.n_itimers, sizeof(*d->p.itimers));
 		d->p.itimers[d->p.n_itimers++] = t;
 	}
-	return r;
 }
 
-int thaw_dump_timers(struct thaw_dumper *d, struct thaw_batch *b)
+int thaw_dump_timers(struct thaw_dumper *d)
 {
-	size_t i;
+	size_t before, expired = 0, rounds = 0;
+	struct itimerval v[ITIMERS] = { 0 };
+	struct thaw_batch *b;
 	int r;
 
+	b = thaw_batch_new(&d->sz.remote);
+	if (!b)
+		return -ENOMEM;
 	r = list_timers(d);
 	if (r == 0)
-		r = ask_itimers(d, b);
-	for (i = 0; r == 0 && i < d->p.n_timers; i++)
-		r = ask_timer(d, b, d->p.timers[i]);
+		r = look_at_all(d, &expired);
+	do {
+		before = expired;
+		if (r == 0)
+			r = ask_all(d, b, v);
+		if (r == 0)
+			r = look_at_all(d, &expired);
+		if (r == 0)
+			r = thaw_dump_abandoned(d);
+		if (r == 0 && rounds++ > d->p.n_timers + ITIMERS)
+			r = thaw_err_set(-EAGAIN, "process %d: signals of timers come faster than they can be looked at, more than it has "
+					 "timers: does another process send them?", d->pid);
+	} while (r == 0 && expired != before);
+	if (r == 0)
+		take_itimers(d, v);
+	thaw_batch_free(b);
 	return r;
 }

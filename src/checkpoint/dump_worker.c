@@ -92,6 +92,8 @@ static int ask(struct thaw_dumper *d)
 	if (r == 0)
 		r = thaw_seize_borrow(&d->sz, leader);
 	if (r == 0)
+		r = thaw_dump_timers(d);
+	if (r == 0)
 		r = thaw_remote_unmap(&d->sz.remote, leader->tid);
 	if (r == 0)
 		r = thaw_seize_give_back(&d->sz, leader);

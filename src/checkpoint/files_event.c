@@ -15,6 +15,9 @@
 #include <time.h>
 
 #include "checkpoint/files_priv.h"
+#include "util/inject.h"
+
+#define SETTLE_TRIES 20
 
 #ifndef TFD_IOC_SET_TICKS
 #define TFD_IOC_SET_TICKS _IOW('T', 0, uint64_t)
@@ -112,6 +115,7 @@ static uint64_t fresh_ticks(const struct thaw_dt *t)
 	ssize_t n;
 	int fd;
 
+	(void)THAW_INJECT("timerfd.ticks"); /* delays only */
 	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", t->d->pid, t->fd->num);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
@@ -122,28 +126,45 @@ static uint64_t fresh_ticks(const struct thaw_dt *t)
 	return ticks;
 }
 
-/* Asking settles a timer that has expired: its ticks are counted up and the next expiry is set. One that is due this very moment,
+static bool is_set(const struct timespec *t)
+{
+	return t->tv_sec || t->tv_nsec;
+}
+
+/* What is left and what was counted, true together: the count is the same before and after what is left was asked for.
+ *
+ * Asking settles a timer that has expired: its ticks are counted up and the next expiry is set. One that is due this very moment,
  * its interrupt not taken yet, reads like one that is not set, and would be restored as such: it would never expire again. So
  * nothing left is believed only when it is so a moment later, and of a timer with an interval not at once even then. */
-static int settled_time(int fd, struct itimerspec *now)
+static int settled(const struct thaw_dt *t, struct itimerspec *now, uint64_t *ticks)
 {
 	const struct timespec moment = { .tv_nsec = 1000000 };
-	struct timespec *left = &now->it_value;
+	int nothing = 0;
 
-	for (unsigned tries = 0;; tries++) {
-		if (timerfd_gettime(fd, now))
+	*ticks = fresh_ticks(t);
+	for (unsigned tries = 0; tries < SETTLE_TRIES; tries++) {
+		uint64_t before = *ticks;
+
+		if (timerfd_gettime(t->dup, now))
 			return -errno;
-		if (left->tv_sec || left->tv_nsec || tries == 5 || (tries && !now->it_interval.tv_sec && !now->it_interval.tv_nsec))
+		*ticks = fresh_ticks(t);
+		if (*ticks != before) {
+			nothing = 0;
+			continue;
+		}
+		if (is_set(&now->it_value) || nothing++ == (is_set(&now->it_interval) ? 5 : 1))
 			return 0;
 		nanosleep(&moment, NULL);
 	}
+	now->it_value = now->it_interval; /* shorter than asking takes, and just counted */
+	return 0;
 }
 
 int thaw_dump_timerfd(struct thaw_dt *t, File *f)
 {
 	struct itimerspec now;
 	struct timespec value, base;
-	uint64_t clock, flags;
+	uint64_t clock, flags, ticks;
 	int err;
 
 	f->kind = KIND(TIMERFD);
@@ -153,18 +174,18 @@ int thaw_dump_timerfd(struct thaw_dt *t, File *f)
 	thaw_state__timerfd__init(f->timerfd);
 	if (!thaw_info_u64(t->fd->info, "clockid", 10, &clock) || !thaw_info_u64(t->fd->info, "settime flags", 8, &flags))
 		return no_info(t, "clockid");
-	err = settled_time(t->dup, &now);
+	err = settled(t, &now, &ticks);
 	if (err)
 		return thaw_err_set(err, "fd %d: timerfd_gettime: %s", t->fd->num, strerrordesc_np(-err));
 	value = now.it_value;
 	/* An absolute deadline stays where it is on its clock, however long the process is away. */
-	if ((flags & TFD_TIMER_ABSTIME) && (value.tv_sec || value.tv_nsec) && !clock_gettime((clockid_t)clock, &base))
+	if ((flags & TFD_TIMER_ABSTIME) && is_set(&value) && !clock_gettime((clockid_t)clock, &base))
 		value = add_times(value, base);
 	else
 		flags &= ~(uint64_t)TFD_TIMER_ABSTIME;
 	f->timerfd->clock = (int32_t)clock;
 	f->timerfd->settime_flags = (uint32_t)flags & (TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET);
-	f->timerfd->ticks = fresh_ticks(t);
+	f->timerfd->ticks = ticks;
 	f->timerfd->value = new_timespec(value);
 	f->timerfd->interval = new_timespec(now.it_interval);
 	return f->timerfd->value && f->timerfd->interval ? 0 : thaw_nomem();

@@ -97,6 +97,7 @@
 	X("pidfd.open", "pidfd_open()") \
 	X("pidfd.getfd", "pidfd_getfd()") \
 	X("pidfd.signal", "pidfd_send_signal()") \
+	X("timerfd.ticks", "the question what a timerfd has counted: delays only") \
 	X("remote.continue", "PTRACE_CONT of a thread that is to make system calls: it is left in its stop") \
 	X("dump.worker", "the worker of a checkpoint: it does nothing, and answers nobody") \
 	X("process.kcmp", "kcmp()") \

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* tests/live/scope_timers.c - interval timers and POSIX timers go on with what was left, under their ids */
+/* tests/live/scope_timers.c - interval timers and POSIX timers go on with what was left, under their ids; none expires unnoticed, or
+ * twice, because it did so during the checkpoint */
 #include "config.h" /* _GNU_SOURCE */
 #include "scope.h"
 
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <time.h>
 
 static volatile sig_atomic_t ticks, values[4];
@@ -136,9 +138,106 @@ static void run_running(void)
 	CHECK(timer_getoverrun(a) >= 0);
 }
 
+/* Many that expire once each, one after the other, before, during and after the checkpoint. One that did so between the look at its
+ * signal and the look at what is left of it was lost, the other way round it came twice. */
+enum { EXPIRING = 200 };
+static volatile bool may_take;
+
+/* Takes the signals of the timers of one kind, and one that only closes the list: those that come late are still counted. */
+static void take_each_once(int sig, int parity, bool alarm)
+{
+	const struct timespec patience = { .tv_sec = 20 }, rest = { .tv_nsec = 200000000 };
+	int seen[EXPIRING] = { 0 }, left = EXPIRING / 2 + alarm, alarms = 0, got;
+	siginfo_t info;
+	sigset_t wanted;
+
+	sigemptyset(&wanted);
+	sigaddset(&wanted, sig);
+	if (alarm)
+		sigaddset(&wanted, SIGALRM);
+	while ((got = sigtimedwait(&wanted, &info, left > 0 ? &patience : &rest)) > 0) {
+		left--;
+		if (got == SIGALRM) {
+			alarms++;
+			continue;
+		}
+		CHECK(info.si_code == SI_TIMER && info.si_value.sival_int >= 0 && info.si_value.sival_int < EXPIRING);
+		seen[info.si_value.sival_int]++;
+	}
+	for (int i = parity; i < EXPIRING; i += 2)
+		if (seen[i] != 1) {
+			fprintf(stderr, "timer %d has expired %d times\n", i, seen[i]);
+			CHECK_IS(seen[i], 1);
+		}
+	CHECK_IS(alarms, alarm);
+	CHECK_IS(left, 0);
+}
+
+static void *taker(void *arg)
+{
+	waiter_tid = (pid_t)syscall(SYS_gettid);
+	while (!may_take)
+		usleep(1000);
+	take_each_once(SIGRTMIN + 4, 1, false);
+	return arg;
+}
+
+static void run_expiring(void)
+{
+	struct itimerval once = { { 0, 0 }, { 0, 350000 } };
+	timer_t timers[EXPIRING];
+	sigset_t block;
+	pthread_t t;
+
+	sigemptyset(&block);
+	sigaddset(&block, SIGALRM);
+	sigaddset(&block, SIGRTMIN + 3);
+	sigaddset(&block, SIGRTMIN + 4);
+	pthread_sigmask(SIG_BLOCK, &block, NULL);
+	CHECK(!pthread_create(&t, NULL, taker, NULL));
+	while (!waiter_tid)
+		usleep(1000);
+	for (int i = 0; i < EXPIRING; i++)
+		timers[i] = i % 2 ? timer(CLOCK_MONOTONIC, SIGEV_THREAD_ID, SIGRTMIN + 4, i, waiter_tid) :
+				    timer(CLOCK_REALTIME, SIGEV_SIGNAL, SIGRTMIN + 3, i, 0);
+	for (int i = 0; i < EXPIRING; i++)
+		set(timers[i], 0.01 * (i + 1), 0);
+	CHECK(!setitimer(ITIMER_REAL, &once, NULL));
+	scope_point();
+	may_take = true;
+	take_each_once(SIGRTMIN + 3, 0, true);
+	CHECK(!pthread_join(t, NULL));
+}
+
+/* Timerfds likewise: what they have counted, and what is left. */
+static void run_expiring_timerfds(void)
+{
+	enum { N = 10 };
+	uint64_t count;
+	int fds[N];
+
+	for (int i = 0; i < N; i++) {
+		struct itimerspec once = { .it_value = { (i + 1) / 4, (i + 1) % 4 * 250000000 } };
+
+		fds[i] = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+		CHECK(fds[i] >= 0 && !timerfd_settime(fds[i], 0, &once, NULL));
+	}
+	scope_point();
+	for (int i = 0; i < N; i++) {
+		struct itimerspec left;
+
+		CHECK_IS(read(fds[i], &count, sizeof(count)), sizeof(count));
+		CHECK_IS(count, 1);
+		CHECK(!timerfd_gettime(fds[i], &left));
+		CHECK(!left.it_value.tv_sec && !left.it_value.tv_nsec);
+	}
+}
+
 const struct scope_item scope_timers[] = {
 	{ "itimers", run_itimers },
 	{ "posix-timers", run_posix },
 	{ "running-timer", run_running },
+	{ "expiring", run_expiring },
+	{ "expiring-timerfds", run_expiring_timerfds },
 	{ 0 },
 };

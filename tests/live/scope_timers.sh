@@ -5,3 +5,13 @@
 . "$THAW_SRCDIR/tests/live/scope.inc"
 requires_root
 scope_table timers
+grep -q '^#define THAW_DEBUG 1' "$THAW_BUILDDIR/config.h" || exit 0 # nothing can be slowed down
+# While the checkpoint is slow, several expire between any two questions.
+slow()
+{
+	[ -d "$TMP/$1" ] || return 0 # not in this part
+	mv "$TMP/$1" "$TMP/$1-before"
+	THAW_INJECT=$2 scope_item "$1" lazy
+}
+slow expiring remote.continue:delay=250ms:1+
+slow expiring-timerfds "timerfd.ticks:delay=250ms:1+"

@@ -76,6 +76,7 @@ futex.wake         tests/stress/inject.sh
 pidfd.open         tests/live/test_start_faults.c
 pidfd.getfd        1 pidfd.getfd:EMFILE:1+ ./thaw check
 pidfd.signal       0 pidfd.signal:delay=20ms:1+ tests/lazy/on_failure
+timerfd.ticks      tests/live/scope_timers.sh
 remote.continue    tests/live/unanswered.sh
 dump.worker        tests/live/unanswered.sh
 process.kcmp       1 process.kcmp:EPERM:1+ ./thaw check

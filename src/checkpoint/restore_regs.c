@@ -13,7 +13,6 @@
 #include <sys/uio.h>
 
 #include "checkpoint/tracee.h"
-#include "kern/sys.h"
 #include "util/err.h"
 
 #define ERESTARTNOHAND 514
@@ -118,21 +117,6 @@ static int sleep_again(struct thaw_restore *r, pid_t tid, const ThawState__Threa
 	return 0;
 }
 
-/* The kernel writes to the word of a PI futex itself, and cannot wait for its page when it does: FUTEX_LOCK_PI that is made again
- * would fail with EFAULT. So the words are there before: this read waits for the monitor. An address that cannot be read is the
- * program's own affair. */
-static void bring_futex(const struct thaw_restore *r, const struct user_regs_struct *regs)
-{
-	uint64_t words[2] = { regs->rdi, regs->r8 }; /* r8: the second one, of FUTEX_WAIT_REQUEUE_PI */
-	uint32_t word;
-
-	if (regs->orig_rax != SYS_futex)
-		return;
-	for (int i = 0; i < 2; i++)
-		if (words[i])
-			thaw_sys_vm_read(r->pid, words[i], &word, sizeof(word));
-}
-
 /* System calls are restarted by the kernel when the thread leaves its stop, exactly as if it had been interrupted just now.
  * What it cannot restart is a relative timeout: the restart block was in the old process. It is made again, or (when what was
  * left is not known) the call begins anew; EINTR, which the program would not have seen, it never gets. */
@@ -143,7 +127,7 @@ static int final_registers(struct thaw_restore *r, size_t i, struct thaw_remote_
 	int err = 0;
 
 	memcpy(&s->regs, t->regs.data, sizeof(s->regs));
-	bring_futex(r, &s->regs);
+	thaw_restore_bring_ahead(r, t, &s->regs);
 	s->sigmask = t->sigmask & ~(1ULL << (SIGKILL - 1) | 1ULL << (SIGSTOP - 1));
 	if (with_time_left(t, &s->regs, r->scratch, &again))
 		err = sleep_again(r, r->tids[i], t, again, &s->regs);

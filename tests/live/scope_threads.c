@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 static volatile bool stop;
 static __thread uint64_t own[64];
@@ -152,6 +153,82 @@ static void run_robust(void)
 	CHECK(!pthread_mutex_consistent(&robust) && !pthread_mutex_unlock(&robust));
 }
 
+/* What the kernel writes for a thread that ends lies in pages of their own that nobody else touches before: the words of three
+ * robust mutexes (one of them with priority inheritance), and the one that is cleared. */
+enum { MUTEXES = 3, APART = 64 * 4096 };
+static char *apart;
+
+static pthread_mutex_t *mutex_apart(int i)
+{
+	return (pthread_mutex_t *)(apart + i * APART);
+}
+
+static void *owns_all(void *arg)
+{
+	for (int i = 0; i < MUTEXES; i++)
+		CHECK(!pthread_mutex_lock(mutex_apart(i)));
+	*(volatile bool *)arg = true;
+	while (!stop)
+		usleep(1000);
+	return NULL;
+}
+
+static void *is_cleared(void *arg)
+{
+	volatile pid_t *word = arg;
+
+	CHECK_IS(syscall(SYS_set_tid_address, word), tid());
+	*word = tid();
+	while (!stop)
+		usleep(1000);
+	syscall(SYS_exit, 0); /* as the C library ends a thread, which knows nothing of this word */
+	return NULL;
+}
+
+static void make_mutexes(void)
+{
+	pthread_mutexattr_t a;
+
+	for (int i = 0; i < MUTEXES; i++) {
+		CHECK(!pthread_mutexattr_init(&a) && !pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST));
+		CHECK(!pthread_mutexattr_setprotocol(&a, i == 1 ? PTHREAD_PRIO_INHERIT : PTHREAD_PRIO_NONE));
+		CHECK(!pthread_mutex_init(mutex_apart(i), &a));
+	}
+}
+
+static void run_ends_apart(void)
+{
+	volatile bool locked = false;
+	volatile pid_t *word;
+	char path[64];
+	struct timespec limit;
+	pthread_t t, raw;
+	pid_t ended;
+
+	apart = mmap(NULL, (MUTEXES + 1) * APART, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(apart != MAP_FAILED);
+	make_mutexes();
+	CHECK(!pthread_create(&t, NULL, owns_all, (void *)&locked));
+	word = (pid_t *)(apart + MUTEXES * APART);
+	CHECK(!pthread_create(&raw, NULL, is_cleared, (void *)word));
+	while (!locked || !*word)
+		usleep(1000);
+	ended = *word;
+	scope_point();
+	stop = true;
+	CHECK(!pthread_join(t, NULL));
+	for (int i = 0; i < MUTEXES; i++) {
+		CHECK(!clock_gettime(CLOCK_REALTIME, &limit));
+		limit.tv_sec += 20;
+		CHECK_IS(pthread_mutex_timedlock(mutex_apart(i), &limit), EOWNERDEAD);
+		CHECK(!pthread_mutex_consistent(mutex_apart(i)) && !pthread_mutex_unlock(mutex_apart(i)));
+	}
+	snprintf(path, sizeof(path), "/proc/self/task/%d", (int)ended);
+	while (!access(path, F_OK))
+		usleep(1000);
+	CHECK_IS(*word, 0);
+}
+
 /* The kernel keeps the registered area up to date in the new life, too. */
 static void *check_rseq(void *arg)
 {
@@ -256,6 +333,7 @@ const struct scope_item scope_threads[] = {
 	{ "tls", run_tls },
 	{ "vectors", run_vectors },
 	{ "robust", run_robust },
+	{ "ends-apart", run_ends_apart },
 	{ "priority-lock", run_priority_lock },
 	{ "rseq", run_rseq },
 	{ "schedule", run_schedule },

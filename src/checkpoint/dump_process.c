@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "checkpoint/xsave.h"
 #include "kern/sys.h"
 #include "util/err.h"
 
@@ -121,6 +122,7 @@ static void dump_head(struct thaw_dumper *d)
 	h->has_taken_monotonic_ns = h->has_taken_boottime_ns = 1;
 	h->taken_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
 	h->taken_boottime_ns = clock_ns(CLOCK_BOOTTIME);
+	thaw_xsave_to_state(h);
 }
 
 int thaw_dump_process_early(struct thaw_dumper *d)

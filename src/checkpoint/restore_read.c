@@ -16,6 +16,7 @@
 #include "checkpoint/files.h"
 #include "checkpoint/state.h"
 #include "checkpoint/whole.h"
+#include "checkpoint/xsave.h"
 #include "kern/procfs.h"
 #include "util/err.h"
 
@@ -186,6 +187,8 @@ int thaw_restore_read(struct thaw_restore *r)
 		err = check_kernel(r);
 	if (!err)
 		err = thaw_restore_check(r);
+	if (!err)
+		err = thaw_xsave_check(r->head, r->p);
 	if (!err && (err = thaw_whole_check(r->dirfd, r->head, r->p)))
 		thaw_err_wrap("%s", r->o.dir);
 	if (err)

@@ -13,14 +13,15 @@
 #include <sys/uio.h>
 
 #include "checkpoint/tracee.h"
+#include "checkpoint/xsave.h"
 #include "util/err.h"
 
 #define ERESTARTNOHAND 514
 #define ERESTART_RESTARTBLOCK 516
 #define SLEEP_TIMEOUT_MS 10000
-#define XSTATE_BV 512u        /* offset in the xsave area: which states are not in their initial configuration */
 
-/* An area of the size that this CPU's kernel takes. States behind its end must be in their initial configuration. */
+/* Laid out as this CPU's (thaw_xsave_check), in an area of the size that its kernel takes. States behind its end must be in their
+ * initial configuration. */
 int thaw_restore_xsave(pid_t tid, const ThawState__Thread *t)
 {
 	unsigned char now[64u << 10];
@@ -30,7 +31,7 @@ int thaw_restore_xsave(pid_t tid, const ThawState__Thread *t)
 
 	if (err < 0)
 		return err;
-	memcpy(&in_use, t->xsave.data + XSTATE_BV, sizeof(in_use));
+	memcpy(&in_use, t->xsave.data + THAW_XSAVE_IN_USE, sizeof(in_use));
 	memcpy(&known, now + 464, sizeof(known)); /* ptrace puts the CPU's enabled states into the software bytes */
 	if (t->xsave.len > iov.iov_len && in_use & ~known)
 		return thaw_err_set(-ENOTSUP, "thread %d: uses CPU state 0x%llx that this CPU does not have (0x%llx): restore it on a "

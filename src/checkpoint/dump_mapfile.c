@@ -86,6 +86,7 @@ static int memory_object(struct thaw_dumper *d, ThawState__Mapping *m, const str
 
 static int regular_file(struct thaw_dumper *d, ThawState__Mapping *m, const struct thaw_vma *v, int fd, const struct stat *st)
 {
+	bool removed = !same_file(v->path, st), marked; /* a name may end in " (deleted)" */
 	char *clean = clean_path(v->path);
 
 	m->kind = v->shared ? THAW_STATE__MAPPING__KIND__FILE_SHARED : THAW_STATE__MAPPING__KIND__FILE_PRIVATE;
@@ -93,14 +94,18 @@ static int regular_file(struct thaw_dumper *d, ThawState__Mapping *m, const stru
 	thaw_state__file_id__init(m->id);
 	thaw_file_id(m->id, fd);
 	set_object(d, m, st);
-	if (same_file(v->path, st)) { /* a name may end in " (deleted)" */
-		m->path = thaw_dump_strdup(v->path);
-	} else {
-		m->path = thaw_dump_strdup(clean);
+	m->path = thaw_dump_strdup(removed ? clean : v->path);
+	if (removed) {
 		m->has_stored = 1;
 		m->stored = THAW_DUMP_TO_STORE;
 	}
+	marked = strcmp(clean, v->path) != 0;
 	free(clean);
+	/* What is written to it others would read: a copy is another file. A private mapping shows the content alone. */
+	if (removed && v->shared && st->st_nlink)
+		return refuse(v, -ENOTSUP, marked ? "was removed, but the file lives on under a name that is not known: not supported; "
+			      "unmap it before the checkpoint" : "the path does not lead to the mapped file (another mount, root or "
+			      "namespace): not supported; unmap it before the checkpoint");
 	return 0;
 }
 

@@ -141,6 +141,22 @@ static bool has_shared(void)
 	return true;
 }
 
+/* Mapped and not open any more: its mapping alone tells that it has been removed, and lives on elsewhere. */
+static bool has_linked(void)
+{
+	char one[128], two[128];
+	void *p;
+	int fd;
+
+	snprintf(one, sizeof(one), "%s/one-%d", scratch, getpid());
+	snprintf(two, sizeof(two), "%s/linked", scratch);
+	fd = open(one, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, 4096) || link(one, two))
+		return false;
+	p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	return p != MAP_FAILED && close(fd) == 0 && unlink(one) == 0;
+}
+
 static bool has_child(void)
 {
 	pid_t target = getpid();
@@ -394,6 +410,7 @@ static const struct {
 	{ "hugetlb", "hugetlb", has_hugetlb },
 	{ "sealed", "mseal", has_sealed },
 	{ "shared", "shared with process", has_shared },
+	{ "linked", "lives on under a name that is not known", has_linked },
 	{ "child", "has a child", has_child },
 	{ "zombie", "not waited for", has_zombie },
 	{ "tracer", "traced by process", has_tracer },
@@ -477,6 +494,8 @@ static void refuse(pid_t pid, const char *name, const char *words)
 		die(name, "not refused");
 	if (!strstr(thaw_err_text(), words))
 		die(name, "refused with other words");
+	snprintf(path, sizeof(path), "%s/linked", scratch);
+	unlink(path); /* has_linked */
 	if (rmdir(scratch))
 		die(name, "something was left behind");
 	if (mkdir(scratch, 0700))

@@ -26,7 +26,7 @@
 
 #define LOOK_MS 1000
 #define GIVE_UP_MS 8000
-#define END_MS 20000      /* more than ending the process may take */
+#define END_MS 20000      /* more than naming the image and ending the process may take */
 #define SILENCE_MS 300000
 #define REAP_MS 10000
 #define REAP_TICK_MS 10
@@ -153,8 +153,11 @@ static void reap(const struct conversation *c)
 static int without_verdict(const struct thaw_dump_options *o, const struct conversation *c)
 {
 	if (atomic_load(&c->pulse->phase) == THAW_DUMP_ENDING)
-		return thaw_err_set(-EIO, "%s is complete, but the worker was killed while it ended process %d: look whether that "
-				    "still runs", o->dir, o->pid);
+		return o->leave_running ?
+			thaw_err_set(-EIO, "the worker was killed while %s got its name: unless that is absent or empty, the image is "
+				     "complete; process %d runs on", o->dir, o->pid) :
+			thaw_err_set(-EIO, "the worker was killed while %s got its name or process %d was ended: unless that is absent or "
+				     "empty, the image is complete; look whether the process still runs", o->dir, o->pid);
 	if (!c->killed)
 		return thaw_err_set(-EIO, "process %d: the worker that checkpoints it was killed; the process runs on", o->pid);
 	if (c->asked_at)

@@ -32,7 +32,7 @@ struct thaw_dump_map {
 
 /* What the caller sees of its worker, in memory that both have. It ends a worker that stands still where nothing can take
  * long; a disk may be slow, and there it waits until it is told to give up itself. */
-enum thaw_dump_phase { THAW_DUMP_QUICK, THAW_DUMP_DISK, THAW_DUMP_ENDING /* the image is complete */ };
+enum thaw_dump_phase { THAW_DUMP_QUICK, THAW_DUMP_DISK, THAW_DUMP_ENDING /* the image gets its name, or has it */ };
 struct thaw_dump_pulse {
 	_Atomic unsigned beat;           /* another number: it moved */
 	_Atomic enum thaw_dump_phase phase;

@@ -13,6 +13,7 @@
 #include "image/write.h"
 #include "kern/sys.h"
 #include "util/err.h"
+#include "util/inject.h"
 
 #define AREA_LEN (256u << 10)
 #define REAP_WAIT_MS 200
@@ -151,7 +152,15 @@ static int finish(struct thaw_dumper *d, struct thaw_dump_dir *dir)
 		r = thaw_dump_images(d);
 	if (r == 0)
 		r = thaw_dump_abandoned(d);
-	return r < 0 ? r : thaw_dump_dir_commit(dir);
+	if (r < 0)
+		return r;
+	thaw_dump_phase(d, THAW_DUMP_ENDING); /* before: should we be killed now, there may be an image */
+	(void)THAW_INJECT("dump.name"); /* delays only */
+	r = thaw_dump_dir_commit(dir);
+	(void)THAW_INJECT("dump.name");
+	if (r < 0 && dir->aside[0])
+		thaw_dump_phase(d, THAW_DUMP_QUICK); /* there is none */
+	return r;
 }
 
 /* A process whose parent does not wait for it keeps its pid. */
@@ -172,7 +181,6 @@ static int end_process(struct thaw_dumper *d, struct thaw_dump_result *res)
 {
 	int r;
 
-	thaw_dump_phase(d, THAW_DUMP_ENDING);
 	r = thaw_seize_kill(&d->sz);
 	if (r < 0)
 		return r;

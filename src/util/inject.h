@@ -100,6 +100,7 @@
 	X("timerfd.ticks", "the question what a timerfd has counted: delays only") \
 	X("remote.continue", "PTRACE_CONT of a thread that is to make system calls: it is left in its stop") \
 	X("dump.worker", "the worker of a checkpoint: it does nothing, and answers nobody") \
+	X("dump.name", "giving a complete image its name, before and after: delays only") \
 	X("process.kcmp", "kcmp()") \
 	X("process.read", "process_vm_readv(); short: some bytes") \
 	X("process.write", "process_vm_writev(); short: some bytes") \

@@ -74,6 +74,47 @@ status=$?
 grep -q 'interrupted: the worker did not answer' interrupted.log || fail "interrupted: it does not say why"
 unharmed interrupted
 
+# killed WHEN FAULT [OPTION]: the worker is, while the image gets its name; what is said is true before and after
+killed()
+{
+	local when=$1 spec=$2
+	shift 2
+	THAW_INJECT=$spec "$THAW" checkpoint "$@" -t "$PID" -D named >killed.log 2>&1 </dev/null &
+	thaw=$!
+	remember $thaw
+	eventually 20 has_worker || fail "$when: no worker"
+	worker=$(tr -d " " <"/proc/$thaw/task/$thaw/children")
+	eventually 20 "about_$when" || fail "$when: it does not get there"
+	kill -KILL "$worker"
+	wait $thaw
+	status=$?
+	[ $status = 1 ] || fail "killed $when: ended with $status"
+	grep -q "the worker was killed while .*named got its name.*: unless that is absent or empty, the image is complete" killed.log ||
+		fail "killed $when: it said: $(cat killed.log)"
+	unharmed "killed $when"
+}
+
+about_before()
+{
+	compgen -G '.named.thaw-*/thaw.img' >/dev/null && sleep "${THAW_TEST_PATIENCE:-1}" # and synced
+}
+
+about_after()
+{
+	[ -e named/thaw.img ]
+}
+
+long=$((5 * ${THAW_TEST_PATIENCE:-1}))s
+killed before "dump.name:delay=$long:1"
+[ ! -e named ] || fail "killed before the image has its name: there is one"
+for how in "" --leave-running; do
+	# shellcheck disable=SC2086 # none or one
+	killed after "dump.name:delay=$long:2" $how
+	"$THAW" show -D named >show.log 2>&1 || fail "killed after the image has its name: $(cat show.log)"
+	rm -r named
+done
+grep -q "process $PID runs on" killed.log || fail "left running: it said: $(cat killed.log)"
+
 # It can still be checkpointed; and a restore in which a thread is lost leaves nothing behind.
 timeout 60 "$THAW" checkpoint -q -t "$PID" -D image >checkpoint.log 2>&1 || fail "the checkpoint after that ended with $?"
 for n in 1 4; do

@@ -79,6 +79,7 @@ pidfd.signal       0 pidfd.signal:delay=20ms:1+ tests/lazy/on_failure
 timerfd.ticks      tests/live/scope_timers.sh
 remote.continue    tests/live/unanswered.sh
 dump.worker        tests/live/unanswered.sh
+dump.name          tests/live/unanswered.sh
 process.kcmp       1 process.kcmp:EPERM:1+ ./thaw check
 process.read       1 process.read:EPERM:1+ ./thaw check
 process.read       0 process.read:short:1/2,process.write:short:1/2 ./thaw check

@@ -97,26 +97,27 @@ static size_t find_open(const struct thaw_restore *r, size_t i)
 	return i;
 }
 
-static int open_mapping(struct thaw_restore *r, size_t i)
+/* Of a private mapping only the changed pages are in the image: the others must be what they were. */
+static int check_mapped(const ThawState__Mapping *m, int fd)
 {
-	const ThawState__Mapping *m = r->p->mappings[i];
-	size_t first = find_open(r, i);
-	int fd;
-
-	r->map_first[i] = (int)first;
-	if (first != i) {
-		r->map_fd[i] = r->map_fd[first];
-		return 0;
-	}
-	fd = open(m->path, (wants_write(m) ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (fd < 0)
-		return thaw_err_set(-errno, "%s: %s: the process had it mapped at 0x%llx", m->path, strerror(errno),
-				    (unsigned long long)m->start);
-	r->map_fd[i] = fd;
 	if (!m->id)
 		return 0;
 	return m->kind == THAW_STATE__MAPPING__KIND__FILE_PRIVATE ? thaw_file_id_check_exact(m->id, fd, m->path) :
 								    thaw_file_id_check(m->id, fd, m->path);
+}
+
+static int open_mapping(struct thaw_restore *r, size_t i)
+{
+	const ThawState__Mapping *m = r->p->mappings[i];
+	size_t first = find_open(r, i);
+
+	r->map_first[i] = (int)first;
+	r->map_fd[i] = first != i ? r->map_fd[first] :
+				    open(m->path, (wants_write(m) ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (r->map_fd[i] < 0)
+		return thaw_err_set(-errno, "%s: %s: the process had it mapped at 0x%llx", m->path, strerror(errno),
+				    (unsigned long long)m->start);
+	return check_mapped(m, r->map_fd[i]); /* also of a descriptor that a shared mapping has opened, which asks for less */
 }
 
 static int open_mappings(struct thaw_restore *r)

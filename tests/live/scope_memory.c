@@ -79,6 +79,30 @@ static void run_private_file(void)
 	CHECK_IS(*(uint64_t *)(ro + MB(1)), MB(1) / 8);
 }
 
+/* A private mapping of a file above a shared one that nobody can write to. scope_memory.sh changes the file, too: then there is no restore.
+ *
+ * Bug: the private mapping had the descriptor of the shared one, whose file may change, and the file was not compared any more. */
+static void run_private_above_shared(void)
+{
+	char *at = map(MB(2), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1), *content = anon(MB(1));
+	int fd;
+
+	scope_enter();
+	fd = open("below", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	for (size_t i = 0; i < MB(1) / 8; i++)
+		((uint64_t *)content)[i] = i;
+	CHECK(fd >= 0 && write(fd, content, MB(1)) == (ssize_t)MB(1));
+	close(fd);
+	fd = open("below", O_RDONLY | O_CLOEXEC);
+	CHECK(mmap(at, MB(1), PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == at);
+	CHECK(mmap(at + MB(1), MB(1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) == at + MB(1));
+	close(fd);
+	scope_fill(at + MB(1) + KB(64), PAGE, 16);
+	scope_point();
+	CHECK(!memcmp(at, content, MB(1)) && !memcmp(at + MB(1), content, KB(64)));
+	CHECK(scope_is_filled(at + MB(1) + KB(64), PAGE, 16) && !memcmp(at + MB(1) + KB(68), content + KB(68), KB(956)));
+}
+
 /* Two views of one memory stay two views of one memory. */
 static void run_shared(void)
 {
@@ -309,6 +333,7 @@ static void run_huge(void)
 const struct scope_item scope_memory[] = {
 	{ "anon", run_anon },
 	{ "private-file", run_private_file },
+	{ "private-above-shared", run_private_above_shared },
 	{ "shared", run_shared },
 	{ "protections", run_protections },
 	{ "guard-regions", run_guard_regions },

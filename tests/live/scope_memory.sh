@@ -5,3 +5,15 @@
 . "$THAW_SRCDIR/tests/live/scope.inc"
 requires_root
 scope_table memory
+
+# The same image once the file has changed: what was not stored of the private mapping is not to be had any more.
+dir=$TMP/private-above-shared
+if [ -d "$dir/image" ]; then
+	printf changed | dd of="$dir/files/below" conv=notrunc status=none
+	timeout 60 "$THAW" restore -q --eager -D "$dir/image" </dev/null >"$TMP/said.out" 2>"$TMP/said.err" &&
+		fail "private-above-shared: restored with a file that has changed: $(cat "$dir/out" "$dir/err")"
+	grep -q "below: is not the file that was checkpointed (modified at" "$TMP/said.err" ||
+		fail "private-above-shared: it says $(cat "$TMP/said.err")"
+	say "private-above-shared: $(cut -c 7- "$TMP/said.err")"
+fi
+exit 0

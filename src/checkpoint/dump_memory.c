@@ -156,6 +156,7 @@ static int add_guard(void *opaque, uint64_t start, uint64_t end)
 static int dump_mapping(struct memory *mem, size_t i)
 {
 	ThawState__Mapping *m = mem->d->p.mappings[i];
+	bool file = m->kind == THAW_STATE__MAPPING__KIND__FILE_PRIVATE;
 	int r;
 
 	mem->m = m;
@@ -164,13 +165,13 @@ static int dump_mapping(struct memory *mem, size_t i)
 	    m->kind == THAW_STATE__MAPPING__KIND__SHARED_ANON)
 		return 0;
 	mem->flags = THAW_PE_PRESENT | (m->lazy ? THAW_PE_LAZY : 0);
-	mem->zeros = m->kind == THAW_STATE__MAPPING__KIND__FILE_PRIVATE; /* else the file's content would show */
+	mem->zeros = file; /* else the file's content would show */
 	thaw_err_clear();
 	r = mem->dm->vm_flags & THAW_VM_GUARD ?
 	    thaw_procfs_guard_pages(mem->d->pagemap, m->start, m->end, add_guard, m) : 0;
 	/* Not even smaps knows of swapped pages of kinds it does not count, so an empty mapping is scanned too. */
 	if (r == 0)
-		r = thaw_procfs_own_pages(mem->d->pagemap, m->start, m->end, dump_run, mem);
+		r = (file ? thaw_procfs_changed_pages : thaw_procfs_own_pages)(mem->d->pagemap, m->start, m->end, dump_run, mem);
 	if (r < 0 && thaw_err_code() != r)
 		return fail(mem, m->start, r);
 	return r;

@@ -113,6 +113,8 @@ bool thaw_procfs_pagemap_scans(const struct thaw_pagemap_file *f); /* PAGEMAP_SC
 void thaw_procfs_pagemap_no_scan(struct thaw_pagemap_file *f);     /* tests: read the file instead */
 typedef int thaw_run_fn(void *opaque, uint64_t start, uint64_t end);
 int thaw_procfs_own_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
+/* The same with the zero page, which in a private mapping of a file hides the file's content. */
+int thaw_procfs_changed_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
 /* Pages of [start, end) that are present or swapped out, file pages and shared ones too. */
 int thaw_procfs_any_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
 /* Guard pages (MADV_GUARD_INSTALL, Linux 6.13); told from swapped out ones since Linux 6.15. The others leave them

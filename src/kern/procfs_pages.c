@@ -120,7 +120,7 @@ void thaw_procfs_pagemap_no_scan(struct thaw_pagemap_file *f)
 	f->zero_pfn = find_zero_pfn(f->page);
 }
 
-enum which { OWN, ANY, GUARD };
+enum which { OWN, CHANGED, ANY, GUARD };
 
 /* Joins what comes in pieces into runs. */
 struct runs {
@@ -167,8 +167,10 @@ static int scan(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, enum 
 		};
 		int i, n, err;
 
-		if (which == OWN) /* not a page of a file or of shared memory, and not the zero page */
-			not |= SCAN_FILE | SCAN_PFNZERO;
+		if (which == OWN || which == CHANGED) /* not a page of a file or of shared memory */
+			not |= SCAN_FILE;
+		if (which == OWN)
+			not |= SCAN_PFNZERO;
 		a.category_inverted = a.category_mask = not;
 		if (which == GUARD) {
 			a.category_inverted = 0;
@@ -199,6 +201,8 @@ static bool wanted(const struct thaw_pagemap_file *f, uint64_t word, enum which 
 		return true;
 	if (word & WORD_FILE)
 		return false;
+	if (which == CHANGED)
+		return true;
 	return !(word & WORD_PRESENT && f->zero_pfn && (word & WORD_PFN) == f->zero_pfn);
 }
 
@@ -238,6 +242,11 @@ static int pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, enum
 int thaw_procfs_own_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque)
 {
 	return pages(f, start, end, OWN, fn, opaque);
+}
+
+int thaw_procfs_changed_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque)
+{
+	return pages(f, start, end, CHANGED, fn, opaque);
 }
 
 int thaw_procfs_any_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque)

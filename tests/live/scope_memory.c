@@ -4,9 +4,12 @@
 #include "scope.h"
 
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #define KB(n) ((size_t)(n) << 10)
 #define MB(n) ((size_t)(n) << 20)
@@ -77,6 +80,31 @@ static void run_private_file(void)
 		else
 			CHECK(scope_is_filled(p + at, PAGE, 3));
 	CHECK_IS(*(uint64_t *)(ro + MB(1)), MB(1) / 8);
+}
+
+/* The kernel's own page of zeros in a private mapping of a file.
+ *
+ * Bug: it passed for a page that nobody had written to, and the file's content came back. */
+static void run_zero_page(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_zeropage zero = { 0 };
+	int fd = memfd_create("scope", MFD_CLOEXEC), uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	char *content = anon(MB(1)), *p;
+
+	memset(content, 'f', MB(1));
+	CHECK(fd >= 0 && uffd >= 0 && write(fd, content, MB(1)) == (ssize_t)MB(1));
+	p = map(MB(1), PROT_READ | PROT_WRITE, MAP_PRIVATE, fd);
+	reg.range = (struct uffdio_range){ (uintptr_t)p, MB(1) };
+	CHECK(!ioctl(uffd, UFFDIO_API, &api) && !ioctl(uffd, UFFDIO_REGISTER, &reg));
+	zero.range = (struct uffdio_range){ (uintptr_t)p + KB(64), KB(8) };
+	CHECK(!ioctl(uffd, UFFDIO_ZEROPAGE, &zero));
+	close(uffd);
+	close(fd);
+	scope_point();
+	CHECK(scope_is_zero(p + KB(64), KB(8)));
+	CHECK(!memcmp(p, content, KB(64)) && !memcmp(p + KB(72), content, MB(1) - KB(72)));
 }
 
 /* A private mapping of a file above a shared one that nobody can write to. scope_memory.sh changes the file, too: then there is no restore.
@@ -333,6 +361,7 @@ static void run_huge(void)
 const struct scope_item scope_memory[] = {
 	{ "anon", run_anon },
 	{ "private-file", run_private_file },
+	{ "zero-page", run_zero_page },
 	{ "private-above-shared", run_private_above_shared },
 	{ "shared", run_shared },
 	{ "protections", run_protections },

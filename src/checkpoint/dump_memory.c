@@ -152,7 +152,15 @@ static int add_guard(void *opaque, uint64_t start, uint64_t end)
 	return 0;
 }
 
-/* What a mapping holds that comes back from nowhere else. */
+/* Does its content go into pages-1.img? */
+static bool has_pages(const struct memory *mem)
+{
+	return !mem->dm->droppable && mem->m->kind != THAW_STATE__MAPPING__KIND__FILE_SHARED &&
+	       mem->m->kind != THAW_STATE__MAPPING__KIND__SHARED_ANON;
+}
+
+/* What a mapping holds that comes back from nowhere else. Content of shared memory is stored elsewhere, but guard pages belong to the
+ * mapping. They are looked for in every one: the flag that smaps shows for them is younger than they are. */
 static int dump_mapping(struct memory *mem, size_t i)
 {
 	ThawState__Mapping *m = mem->d->p.mappings[i];
@@ -161,16 +169,14 @@ static int dump_mapping(struct memory *mem, size_t i)
 
 	mem->m = m;
 	mem->dm = &mem->d->maps[i];
-	if (mem->dm->special || mem->dm->droppable || m->kind == THAW_STATE__MAPPING__KIND__FILE_SHARED ||
-	    m->kind == THAW_STATE__MAPPING__KIND__SHARED_ANON)
+	if (mem->dm->special)
 		return 0;
 	mem->flags = THAW_PE_PRESENT | (m->lazy ? THAW_PE_LAZY : 0);
 	mem->zeros = file; /* else the file's content would show */
 	thaw_err_clear();
-	r = mem->dm->vm_flags & THAW_VM_GUARD ?
-	    thaw_procfs_guard_pages(mem->d->pagemap, m->start, m->end, add_guard, m) : 0;
+	r = thaw_procfs_guard_pages(mem->d->pagemap, m->start, m->end, add_guard, m);
 	/* Not even smaps knows of swapped pages of kinds it does not count, so an empty mapping is scanned too. */
-	if (r == 0)
+	if (r == 0 && has_pages(mem))
 		r = (file ? thaw_procfs_changed_pages : thaw_procfs_own_pages)(mem->d->pagemap, m->start, m->end, dump_run, mem);
 	if (r < 0 && thaw_err_code() != r)
 		return fail(mem, m->start, r);

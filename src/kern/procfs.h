@@ -40,8 +40,7 @@ enum thaw_vmflag {
 	THAW_VM_DROPPABLE = 1 << 23,  /* dp */
 	THAW_VM_SOFTDIRTY = 1 << 24,  /* sd */
 	THAW_VM_MAYSHARE = 1 << 25,   /* ms */
-	THAW_VM_MAYWRITE = 1 << 26,   /* mw */
-	THAW_VM_GUARD = 1 << 27       /* gu: may have MADV_GUARD_INSTALL pages */
+	THAW_VM_MAYWRITE = 1 << 26    /* mw */
 };
 
 struct thaw_vma {
@@ -117,8 +116,8 @@ int thaw_procfs_own_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t 
 int thaw_procfs_changed_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
 /* Pages of [start, end) that are present or swapped out, file pages and shared ones too. */
 int thaw_procfs_any_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
-/* Guard pages (MADV_GUARD_INSTALL, Linux 6.13); told from swapped out ones since Linux 6.15. The others leave them
- * out. */
+/* Guard pages (MADV_GUARD_INSTALL, Linux 6.13), of every kind of mapping; told from swapped out ones since Linux 6.15, before
+ * that there are none here. The others leave them out. */
 int thaw_procfs_guard_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
 
 /* A small file of /proc/PID whole, with a final NUL: bytes read, or -errno (-E2BIG: it does not fit). */

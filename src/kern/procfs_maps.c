@@ -105,7 +105,6 @@ static const struct {
 	{ "rr", THAW_VM_RAND_READ },	{ "ac", THAW_VM_ACCOUNT },	{ "ss", THAW_VM_SHADOW_STACK },
 	{ "sl", THAW_VM_SEALED },	{ "dp", THAW_VM_DROPPABLE },	{ "sd", THAW_VM_SOFTDIRTY },
 	{ "ms", THAW_VM_MAYSHARE },	{ "lf", THAW_VM_LOCKONFAULT },	{ "mw", THAW_VM_MAYWRITE },
-	{ "gu", THAW_VM_GUARD },
 };
 
 static uint32_t parse_flags(const char *text)

@@ -32,6 +32,14 @@ void scope_point(void)
 		usleep(2000);
 }
 
+void scope_without(const char *a, const char *b)
+{
+	int fd = openat(dir, "without", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+
+	CHECK(fd >= 0 && dprintf(fd, "%s%s\n", a, b) > 0);
+	close(fd);
+}
+
 void scope_enter(void)
 {
 	CHECK(!mkdirat(dir, "files", 0700) && !fchdir(dir) && !chdir("files"));

@@ -25,6 +25,8 @@ extern const struct scope_item scope_memory[], scope_events[], scope_signals[], 
 
 /* Says that all is set up, and returns when the restored program may go on. */
 void scope_point(void);
+/* Says that a part of the item is left out, which the kernel has not: a and b are one phrase. */
+void scope_without(const char *a, const char *b);
 /* Into a directory for the item's own files. They are still there when the image is restored another time. */
 void scope_enter(void);
 

@@ -19,6 +19,9 @@
 #include "kern/sys.h"
 #include "util/err.h"
 
+#define PAGE 4096u
+#define PIECE (1u << 20) /* what is read at once */
+
 static bool to_store(const ThawState__Mapping *m)
 {
 	return m->has_stored && m->stored == THAW_DUMP_TO_STORE;
@@ -105,33 +108,75 @@ static int open_by_fd(pid_t pid, const struct thaw_dump_map *dm)
 struct copy {
 	struct thaw_dumper *d;
 	const ThawState__Mapping *m;
-	int fd;
+	int fd, mem_fd;
+	unsigned char *buf;
 };
 
-static int copy_run(void *opaque, uint64_t start, uint64_t end)
+/* As a debugger reads, whatever the protection says. */
+static int read_forced(const struct copy *c, uint64_t addr, size_t len)
 {
-	struct copy *c = opaque;
-	size_t len = 1 << 20;
-	char *buf = malloc(len);
-	int r = buf ? 0 : -ENOMEM;
+	size_t done = 0;
 
-	for (; r == 0 && start < end; start += len) {
-		off_t off = (off_t)(c->m->pgoff + (start - c->m->start));
+	while (done < len) {
+		ssize_t n = pread(c->mem_fd, c->buf + done, len - done, (off_t)(addr + done));
 
-		if (len > end - start)
-			len = end - start;
-		r = thaw_sys_vm_read(c->d->pid, start, buf, len);
-		if (r == 0 && pwrite(c->fd, buf, len, off) != (ssize_t)len)
-			r = -EIO;
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -ESRCH; /* 0: the mm is gone */
+		done += (size_t)n;
 	}
-	free(buf);
+	return 0;
+}
+
+static int read_piece(const struct copy *c, uint64_t addr, size_t len)
+{
+	int r = thaw_sys_vm_read(c->d->pid, addr, c->buf, len);
+
+	if (r < 0 && r != -ESRCH)
+		r = read_forced(c, addr, len);
+	if (r == -ESRCH)
+		return thaw_err_set(r, "process %d has ended meanwhile", c->d->pid);
+	if (r < 0)
+		return thaw_err_set(r, "mapping %llx-%llx (shared memory): not all of it can be read (%s%s): the content can only be had with "
+				    "CAP_CHECKPOINT_RESTORE: be root", (unsigned long long)c->m->start, (unsigned long long)c->m->end,
+				    strerror(-r), r == -EIO || r == -EFAULT ? "; has it guard pages, or is it longer than its memory?" : "");
+	return 0;
+}
+
+/* Holes stay holes. */
+static int write_piece(const struct copy *c, off_t off, size_t len)
+{
+	for (const unsigned char *p = c->buf; len; p += PAGE, off += PAGE, len -= PAGE) {
+		ssize_t n = p[0] || memcmp(p, p + 1, PAGE - 1) ? pwrite(c->fd, p, PAGE, off) : PAGE;
+
+		if (n != PAGE)
+			return thaw_err_set(n < 0 ? -errno : -EIO, "a copy of shared memory: %s", strerror(n < 0 ? errno : EIO));
+	}
+	return 0;
+}
+
+/* The whole mapping, since pages that this process has not touched, or not lately, have content all the same. */
+static int copy_mapping(const struct copy *c)
+{
+	size_t len = PIECE;
+	int r = 0;
+
+	for (uint64_t at = c->m->start; r == 0 && at < c->m->end; at += len) {
+		if (len > c->m->end - at)
+			len = c->m->end - at;
+		r = thaw_dump_abandoned(c->d);
+		if (r == 0)
+			r = read_piece(c, at, len);
+		if (r == 0)
+			r = write_piece(c, (off_t)(c->m->pgoff + (at - c->m->start)), len);
+	}
 	return r;
 }
 
-/* Shared memory that cannot be opened is read through its mappings, which is all of it that the process can still see. */
-static int copy_of_memory(struct thaw_dumper *d, uint64_t object)
+static int copy_object(struct copy *c, uint64_t object)
 {
-	struct copy c = { .d = d };
+	const struct thaw_dumper *d = c->d;
 	uint64_t size = 0;
 	size_t i;
 	int r = 0;
@@ -142,16 +187,35 @@ static int copy_of_memory(struct thaw_dumper *d, uint64_t object)
 		if (m->has_object && m->object == object && m->pgoff + (m->end - m->start) > size)
 			size = m->pgoff + (m->end - m->start);
 	}
-	c.fd = memfd_create("thaw-copy", MFD_CLOEXEC);
-	if (c.fd < 0 || ftruncate(c.fd, (off_t)size) < 0)
-		r = -errno;
+	if (ftruncate(c->fd, (off_t)size) < 0)
+		return thaw_err_set(-errno, "a copy of shared memory: %s", strerror(errno));
 	for (i = 0; r == 0 && i < d->n_maps; i++) {
-		c.m = d->p.mappings[i];
-		if (c.m->has_object && c.m->object == object)
-			r = thaw_procfs_any_pages(d->pagemap, c.m->start, c.m->end, copy_run, &c);
+		c->m = d->p.mappings[i];
+		if (c->m->has_object && c->m->object == object)
+			r = copy_mapping(c);
 	}
+	return r;
+}
+
+/* Shared memory that cannot be opened is read through its mappings, which is all of it that the process can still see. */
+static int copy_of_memory(struct thaw_dumper *d, uint64_t object)
+{
+	struct copy c = { .d = d, .buf = malloc(PIECE) };
+	char path[64];
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", d->pid);
+	c.mem_fd = open(path, O_RDONLY | O_CLOEXEC);
+	c.fd = memfd_create("thaw-copy", MFD_CLOEXEC);
+	if (c.mem_fd < 0 || c.fd < 0 || !c.buf)
+		r = thaw_err_set(-errno, "process %d: a copy of its shared memory: %s", d->pid, strerror(errno));
+	else
+		r = copy_object(&c, object);
+	if (c.mem_fd >= 0)
+		close(c.mem_fd);
 	if (r < 0 && c.fd >= 0)
 		close(c.fd);
+	free(c.buf);
 	return r < 0 ? r : c.fd;
 }
 
@@ -168,7 +232,7 @@ static int open_content(struct thaw_dumper *d, size_t i)
 	if (fd < 0)
 		fd = open_by_fd(d->pid, dm);
 	if (fd < 0 && m->kind == THAW_STATE__MAPPING__KIND__SHARED_ANON)
-		fd = copy_of_memory(d, m->object);
+		return copy_of_memory(d, m->object);
 	if (fd < 0)
 		return thaw_err_set(-EPERM, "mapping %llx-%llx (%.200s): its content can only be had with CAP_CHECKPOINT_RESTORE: "
 				    "be root", (unsigned long long)dm->start, (unsigned long long)dm->end,

@@ -114,8 +114,6 @@ typedef int thaw_run_fn(void *opaque, uint64_t start, uint64_t end);
 int thaw_procfs_own_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
 /* The same with the zero page, which in a private mapping of a file hides the file's content. */
 int thaw_procfs_changed_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
-/* Pages of [start, end) that are present or swapped out, file pages and shared ones too. */
-int thaw_procfs_any_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);
 /* Guard pages (MADV_GUARD_INSTALL, Linux 6.13), of every kind of mapping; told from swapped out ones since Linux 6.15, before
  * that there are none here. The others leave them out. */
 int thaw_procfs_guard_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque);

@@ -144,7 +144,7 @@ void thaw_procfs_pagemap_no_scan(struct thaw_pagemap_file *f)
 	f->zero_pfn = find_zero_pfn(f->page);
 }
 
-enum which { OWN, CHANGED, ANY, GUARD };
+enum which { OWN, CHANGED, GUARD };
 
 /* Joins what comes in pieces into runs. */
 struct runs {
@@ -177,7 +177,8 @@ static int add(struct runs *r, uint64_t start, uint64_t end)
 
 static int scan(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, enum which which, struct runs *r)
 {
-	uint64_t not = f->scans_guard ? SCAN_GUARD : 0;
+	/* Not a page of a file or of shared memory. */
+	uint64_t not = SCAN_FILE | (which == OWN ? SCAN_PFNZERO : 0) | (f->scans_guard ? SCAN_GUARD : 0);
 
 	while (start < end) {
 		struct scan_arg a = {
@@ -191,10 +192,6 @@ static int scan(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, enum 
 		};
 		int i, n, err;
 
-		if (which == OWN || which == CHANGED) /* not a page of a file or of shared memory */
-			not |= SCAN_FILE;
-		if (which == OWN)
-			not |= SCAN_PFNZERO;
 		a.category_inverted = a.category_mask = not;
 		if (which == GUARD) {
 			a.category_inverted = 0;
@@ -221,8 +218,6 @@ static bool wanted(const struct thaw_pagemap_file *f, uint64_t word, enum which 
 		return false;
 	if (which == GUARD || word & WORD_GUARD)
 		return which == GUARD && word & WORD_GUARD;
-	if (which == ANY)
-		return true;
 	if (word & WORD_FILE)
 		return false;
 	if (which == CHANGED)
@@ -271,11 +266,6 @@ int thaw_procfs_own_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t 
 int thaw_procfs_changed_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque)
 {
 	return pages(f, start, end, CHANGED, fn, opaque);
-}
-
-int thaw_procfs_any_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque)
-{
-	return pages(f, start, end, ANY, fn, opaque);
 }
 
 int thaw_procfs_guard_pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, thaw_run_fn *fn, void *opaque)

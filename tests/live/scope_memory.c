@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #define KB(n) ((size_t)(n) << 10)
 #define MB(n) ((size_t)(n) << 20)
@@ -155,6 +156,41 @@ static void run_shared(void)
 	CHECK(pwrite(file_fd, "by the call", 12, (off_t)KB(128)) == 12 && !strcmp(file + KB(128), "by the call"));
 }
 
+/* Content of shared memory that this process's page tables do not show: a child wrote it, or its pages were let go of. scope_memory.sh does
+ * this also without the right to open the memory itself.
+ *
+ * Bug: then only pages were read that the page tables showed, and the others were zeros. */
+static void run_shared_unseen(void)
+{
+	char *s = map(MB(4), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		scope_fill(s + KB(256), KB(256), 18);
+		_exit(0);
+	}
+	CHECK(child > 0 && waitpid(child, &status, 0) == child && !status);
+	scope_fill(s + KB(512), KB(256), 19);
+	CHECK(!madvise(s + KB(512), KB(256), MADV_DONTNEED));
+	scope_fill(s + KB(768), KB(4), 20);
+	scope_point();
+	CHECK(scope_is_zero(s, KB(256)) && scope_is_filled(s + KB(256), KB(256), 18) && scope_is_filled(s + KB(512), KB(256), 19));
+	CHECK(scope_is_filled(s + KB(768), KB(4), 20) && scope_is_zero(s + KB(772), MB(4) - KB(772)));
+}
+
+/* Shared memory that this process itself may not read: likewise. */
+static void run_shared_none(void)
+{
+	char *p = map(MB(1), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
+
+	scope_fill(p, MB(1), 17);
+	CHECK(!mprotect(p, KB(128), PROT_NONE));
+	scope_point();
+	CHECK(scope_is_filled(p + KB(128), KB(896), 17) && scope_faults(p, false));
+	CHECK(!mprotect(p, KB(128), PROT_READ) && scope_is_filled(p, KB(128), 17));
+}
+
 /* What cannot be read or written now still has its content. */
 static void run_protections(void)
 {
@@ -223,6 +259,21 @@ static void run_guard_regions(void)
 	}
 	for (int i = SHARED; i <= FILE_SHARED; i++)
 		CHECK(!have[i] || (!madvise(p[i], MB(1), MADV_GUARD_REMOVE) && scope_is_filled(p[i], MB(1), 9)));
+}
+
+/* Below a guard page there may be content, which scope_memory.sh sees refused without the right to open the memory. */
+static void run_shared_guard(void)
+{
+	char *p = map(MB(1), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
+	bool have;
+
+	scope_fill(p, MB(1), 21);
+	have = !madvise(p + KB(64), KB(16), MADV_GUARD_INSTALL);
+	if (!have)
+		scope_without("guard pages in ", "shared memory");
+	scope_point();
+	CHECK(!have || (scope_faults(p + KB(64), false) && !madvise(p, MB(1), MADV_GUARD_REMOVE)));
+	CHECK(scope_is_filled(p, MB(1), 21));
 }
 
 static void run_advice(void)
@@ -393,6 +444,9 @@ const struct scope_item scope_memory[] = {
 	{ "zero-page", run_zero_page },
 	{ "private-above-shared", run_private_above_shared },
 	{ "shared", run_shared },
+	{ "shared-unseen", run_shared_unseen },
+	{ "shared-none", run_shared_none },
+	{ "shared-guard", run_shared_guard },
 	{ "protections", run_protections },
 	{ "guard-regions", run_guard_regions },
 	{ "advice", run_advice },

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -60,6 +61,24 @@ static uint64_t end_of_vdso(const struct thaw_dumper *d)
 	return d->head.vdso_start + d->head.vdso.len;
 }
 
+/* What the leader needs to find its way back from a single call. */
+static void find_way_back(struct thaw_dumper *d)
+{
+	struct thaw_remote *remote = &d->sz.remote;
+	uint64_t sp = d->sz.threads[0].saved.regs.rsp;
+
+	for (size_t i = 0; i < d->n_maps; i++) {
+		const ThawState__Mapping *m = d->p.mappings[i];
+
+		if (m->kind == THAW_STATE__MAPPING__KIND__FILE_PRIVATE && m->prot == (PROT_READ | PROT_EXEC))
+			thaw_remote_find_way_back(remote, m->start, m->end - m->start);
+		if (m->growsdown && m->prot & PROT_WRITE && m->start <= sp && sp < m->end) {
+			remote->stack_start = m->start;
+			remote->stack_end = m->end;
+		}
+	}
+}
+
 static int given_up(void *opaque)
 {
 	return thaw_dump_abandoned(opaque);
@@ -69,15 +88,13 @@ static int given_up(void *opaque)
 static int ask(struct thaw_dumper *d)
 {
 	struct thaw_seized_thread *leader = &d->sz.threads[0];
-	size_t i;
 	int r;
 
 	r = thaw_remote_find(&d->sz.remote, d->pid, d->head.vdso_start, end_of_vdso(d) - d->head.vdso_start);
 	d->sz.remote.give_up = given_up;
 	d->sz.remote.opaque = d;
-	for (i = 0; r == 0 && i < d->n_maps; i++)
-		if (d->p.mappings[i]->kind == THAW_STATE__MAPPING__KIND__FILE_PRIVATE && d->p.mappings[i]->prot == 5) /* r-x */
-			thaw_remote_find_way_back(&d->sz.remote, d->maps[i].start, d->maps[i].end - d->maps[i].start);
+	if (r == 0)
+		find_way_back(d);
 	if (r == 0)
 		r = thaw_seize_borrow(&d->sz, leader);
 	if (r == 0)

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,6 +16,7 @@
 #include "checkpoint/remote_code.h"
 #include "checkpoint/tracee.h"
 #include "util/err.h"
+#include "util/inject.h"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -77,11 +79,35 @@ void thaw_remote_find_way_back(struct thaw_remote *r, uint64_t start, size_t len
 
 /* ---- the way back of a single call ------------------------------------------------------------------------------ */
 /* A signal frame below the thread's stack pointer, where the kernel would put one, with "syscall; ret" returning into the
- * signal return. What was in that memory is kept and put back. */
+ * signal return. What was in that memory is kept and put back. Should we be killed before that, it is lost, so there is a frame only
+ * where nobody can have anything. */
 struct way_back {
 	uint64_t at;      /* 0: there is none */
 	unsigned char was[FRAME_ROOM];
 };
+
+static bool is_free(const struct thaw_remote *r, uint64_t at)
+{
+	uint64_t sp = r->heal->regs.rsp;
+
+	return at < sp && at >= r->stack_start && sp < r->stack_end;
+}
+
+/* Page by page, should it not go at once: a page that cannot be written must not keep others from getting their content. */
+static int put_back(pid_t tid, const struct way_back *w)
+{
+	uint64_t end = w->at + FRAME_ROOM, next;
+	int rc = thaw_tracee_write(tid, w->at, w->was, FRAME_ROOM), failed = 0;
+
+	if (rc == 0)
+		return 0;
+	for (uint64_t at = w->at; at < end; at = next) {
+		next = (at & ~(PAGE - 1ULL)) + PAGE;
+		rc = thaw_tracee_write(tid, at, w->was + (at - w->at), (next < end ? next : end) - at);
+		failed = failed ? failed : rc;
+	}
+	return failed;
+}
 
 static void make_way_back(struct thaw_remote *r, pid_t tid, struct way_back *w)
 {
@@ -92,16 +118,19 @@ static void make_way_back(struct thaw_remote *r, pid_t tid, struct way_back *w)
 	if (!r->heal || !r->syscall_ret || !r->sigreturn)
 		return;
 	w->at = (r->heal->regs.rsp - RED_ZONE - FRAME_ROOM) & ~63ULL;
-	if (thaw_remote_frame(tid, r->heal, w->at, frame, FRAME_ROOM, &sp, &altstack) < 0 || !sp ||
+	if (!is_free(r, w->at) || thaw_remote_frame(tid, r->heal, w->at, frame, FRAME_ROOM, &sp, &altstack) < 0 || !sp ||
 	    thaw_tracee_read(tid, w->at, w->was, FRAME_ROOM) < 0) {
 		w->at = 0;
 		return;
 	}
 	memcpy(frame, &r->sigreturn, sizeof(r->sigreturn));
-	if (thaw_tracee_write(tid, w->at, frame, FRAME_ROOM) < 0)
-		w->at = 0; /* no room on this stack */
+	if (thaw_tracee_write(tid, w->at, frame, FRAME_ROOM) == 0)
+		return;
+	put_back(tid, w); /* what was written of it; what cannot be was not */
+	w->at = 0;
 }
 
+/* A thread that cannot be given its registers is still in the call, or gone: the frame stays, and takes it back. */
 static int forget_way_back(struct thaw_remote *r, pid_t tid, const struct way_back *w)
 {
 	struct user_regs_struct regs;
@@ -112,7 +141,7 @@ static int forget_way_back(struct thaw_remote *r, pid_t tid, const struct way_ba
 	regs = r->heal->regs; /* so that it goes on as it was, should we be killed before it is put back */
 	thaw_remote_resolve_restart(&regs);
 	rc = thaw_tracee_ptrace(PTRACE_SETREGS, tid, 0, (uintptr_t)&regs);
-	return rc < 0 || !w->at ? rc : thaw_tracee_write(tid, w->at, w->was, FRAME_ROOM);
+	return rc < 0 || !w->at ? rc : put_back(tid, w);
 }
 
 /* One stop further on the way through a system call. 1: a system call stop; 0: another stop that has been dealt with. */
@@ -120,7 +149,8 @@ static int step(struct thaw_remote *r, pid_t tid)
 {
 	int status, rc;
 
-	rc = thaw_tracee_ptrace(PTRACE_SYSCALL, tid, 0, 0);
+	rc = THAW_INJECT("remote.step");
+	rc = rc ? thaw_err_set(rc, "thread %d: cannot be continued: %s", tid, strerror(-rc)) : thaw_tracee_ptrace(PTRACE_SYSCALL, tid, 0, 0);
 	if (rc < 0)
 		return rc;
 	rc = thaw_tracee_wait(tid, &status, CALL_TIMEOUT_MS);
@@ -144,13 +174,11 @@ static int step(struct thaw_remote *r, pid_t tid)
 	return thaw_err_set(-EIO, "thread %d: signal %d in place of a system call", tid, WSTOPSIG(status));
 }
 
-int thaw_remote_one(struct thaw_remote *r, pid_t tid, long nr, const uint64_t args[6], int64_t *result)
+static int make_call(struct thaw_remote *r, pid_t tid, const struct way_back *way, long nr, const uint64_t args[6], int64_t *result)
 {
 	struct user_regs_struct regs;
-	struct way_back way;
 	int rc, stops = 0;
 
-	make_way_back(r, tid, &way);
 	rc = thaw_tracee_ptrace(PTRACE_GETREGS, tid, 0, (uintptr_t)&regs);
 	if (rc < 0)
 		return rc;
@@ -162,9 +190,9 @@ int thaw_remote_one(struct thaw_remote *r, pid_t tid, long nr, const uint64_t ar
 	regs.r10 = args[3];
 	regs.r8 = args[4];
 	regs.r9 = args[5];
-	regs.rip = way.at ? r->syscall_ret : r->syscall_insn;
-	if (way.at)
-		regs.rsp = way.at;
+	regs.rip = way->at ? r->syscall_ret : r->syscall_insn;
+	if (way->at)
+		regs.rsp = way->at;
 	rc = thaw_tracee_ptrace(PTRACE_SETREGS, tid, 0, (uintptr_t)&regs);
 	while (rc >= 0 && stops < 2) {
 		rc = step(r, tid);
@@ -174,7 +202,22 @@ int thaw_remote_one(struct thaw_remote *r, pid_t tid, long nr, const uint64_t ar
 		return rc;
 	rc = thaw_tracee_ptrace(PTRACE_GETREGS, tid, 0, (uintptr_t)&regs);
 	*result = (int64_t)regs.rax;
-	return rc < 0 ? rc : forget_way_back(r, tid, &way);
+	return rc;
+}
+
+int thaw_remote_one(struct thaw_remote *r, pid_t tid, long nr, const uint64_t args[6], int64_t *result)
+{
+	struct way_back way;
+	char sentence[512];
+	int rc;
+
+	make_way_back(r, tid, &way);
+	rc = make_call(r, tid, &way, nr, args, result);
+	if (rc >= 0)
+		return forget_way_back(r, tid, &way);
+	snprintf(sentence, sizeof(sentence), "%s", thaw_err_text());
+	forget_way_back(r, tid, &way);
+	return thaw_err_set(rc, "%s", sentence); /* what failed first */
 }
 
 static int map_area(struct thaw_remote *r, pid_t tid, uint64_t hint, size_t len, int prot, int64_t *res)

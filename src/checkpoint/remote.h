@@ -26,7 +26,9 @@ struct thaw_remote {
 	pid_t pid;             /* thread group */
 	uint64_t syscall_insn; /* address of a "syscall" instruction (vdso) */
 	uint64_t syscall_ret;  /* of "syscall; ret", and of the C library's signal return: with both and `heal`, a single */
-	uint64_t sigreturn;    /* call finds its way back without us as well; 0: not found */
+	uint64_t sigreturn;    /* call of a thread on the stack below finds its way back without us as well; 0: not found */
+	uint64_t stack_start;  /* a writable mapping that grows downwards: what is below the stack pointer in there belongs */
+	uint64_t stack_end;    /* to nobody, as in no other (coroutines have their stacks side by side); 0: there is none */
 	uint64_t area;         /* the work area: code page, then data; 0: none */
 	size_t area_len;
 	const struct thaw_remote_saved *heal; /* of the thread that runs the next batch; NULL: it needs no way back */

@@ -98,6 +98,7 @@
 	X("pidfd.getfd", "pidfd_getfd()") \
 	X("pidfd.signal", "pidfd_send_signal()") \
 	X("timerfd.ticks", "the question what a timerfd has counted: delays only") \
+	X("remote.step", "PTRACE_SYSCALL of a thread that makes a single system call: it is left in its stop") \
 	X("remote.continue", "PTRACE_CONT of a thread that is to make system calls: it is left in its stop") \
 	X("dump.worker", "the worker of a checkpoint: it does nothing, and answers nobody") \
 	X("dump.name", "giving a complete image its name, before and after: delays only") \

@@ -14,12 +14,14 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "checkpoint/remote.h"
 #include "checkpoint/tracee.h"
 #include "kern/procfs.h"
 #include "util/err.h"
+#include "util/inject.h"
 #include "support/patience.h"
 
 #define AREA (256u << 10)
@@ -121,6 +123,64 @@ static int computes(void)
 			return 2;
 	}
 	return signal(SIGTRAP, SIG_DFL) == SIG_IGN ? 0 : 3;
+}
+
+enum { PIECE = 4096 };
+
+static void fill(uint64_t *p, size_t len)
+{
+	for (size_t i = 0; i < len / sizeof(*p); i++)
+		p[i] = (uintptr_t)&p[i] * 0x9e3779b97f4a7c15ULL;
+}
+
+static bool is_filled(const uint64_t *p, size_t len)
+{
+	for (size_t i = 0; i < len / sizeof(*p); i++)
+		if (p[i] != (uintptr_t)&p[i] * 0x9e3779b97f4a7c15ULL)
+			return false;
+	return true;
+}
+
+static ucontext_t outside, inside;
+static int inside_result;
+
+static void reads_inside(void)
+{
+	inside_result = reads_pipe();
+}
+
+/* On a stack of its own, below which there is something else, of which a part can be written. */
+static int reads_on_coroutine(void)
+{
+	char *p = mmap(NULL, 6 * PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	fill((uint64_t *)p, 4 * PIECE);
+	if (p == MAP_FAILED || mprotect(p + 3 * PIECE, PIECE, PROT_READ) || getcontext(&inside))
+		return 2;
+	inside.uc_stack.ss_sp = p + 4 * PIECE;
+	inside.uc_stack.ss_size = 2 * PIECE;
+	inside.uc_link = &outside;
+	makecontext(&inside, reads_inside, 0);
+	if (swapcontext(&outside, &inside))
+		return 2;
+	return inside_result ? inside_result : is_filled((uint64_t *)p, 4 * PIECE) ? 0 : 3;
+}
+
+/* What it has below the end of its stack is nobody's, but should be what it was. No call is made, which would write there. */
+static int __attribute__((noinline)) reads_above_data(void)
+{
+	uint64_t *low;
+	long got, nr = SYS_read, fd = gate[0], len = 1;
+	char c;
+
+	__asm__ volatile("lea -20480(%%rsp), %0" : "=r"(low)); /* up to where a leaf function may have data */
+	for (int i = 0; i < 2500; i++)
+		low[i] = (uintptr_t)&low[i] * 0x9e3779b97f4a7c15ULL;
+	__asm__ volatile("syscall" : "=a"(got) : "a"(nr), "D"(fd), "S"(&c), "d"(len) : "rcx", "r11", "memory");
+	for (int i = 0; i < 2500; i++)
+		if (low[i] != (uintptr_t)&low[i] * 0x9e3779b97f4a7c15ULL)
+			return 3;
+	return got == 1 ? 0 : 2;
 }
 
 /* ---- the borrower ------------------------------------------------------------------------------------------- */
@@ -318,6 +378,12 @@ static void heals(void)
 
 static int add_code(void *opaque, const struct thaw_vma *v)
 {
+	struct thaw_remote *r = opaque;
+
+	if (!strcmp(v->path, "[stack]")) {
+		r->stack_start = v->start;
+		r->stack_end = v->end;
+	}
 	if (v->prot == (PROT_READ | PROT_EXEC))
 		thaw_remote_find_way_back(opaque, v->start, v->end - v->start);
 	return 0;
@@ -347,6 +413,55 @@ static void heals_single_call(void)
 	expect_exit(pid, "a borrower that died in a single call");
 }
 
+/* A single call, with all that a way back takes, and what it was answered. */
+static int one_call(pid_t pid)
+{
+	uint64_t args[6] = { 0 };
+	struct thaw_remote_saved saved;
+	struct thaw_remote r;
+	int64_t result = -1;
+	int rc;
+
+	seize(&r, pid);
+	CHECK(thaw_procfs_maps(pid, add_code, &r) == 0 && r.syscall_ret && r.sigreturn);
+	CHECK(thaw_remote_save(pid, &saved) == 0);
+	r.heal = &saved;
+	rc = thaw_remote_one(&r, pid, SYS_getppid, args, &result);
+	CHECK(rc < 0 || result == getpid());
+	CHECK(rc >= 0 || strstr(thaw_err_text(), "cannot be continued"));
+	CHECK(thaw_remote_restore(pid, &saved) == 0);
+	CHECK(thaw_tracee_ptrace(PTRACE_DETACH, pid, 0, 0) == 0);
+	return rc;
+}
+
+static void go(pid_t pid, const char *what)
+{
+	CHECK(write(gate[1], "g", 1) == 1);
+	expect_exit(pid, what);
+}
+
+/* The signal frame of a single call was put below any stack, over what lay there; where only a part of it could be written, that part was
+ * never put back, nor was any of it when the call failed. */
+static void puts_back(void)
+{
+	pid_t pid = target(reads_on_coroutine);
+
+	CHECK(one_call(pid) == 0);
+	go(pid, "data below a coroutine's stack");
+	pid = target(reads_above_data);
+	CHECK(one_call(pid) == 0);
+	go(pid, "data below the stack");
+#ifdef THAW_DEBUG
+	for (int i = 0; i < 2; i++) {
+		pid = target(reads_above_data);
+		CHECK(thaw_inject_arm(i ? "remote.step:EIO:2" : "remote.step:EIO:1") == 0);
+		CHECK(one_call(pid) == -EIO);
+		CHECK(thaw_inject_arm(NULL) == 0);
+		go(pid, "data below the stack, after a call that failed");
+	}
+#endif
+}
+
 int main(void)
 {
 	alarm(patience(60));
@@ -360,5 +475,6 @@ int main(void)
 	death();
 	heals();
 	heals_single_call();
+	puts_back();
 	return 0;
 }

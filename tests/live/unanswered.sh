@@ -57,6 +57,14 @@ for n in 1 7; do
 	unharmed "lost at $n"
 done
 
+# The same in a single call: the first, which makes the work area, before it has begun or in the middle, and the last, which removes it and is
+# made once more when the process is let go.
+for n in 1 2 3; do
+	THAW_INJECT=remote.step:EIO:$n said 'cannot be continued' "$THAW" checkpoint -t "$PID" -D image
+	[ ! -e image ] || fail "lost at step $n: there is an image"
+	unharmed "lost at step $n"
+done
+
 # The worker does not answer when it is told to give up.
 THAW_INJECT=dump.worker:EIO:1+ "$THAW" checkpoint -t "$PID" -D image >interrupted.log 2>&1 </dev/null &
 thaw=$!

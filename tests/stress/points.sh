@@ -77,6 +77,7 @@ pidfd.open         tests/live/test_start_faults.c
 pidfd.getfd        1 pidfd.getfd:EMFILE:1+ ./thaw check
 pidfd.signal       0 pidfd.signal:delay=20ms:1+ tests/lazy/on_failure
 timerfd.ticks      tests/live/scope_timers.sh
+remote.step        tests/live/test_remote.c
 remote.continue    tests/live/unanswered.sh
 dump.worker        tests/live/unanswered.sh
 dump.name          tests/live/unanswered.sh

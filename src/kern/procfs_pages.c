@@ -252,8 +252,9 @@ static int pages(struct thaw_pagemap_file *f, uint64_t start, uint64_t end, enum
 		 void *opaque)
 {
 	struct runs r = { .fn = fn, .opaque = opaque };
-	int err = f->scans && (which != GUARD || f->scans_guard) ? scan(f, start, end, which, &r) :
-								   read_words(f, start, end, which, &r);
+	/* A scan that does not tell guard pages would take them for swapped out ones, where words do tell. */
+	bool by_scan = f->scans && f->scans_guard == f->tells_guard;
+	int err = by_scan ? scan(f, start, end, which, &r) : read_words(f, start, end, which, &r);
 
 	return err ? err : flush(&r);
 }

@@ -201,17 +201,19 @@ static int look(struct thaw_batch *b, pid_t tid, struct still *still)
 }
 
 /* Polls the flag: microseconds for a batch of queries, which is why it yields before it sleeps. */
-static int wait_done(struct thaw_batch *b, pid_t tid, struct thaw_remote_control *ctl)
+static int wait_done(struct thaw_batch *b, pid_t tid)
 {
+	uint64_t flag = b->r->area + THAW_REMOTE_CONTROL + offsetof(struct thaw_remote_control, done);
 	struct timespec nap = { 0, 10000 };
 	struct still still = { 0 };
 	bool quick = true;
+	uint32_t done;
 	unsigned turn;
 	int rc, status;
 
 	for (turn = 0;; turn++) {
-		rc = thaw_tracee_read(tid, b->r->area + THAW_REMOTE_CONTROL, ctl, sizeof(*ctl));
-		if (rc < 0 || ctl->done)
+		rc = thaw_tracee_read(tid, flag, &done, sizeof(done));
+		if (rc < 0 || done)
 			return rc;
 		rc = thaw_tracee_poll(tid, &status);
 		if (rc > 0)
@@ -270,7 +272,6 @@ static void stop_after(struct thaw_batch *b, pid_t tid, int rc)
 int thaw_batch_run(struct thaw_batch *b, pid_t tid, int *failed)
 {
 	uint64_t table = b->r->area + THAW_REMOTE_TABLE;
-	struct thaw_remote_control ctl;
 	uint64_t at;
 	int rc;
 
@@ -280,7 +281,7 @@ int thaw_batch_run(struct thaw_batch *b, pid_t tid, int *failed)
 	if (rc == 0)
 		rc = start(b, tid);
 	if (rc >= 0) {
-		rc = wait_done(b, tid, &ctl);
+		rc = wait_done(b, tid);
 		if (rc < 0)
 			stop_after(b, tid, rc);
 	}
@@ -290,9 +291,12 @@ int thaw_batch_run(struct thaw_batch *b, pid_t tid, int *failed)
 		rc = still_ours(b, tid);
 	if (rc >= 0)
 		rc = thaw_tracee_read(tid, table, b->calls, b->n * sizeof(b->calls[0]));
+	/* Where it ended, apart from the flag: the thread writes this first, and one copy of both can have an old place and a new flag. */
+	if (rc >= 0)
+		rc = thaw_tracee_read(tid, b->r->area + THAW_REMOTE_CONTROL + offsetof(struct thaw_remote_control, at), &at, sizeof(at));
 	if (rc < 0)
 		return rc;
-	at = (ctl.at - table) / sizeof(b->calls[0]);
+	at = (at - table) / sizeof(b->calls[0]);
 	if (failed && at < b->n)
 		*failed = (int)at - 1;
 	return 0;

@@ -89,7 +89,7 @@ static int open_object(struct thaw_object *o, struct thaw_source *src)
 	if (THAW_INJECT_ERRNO("content.stat") || fstat(o->fd, &st) || fstatfs(o->fd, &fs))
 		return thaw_err_set(-errno, "%s source: content file %u: %s", src->ops->kind, o->number, strerror(errno));
 	o->size = st.st_size;
-	o->fixed = src->ops->fixed;
+	o->most = src->ops->size ? src->ops->size(src, o->number) : UINT64_MAX;
 	o->resident = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
 	o->nowait = !o->resident && (preadv2(o->fd, &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN);
 	o->sums = src->ops->sums ? src->ops->sums(src, o->number) : NULL;
@@ -194,7 +194,7 @@ static bool is_whole(const struct thaw_object *o, uint64_t end)
 	if (!o->size) /* a device */
 		return true;
 	size = thaw_sys_size_in_memory(o->fd);
-	return o->fixed ? size == (int64_t)o->size : size >= (int64_t)end;
+	return size >= (int64_t)end && (uint64_t)size <= o->most;
 }
 
 int thaw_object_verify(const struct thaw_object *o, uint64_t off, size_t len, const void *buf)

@@ -11,7 +11,7 @@
  * after its size has changed. A mapping shows those zeros, and so may a read, which looks at the size first and copies then.
  * So where the file ends is asked for behind each read, and before each copy from a mapping (where a file is cut after
  * that, its pages are unmapped first, and the copy comes too late for all but a few microseconds). Checksums tell as much, and
- * more. An image's size does not change at all: one that has grown is being taken apart (image/image.h).
+ * more. An image that has grown is being taken apart (image/pages_file.h).
  *
  * Content that has checksums is compared with them in the buffer that it is placed from, outside S. It is never mapped: what
  * was compared could be read from the disk once more before it is copied, and to look at a page that cannot be read would be
@@ -34,7 +34,7 @@ struct thaw_object {
 	const struct thaw_sums *sums; /* the source's; then map is NULL. NULL: nothing tells what the file should hold */
 	bool resident;      /* a memory file: never on a disk */
 	bool nowait;        /* RWF_NOWAIT works */
-	bool fixed;         /* the source's: a change of its size says that it is not what it was */
+	uint64_t most;      /* what size may be: an image that has grown is none */
 };
 
 struct thaw_content {

@@ -18,6 +18,7 @@ struct local {
 	struct thaw_source base;
 	int fd; /* -1: nothing is lazy, and there is no file */
 	struct thaw_sums sums;
+	uint64_t bytes; /* of the file, when it was opened */
 	uint32_t pages_id;
 	size_t n;
 	struct thaw_extent extent[];
@@ -37,6 +38,11 @@ static int extents(struct thaw_source *s, int (*emit)(void *opaque, const struct
 static int object_fd(struct thaw_source *s, uint32_t object)
 {
 	return object ? -1 : ((struct local *)s)->fd;
+}
+
+static uint64_t size(struct thaw_source *s, uint32_t object)
+{
+	return ((struct local *)s)->bytes;
 }
 
 static const struct thaw_sums *sums(struct thaw_source *s, uint32_t object)
@@ -61,9 +67,9 @@ static void free_local(struct thaw_source *s)
 
 static const struct thaw_source_ops ops = {
 	.kind = "images",
-	.fixed = true,
 	.extents = extents,
 	.object_fd = object_fd,
+	.size = size,
 	.sums = sums,
 	.describe = describe,
 	.free = free_local,
@@ -78,7 +84,8 @@ struct thaw_source *thaw_lazy_local_source(int dirfd, const struct thaw_lazy_tas
 		thaw_err_set(-ENOMEM, "pagemap-%d.img: no memory for %zu entries", t->pid, t->pm.n);
 		return NULL;
 	}
-	*l = (struct local){ .base = { &ops, 1 }, .fd = -1, .pages_id = t->pm.pages_id };
+	*l = (struct local){ .base = { &ops, 1 }, .fd = -1, .bytes = t->pm.file_pages << THAW_PAGE_SHIFT,
+			     .pages_id = t->pm.pages_id };
 	/* Where nothing is lazy the file is the restorer's affair. */
 	if (t->lazy_pages && thaw_image_pages_open(dirfd, &t->pm, &l->fd, &l->sums)) {
 		thaw_err_wrap("process %d", t->pid);

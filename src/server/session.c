@@ -66,11 +66,14 @@ static int need_buffer(struct client *c)
 }
 
 /* What is in the buffer: 0, -EBADMSG, -ENODATA. Without checksums: what is read of a file that is being cut may
- * have zeros for what was behind its new end, but then its size has changed already. */
+ * have zeros for what was behind its new end, but then its size has changed already; and one that has grown is being taken apart. */
 static int compare(struct client *c, const struct thaw_image_level *level, uint64_t off, size_t len)
 {
-	if (!level->sums.sum)
-		return thaw_sys_size_in_memory(level->pages_fd) == (int64_t)(level->pm.file_pages * PAGE) ? 0 : -ENODATA;
+	if (!level->sums.sum) {
+		int64_t size = thaw_sys_size_in_memory(level->pages_fd);
+
+		return size >= (int64_t)(off + len) && size <= (int64_t)(level->pm.file_pages * PAGE) ? 0 : -ENODATA;
+	}
 	return thaw_sums_right(&level->sums, off, len, c->buf) < len ? -EBADMSG : 0;
 }
 

@@ -28,6 +28,11 @@ int thaw_chain_fd(const struct thaw_image_chain *chain, uint32_t object)
 	return object < chain->n ? chain->level[object].pages_fd : -1;
 }
 
+uint64_t thaw_chain_size(const struct thaw_image_chain *chain, uint32_t object)
+{
+	return object < chain->n ? chain->level[object].pm.file_pages << THAW_PAGE_SHIFT : UINT64_MAX;
+}
+
 const struct thaw_sums *thaw_chain_sums(const struct thaw_image_chain *chain, uint32_t object)
 {
 	return object < chain->n && chain->level[object].sums.sum ? &chain->level[object].sums : NULL;

@@ -26,6 +26,11 @@ static int object_fd(struct thaw_source *s, uint32_t object)
 	return thaw_chain_fd(&((struct imagedir *)s)->chain, object);
 }
 
+static uint64_t size(struct thaw_source *s, uint32_t object)
+{
+	return thaw_chain_size(&((struct imagedir *)s)->chain, object);
+}
+
 static const struct thaw_sums *sums(struct thaw_source *s, uint32_t object)
 {
 	return thaw_chain_sums(&((struct imagedir *)s)->chain, object);
@@ -57,9 +62,9 @@ static void free_imagedir(struct thaw_source *s)
 
 static const struct thaw_source_ops ops = {
 	.kind = "images",
-	.fixed = true,
 	.extents = extents,
 	.object_fd = object_fd,
+	.size = size,
 	.sums = sums,
 	.describe = describe,
 	.settle = settle,

@@ -102,6 +102,11 @@ static int remember(struct thaw_pageserver *ps, int pid)
 	return 0;
 }
 
+static uint64_t size(struct thaw_source *s, uint32_t object)
+{
+	return thaw_chain_size(&((struct remote *)s)->chain, object);
+}
+
 static void settle(struct thaw_source *s)
 {
 	thaw_image_chain_forget(&((struct remote *)s)->chain);
@@ -119,10 +124,10 @@ static void free_remote(struct thaw_source *s)
 
 static const struct thaw_source_ops ops = {
 	.kind = "page server",
-	.fixed = true, /* of parent directories */
 	.far = true,
 	.extents = extents,
 	.object_fd = object_fd,
+	.size = size,
 	.sums = sums,
 	.read = read_remote,
 	.describe = describe,

@@ -25,12 +25,14 @@ struct thaw_request {
 
 struct thaw_source_ops {
 	const char *kind; /* "images", "memfile", "callback": for messages */
-	bool fixed; /* its files keep their size while they are used */
 	bool far; /* read() costs time by the page: what somebody sleeps on is asked for alone, what lies beside it apart */
 	/* Calls emit() for each run of content in address order. covers() sources (callback) leave this NULL: all of
 	 * the space's ranges have content, object 0, offset = address. */
 	int (*extents)(struct thaw_source *s, int (*emit)(void *opaque, const struct thaw_extent *e), void *opaque);
 	int (*object_fd)(struct thaw_source *s, uint32_t object); /* >= 0: a file, borrowed; -1: use read() */
+	/* What such a file had in bytes when it was found whole: one that has grown since is no image any more (image/pages_file.h).
+	 * NULL: files may grow. */
+	uint64_t (*size)(struct thaw_source *s, uint32_t object);
 	/* The checksums of such a file's pages; NULL, as the member may be: there are none. Who reads the file compares. */
 	const struct thaw_sums *(*sums)(struct thaw_source *s, uint32_t object);
 	/* 0: buf is filled; THAW_LATER: req->done() follows; else -errno. `off` as in the extent. Only non-file

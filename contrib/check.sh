@@ -140,7 +140,7 @@ run make make -j"$jobs" || { tail -n 40 "$build/make.log"; die "the build failed
 seconds=6
 asan_form=short
 guest_kernels=
-if [ $((SECONDS - began)) -gt 50 ] && [ -z "${THAW_CHECK_WHOLE:-}" ]; then
+if [ $((SECONDS - began)) -gt 30 ] && [ -z "${THAW_CHECK_WHOLE:-}" ]; then
 	echo "SLOW: make took $((SECONDS - began)) s: brief tests (no scripts of whole programs under AddressSanitizer), one guest kernel, half the fuzzing; THAW_CHECK_WHOLE=1 for all of it"
 	export THAW_TEST_BRIEF=1 THAW_TEST_ROUNDS=3
 	seconds=3

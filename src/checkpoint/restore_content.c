@@ -51,8 +51,12 @@ static int read_chunk(struct writer *w, const struct thaw_run *run, uint64_t off
 			return read_failed(w, off + done, n ? -errno : -ENODATA);
 		done += (uint64_t)n;
 	}
-	if (!sums) /* a file that was cut meanwhile may have been read as zeros from there on: engine/content.h */
-		return thaw_sys_size_in_memory(fd) < (int64_t)(off + len) ? read_failed(w, off, -ENODATA) : 0;
+	if (!sums) { /* a file that was cut meanwhile may have been read as zeros from there on: engine/content.h */
+		int64_t size = thaw_sys_size_in_memory(fd);
+		bool whole = size >= (int64_t)(off + len) && (!src->ops->size || (uint64_t)size <= src->ops->size(src, run->object));
+
+		return whole ? 0 : read_failed(w, off, -ENODATA);
+	}
 	right = thaw_sums_right(sums, off, len, buf);
 	return right < len ? read_failed(w, off + right, -EBADMSG) : 0;
 }

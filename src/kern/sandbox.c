@@ -121,7 +121,7 @@ static const struct {
 	{ SCMP_SYS(nanosleep), ALL | NET },
 	{ SCMP_SYS(restart_syscall), ALL | NET },
 	{ SCMP_SYS(sched_yield), THREADS | NET },
-	{ SCMP_SYS(sched_getaffinity), THREADS },
+	{ SCMP_SYS(sched_getaffinity), THREADS | NET }, /* malloc() too, of many threads */
 	{ SCMP_SYS(sched_setaffinity), THREADS },
 	{ SCMP_SYS(setpriority), THREADS },
 	{ SCMP_SYS(getcpu), THREADS },

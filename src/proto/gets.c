@@ -14,6 +14,7 @@
 #define BASE_FOR_NS 5000000000ULL
 #define SHY_FIRST_NS 200000000ULL
 #define SHY_LAST_NS 10000000000ULL
+#define SHY_URGENT_NS 1000000000ULL /* at most, if somebody sleeps on it: it may have been in its turn by chance */
 
 /* ---- lists and bits ---------------------------------------------------------------------------------------- */
 static void append(struct thaw_wants *l, struct thaw_want *w)
@@ -141,6 +142,11 @@ static struct thaw_want *first_shy(const struct thaw_wants *l)
 	return NULL;
 }
 
+static uint64_t shy_wait(const struct thaw_gets *g)
+{
+	return g->shy_wait_ns > SHY_URGENT_NS && first_shy(&g->urgent) ? SHY_URGENT_NS : g->shy_wait_ns;
+}
+
 /* One whose turn it is to be tried again, before the others: it has waited. */
 static struct thaw_want *take_shy(struct thaw_gets *g, uint64_t now_ns)
 {
@@ -152,7 +158,7 @@ static struct thaw_want *take_shy(struct thaw_gets *g, uint64_t now_ns)
 	if (!w)
 		w = first_shy(&g->background);
 	g->any_shy = w;
-	g->shy_next_ns = now_ns + g->shy_wait_ns;
+	g->shy_next_ns = now_ns + shy_wait(g);
 	return w;
 }
 
@@ -370,7 +376,7 @@ static void note_loss(struct thaw_gets *g, uint64_t now_ns)
 	g->shy_wait_ns = g->shy_wait_ns ? g->shy_wait_ns * 2 : SHY_FIRST_NS;
 	if (g->shy_wait_ns > SHY_LAST_NS)
 		g->shy_wait_ns = SHY_LAST_NS;
-	g->shy_next_ns = now_ns + g->shy_wait_ns;
+	g->shy_next_ns = now_ns + shy_wait(g);
 }
 
 void thaw_gets_reset(struct thaw_gets *g, uint64_t now_ns)
@@ -380,8 +386,10 @@ void thaw_gets_reset(struct thaw_gets *g, uint64_t now_ns)
 	if (g->n)
 		note_loss(g, now_ns);
 	for (unsigned i = 0; i < 2; i++)
-		for (struct thaw_want *w = first[i]; w; w = w->next)
+		for (struct thaw_want *w = first[i]; w; w = w->next) {
 			w->asked = 0;
+			g->any_shy |= w->shy != 0; /* it may have been under way */
+		}
 	g->head = g->n = 0;
 	g->background_bytes = g->reply_bytes = g->reply_got = 0;
 	g->window = THAW_WINDOW_LEAST;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "kern/sys.h"
@@ -205,6 +206,20 @@ static int converse(struct client *c)
 	}
 }
 
+/* After a page that cannot be read: what is unread when a socket is closed makes a reset of it, which takes answers along that are still on
+ * their way. So the other side is told first, and gets a second to end it. */
+static void end_gently(struct client *c)
+{
+	uint64_t until = thaw_sys_now_ns() + 1000000000ULL;
+	unsigned char rest[4096];
+	struct iovec iov = { rest, sizeof(rest) };
+
+	if (c->tls || shutdown(c->fd, SHUT_WR))
+		return;
+	while (thaw_sys_now_ns() < until && !await(c, THAW_NET_READABLE, 1000) && thaw_net_receive(c->fd, &iov, 1) > 0)
+		;
+}
+
 static int secure(struct client *c)
 {
 	bool write = false;
@@ -241,6 +256,8 @@ void thaw_server_session(const struct thaw_session_start *start)
 	else
 		thaw_server_tell(c.server, 1, "session %lu: %s %s after %lu pages, %lu ms", start->id, start->peer,
 				 how ? "went away" : "is done", c.pages, (thaw_sys_now_ns() - began) / 1000000);
+	if (how == -EIO)
+		end_gently(&c);
 	if (c.tls && how >= 0)
 		(void)thaw_tls_bye(c.tls); /* it may be gone already */
 	thaw_tls_end(c.tls);

@@ -226,6 +226,33 @@ static bool asks(uint64_t now_ns, uint64_t addr)
 	return thaw_gets_next(&g, now_ns, &f) && f.addr == addr && f.pages == 1;
 }
 
+/* It is under way behind others when the connection is lost for another reason, and must not be forgotten. */
+Test(gets, a_shy_page_under_way_is_asked_for_again, .init = begin)
+{
+	struct thaw_want *w = want(0x10000, 1, false, false);
+	uint64_t now = 1;
+
+	for (unsigned i = 0; i < 2; i++) {
+		cr_assert(asks(now, 0x10000));
+		thaw_gets_reset(&g, now);
+	}
+	want(0x20000, 3, true, false);
+	expect_get(0x20000, 3);
+	now += 1000000000;
+	cr_assert(asks(now, 0x10000));
+	cr_expect_not(thaw_gets_next(&g, now + 1000000000, &(struct thaw_frame){ 0 }));
+	thaw_gets_reset(&g, now);
+	for (unsigned i = 0; i < 3; i++)
+		expect_get(0x20000 + i * PAGE, 1);
+	now += 10000000000;
+	cr_assert(asks(now, 0x10000));
+	for (unsigned i = 0; i < 3; i++)
+		answer(0x20000 + i * PAGE, 1, 1 << 20);
+	cr_assert(thaw_gets_pop(&g));
+	answer(0x10000, 1, 1 << 20);
+	expect_done(w);
+}
+
 /* A server has no other way to say that a page cannot be read. */
 Test(gets, a_page_that_ends_the_connection_lets_others_go_first, .init = begin)
 {

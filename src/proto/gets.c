@@ -383,13 +383,13 @@ void thaw_gets_reset(struct thaw_gets *g, uint64_t now_ns)
 {
 	struct thaw_want *const first[] = { g->urgent.first, g->background.first };
 
-	if (g->n)
-		note_loss(g, now_ns);
 	for (unsigned i = 0; i < 2; i++)
 		for (struct thaw_want *w = first[i]; w; w = w->next) {
 			w->asked = 0;
 			g->any_shy |= w->shy != 0; /* it may have been under way */
 		}
+	if (g->n) /* now that nothing counts as asked for: it looks at who needs a shy page */
+		note_loss(g, now_ns);
 	g->head = g->n = 0;
 	g->background_bytes = g->reply_bytes = g->reply_got = 0;
 	g->window = THAW_WINDOW_LEAST;

@@ -253,6 +253,20 @@ Test(gets, a_shy_page_under_way_is_asked_for_again, .init = begin)
 	expect_done(w);
 }
 
+/* However often it has lost the connection: a second at most, where somebody sleeps on it. */
+Test(gets, a_shy_page_that_somebody_sleeps_on_is_tried_each_second, .init = begin)
+{
+	uint64_t second = 1000000000, now = 1;
+
+	want(0x10000, 1, true, false);
+	for (unsigned i = 0; i < 10; i++) {
+		cr_expect(asks(now, 0x10000), "the %u. time", i);
+		thaw_gets_reset(&g, now);
+		now += second;
+	}
+	cr_expect_not(asks(now - second / 2, 0x10000));
+}
+
 /* A server has no other way to say that a page cannot be read. */
 Test(gets, a_page_that_ends_the_connection_lets_others_go_first, .init = begin)
 {

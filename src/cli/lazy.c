@@ -328,6 +328,8 @@ static int turn(struct lazy *l)
 	return ret;
 }
 
+#define ENDING_MS 2000 /* those that were killed get this long to be seen ended, so that the summary tells how far they were */
+
 /* The session has failed, and its sentence is there. A restorer that still waits for tasks which sleep here would wait for ever;
  * they have done nothing of their own yet, and end. */
 static void give_up(struct lazy *l)
@@ -347,6 +349,7 @@ static void give_up(struct lazy *l)
 		if (*pids)
 			thaw_say_error("pid %s: killed (%s)", pids, l->given_up && !run ? "they have not run yet, and cannot" :
 				       "--on-failure kill");
+		(void)thaw_wait(thaw_lazy_monitor(l->session), 0, ENDING_MS);
 	}
 	thaw_err_set(code, "%s", why);
 }

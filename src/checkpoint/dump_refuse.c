@@ -3,6 +3,8 @@
 #include "config.h"
 #include "checkpoint/dump.h"
 
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <linux/kcmp.h>
 #include <stdio.h>
@@ -85,22 +87,55 @@ static bool same(int type, pid_t a, pid_t b)
 	return syscall(SYS_kcmp, a, b, type, 0, 0) == 0;
 }
 
-/* Tables that clone() can share between processes, or unshare() between threads. */
-static int check_sharing(struct thaw_dumper *d)
+/* What clone() can let two processes have together, whatever they are to each other: parent and child, brothers (CLONE_PARENT), or
+ * strangers, when whoever stood between them has ended. It would be two things after a restore. */
+static int check_sharing(const struct thaw_dumper *d, pid_t other)
 {
-	pid_t up = d->stat.ppid;
-	size_t i;
+	static const struct {
+		int type;
+		const char *what, *how;
+	} shared[] = {
+		{ KCMP_VM, "memory", "vfork or clone" },
+		{ KCMP_FILES, "file descriptors", "clone" },
+		{ KCMP_FS, "working directory", "clone" },
+	};
+	struct thaw_proc_stat st = { 0 };
 
-	if (up > 0 && same(KCMP_VM, d->pid, up))
-		return thaw_err_set(-ENOTSUP, "process %d shares its memory with its parent %d (vfork or clone): not supported",
-				    d->pid, up);
-	if (up > 0 && same(KCMP_FILES, d->pid, up))
-		return thaw_err_set(-ENOTSUP, "process %d shares its file descriptors with its parent %d (clone): not supported",
-				    d->pid, up);
-	if (up > 0 && same(KCMP_FS, d->pid, up))
-		return thaw_err_set(-ENOTSUP, "process %d shares its working directory with its parent %d (clone): not supported",
-				    d->pid, up);
-	for (i = 1; i < d->sz.n; i++) {
+	for (size_t i = 0; i < sizeof(shared) / sizeof(*shared); i++) {
+		if (!same(shared[i].type, d->pid, other))
+			continue;
+		if (thaw_procfs_stat(other, &st) < 0)
+			snprintf(st.comm, sizeof(st.comm), "?");
+		return thaw_err_set(-ENOTSUP, "process %d shares its %s with %s %d (%s; %s): not supported; end that process first", d->pid,
+				    shared[i].what, other == d->stat.ppid ? "its parent" : "process", other, st.comm, shared[i].how);
+	}
+	return 0;
+}
+
+/* Those that may not be compared with (another user's) are passed over: nobody gets as far as here who may not look at this one, and
+ * whoever shares its memory shares its credentials too, but for what was changed since. */
+static int check_others(const struct thaw_dumper *d)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *e;
+	int r = 0;
+
+	if (!proc)
+		return thaw_err_set(-errno, "/proc: %s", strerror(errno));
+	while (r == 0 && (e = readdir(proc))) {
+		pid_t other = isdigit((unsigned char)e->d_name[0]) ? atoi(e->d_name) : 0;
+
+		if (other && other != d->pid)
+			r = check_sharing(d, other);
+	}
+	closedir(proc);
+	return r;
+}
+
+/* Tables that unshare() can make a thread's own. */
+static int check_tables(const struct thaw_dumper *d)
+{
+	for (size_t i = 1; i < d->sz.n; i++) {
 		pid_t tid = d->sz.threads[i].tid;
 
 		if (syscall(SYS_kcmp, d->pid, tid, KCMP_FILES, 0, 0) > 0)
@@ -133,7 +168,9 @@ int thaw_dump_refuse_process(struct thaw_dumper *d)
 
 	r = check_children(d);
 	if (r == 0)
-		r = check_sharing(d);
+		r = check_others(d);
+	if (r == 0)
+		r = check_tables(d);
 	for (i = 0; r == 0 && i < d->sz.n; i++)
 		r = check_thread(d, d->sz.threads[i].tid);
 	return r;

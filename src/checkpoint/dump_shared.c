@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,17 +57,62 @@ static int compare(void *opaque, const struct thaw_vma *v)
 	return 0;
 }
 
+/* The mapping whose inode this is, if it is a memfd or a removed file that is mapped shared. */
+static const struct thaw_dump_map *is_inode(const struct thaw_dumper *d, const struct stat *st)
+{
+	for (size_t i = 0; i < d->n_maps; i++) {
+		const struct thaw_dump_map *dm = &d->maps[i];
+
+		if (d->p.mappings[i]->kind == THAW_STATE__MAPPING__KIND__FILE_SHARED && to_store(d->p.mappings[i]) &&
+		    st->st_ino == dm->ino && st->st_dev == makedev(dm->dev_major, dm->dev_minor))
+			return dm;
+	}
+	return NULL;
+}
+
+/* One that has no mapping of it now can make one, or read and write it: the way in which memory is handed over. What is open in
+ * the process itself too is looked for with its descriptors. */
+static int compare_descriptors(const struct search *s)
+{
+	char path[64], link[PATH_MAX];
+	struct dirent *e;
+	int r = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", s->other);
+	dir = opendir(path);
+	while (dir && r == 0 && (e = readdir(dir))) {
+		ssize_t n = isdigit((unsigned char)e->d_name[0]) ? readlinkat(dirfd(dir), e->d_name, link, sizeof(link) - 1) : -1;
+		const struct thaw_dump_map *dm;
+		struct stat st;
+
+		if (n < 10 || memcmp(link + n - 10, " (deleted)", 10) || fstatat(dirfd(dir), e->d_name, &st, 0) < 0)
+			continue;
+		link[n] = '\0';
+		dm = is_inode(s->d, &st);
+		if (dm)
+			r = thaw_err_set(-ENOTSUP, "mapping %llx-%llx (%.200s): process %d has it open (descriptor %s): not supported; "
+					 "end that process first", (unsigned long long)dm->start, (unsigned long long)dm->end, link,
+					 s->other, e->d_name);
+	}
+	if (dir)
+		closedir(dir);
+	return r;
+}
+
 int thaw_dump_shared_check(struct thaw_dumper *d)
 {
 	struct search s = { .d = d };
+	bool any = false, files = false;
 	struct dirent *e;
-	bool any = false;
 	size_t i;
 	int r = 0;
 	DIR *proc;
 
-	for (i = 0; i < d->n_maps; i++)
+	for (i = 0; i < d->n_maps; i++) {
 		any |= to_store(d->p.mappings[i]) && is_shared(d->p.mappings[i]);
+		files |= to_store(d->p.mappings[i]) && d->p.mappings[i]->kind == THAW_STATE__MAPPING__KIND__FILE_SHARED;
+	}
 	if (!any)
 		return 0;
 	proc = opendir("/proc");
@@ -75,8 +121,11 @@ int thaw_dump_shared_check(struct thaw_dumper *d)
 	/* A process that we may not look at, or that is gone, is passed over. */
 	while (r != -ENOTSUP && (e = readdir(proc))) {
 		s.other = isdigit((unsigned char)e->d_name[0]) ? atoi(e->d_name) : 0;
-		if (s.other && s.other != d->pid && s.other != getpid())
-			r = thaw_procfs_maps(s.other, compare, &s);
+		if (!s.other || s.other == d->pid || s.other == getpid())
+			continue;
+		r = thaw_procfs_maps(s.other, compare, &s);
+		if (files && r != -ENOTSUP)
+			r = compare_descriptors(&s);
 	}
 	closedir(proc);
 	return r == -ENOTSUP ? r : 0;

@@ -124,6 +124,43 @@ static bool has_sealed(void)
 	return syscall(MSEAL, p, 4096, 0) == 0;
 }
 
+/* A brother, a child of our parent, that lives as long as we do. */
+static int stays(void *first)
+{
+	syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+	while (syscall(SYS_kill, (pid_t)(intptr_t)first, 0) == 0)
+		usleep(5000);
+	return 0;
+}
+
+static bool has_brother(int flags)
+{
+	static char stack[1 << 16] __attribute__((aligned(16)));
+
+	return clone(stays, stack + sizeof(stack), flags | CLONE_PARENT | SIGCHLD, (void *)(intptr_t)getpid()) > 0;
+}
+
+static bool has_memory_in_common(void)
+{
+	return has_brother(CLONE_VM);
+}
+
+static bool has_files_in_common(void)
+{
+	return has_brother(CLONE_FILES);
+}
+
+/* Shared memory that another process has no mapping of, only the descriptor. */
+static bool has_held(void)
+{
+	int fd = memfd_create("held", 0);
+	bool made = fd >= 0 && !ftruncate(fd, 4096) && has_brother(0) &&
+		    mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) != MAP_FAILED;
+
+	close(fd);
+	return made;
+}
+
 static bool has_shared(void)
 {
 	volatile int *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -410,6 +447,9 @@ static const struct {
 	{ "hugetlb", "hugetlb", has_hugetlb },
 	{ "sealed", "mseal", has_sealed },
 	{ "shared", "shared with process", has_shared },
+	{ "memory in common", "shares its memory with process", has_memory_in_common },
+	{ "descriptors in common", "shares its file descriptors with process", has_files_in_common },
+	{ "held", "has it open (descriptor", has_held },
 	{ "linked", "lives on under a name that is not known", has_linked },
 	{ "child", "has a child", has_child },
 	{ "zombie", "not waited for", has_zombie },
@@ -660,5 +700,7 @@ int main(void)
 	vforked();
 	leader_gone();
 	by_number();
+	while (wait(NULL) > 0) /* brothers */
+		;
 	return 0;
 }

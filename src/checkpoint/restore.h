@@ -103,8 +103,8 @@ void thaw_restore_creds_steps(struct thaw_script *s, const ThawState__Creds *c);
 void thaw_restore_timer_steps(struct thaw_script *s, const ThawState__Process *p);     /* made, not running */
 void thaw_restore_timer_arm_steps(struct thaw_script *s, const ThawState__Process *p);
 
-/* restore_ahead.c: the monitor serves already. */
-void thaw_restore_bring_ahead(const struct thaw_restore *r, const ThawState__Thread *t, const struct user_regs_struct *regs);
+/* restore_ahead.c: what the kernel will want of all threads' pages. The monitor serves already. */
+int thaw_restore_bring_ahead(const struct thaw_restore *r);
 int thaw_restore_xsave(pid_t tid, const ThawState__Thread *t);
 int thaw_restore_registers(struct thaw_restore *r); /* of all threads, and the work area away: they are the program's now */
 

@@ -128,7 +128,6 @@ static int final_registers(struct thaw_restore *r, size_t i, struct thaw_remote_
 	int err = 0;
 
 	memcpy(&s->regs, t->regs.data, sizeof(s->regs));
-	thaw_restore_bring_ahead(r, t, &s->regs);
 	s->sigmask = t->sigmask & ~(1ULL << (SIGKILL - 1) | 1ULL << (SIGSTOP - 1));
 	if (with_time_left(t, &s->regs, r->scratch, &again))
 		err = sleep_again(r, r->tids[i], t, again, &s->regs);
@@ -152,7 +151,7 @@ int thaw_restore_registers(struct thaw_restore *r)
 	uint64_t args[6] = { r->remote.area, r->scratch + 2 * THAW_PAGE_SIZE - r->remote.area };
 	struct thaw_remote_saved s;
 	int64_t result = 0;
-	int err = 0;
+	int err = thaw_restore_bring_ahead(r);
 
 	for (size_t i = 1; i < r->p->n_threads && !err; i++) {
 		err = final_registers(r, i, &s);

@@ -101,4 +101,53 @@ with open(sys.argv[1], "r+b") as f:
 done <"$TMP/flips"
 say "$FLIPS wrong bits: ${count[refused]} refused, ${count[waits]} made a reader wait, ${count[right]} were not needed"
 [ "${count[refused]}" -ge $((FLIPS / 2)) ] || fail "only ${count[refused]} of $FLIPS were refused"
+
+# A page that the restore itself waits for, since the kernel writes a mutex there when its owner ends. It does not run, and
+# thaw restore can be ended.
+mkdir -m 777 "$TMP/apart"
+spawn "$THAW_BUILDDIR/tests/live/scope" ends-apart "$TMP/apart" </dev/null >"$TMP/apart/out" 2>&1
+disown "$SPAWNED"
+pid=$SPAWNED
+eventually 20 test -e "$TMP/apart/ready" || fail "ends-apart: it did not get ready"
+rm -rf "$IMAGE" "$TMP/good"
+checkpoint "$pid"
+cp -a "$IMAGE" "$TMP/good"
+spoil() # [BYTE]: the page there is right again; else all that may hold nothing but a mutex are wrong
+{
+	python - "$TMP/good/pages-1.img" "$IMAGE/pages-1.img" "$@" <<'END'
+import sys
+with open(sys.argv[1], "rb") as good, open(sys.argv[2], "r+b") as f:
+    if len(sys.argv) > 3:
+        good.seek(int(sys.argv[3])); f.seek(int(sys.argv[3])); f.write(good.read(4096))
+    else:
+        data = bytearray(good.read())
+        for at in range(0, len(data), 4096):
+            if not any(data[at + 64:at + 4096]) and sum(map(bool, data[at:at + 64])) > 2:
+                data[at + 2000] ^= 1
+        f.write(data)
+END
+}
+spoil
+for ((i = 0; i < 20; i++)); do # one that is looked at before is refused
+	"$THAW" restore -D "$IMAGE" </dev/null >"$TMP/apart.out" 2>"$TMP/apart.err" &
+	thaw=$!
+	remember $thaw
+	waits() { is_gone $thaw || grep -q "its readers wait" "$TMP/apart.err"; }
+	eventually 60 waits || fail "wrong mutexes: neither an end nor a word"
+	is_gone $thaw || break
+	wait $thaw
+	at=$(sed -n 's/.*the page at byte \([0-9]*\) does not match.*/\1/p' "$TMP/apart.err")
+	[ -n "$at" ] || fail "wrong mutexes: $(cat "$TMP/apart.err")"
+	spoil "$at"
+done
+is_gone $thaw && fail "wrong mutexes: nobody waits for one"
+grep -q '^TracerPid:.*[1-9]' "/proc/$pid/status" || fail "it runs, without the pages that the kernel needs"
+kill -TERM $thaw
+eventually 20 is_gone $thaw || fail "SIGTERM does not end a restore that waits for a page"
+wait $thaw
+status=$?
+[ $status = 1 ] || fail "ended while it waits for a page: status $status"
+grep -q "interrupted before the process ran: it was not restored" "$TMP/apart.err" || fail "ended while it waits: it says $(cat "$TMP/apart.err")"
+eventually 20 is_gone "$pid" || fail "ended while it waits: process $pid is left"
+say "a restore that waits for a wrong page was ended"
 exit 0

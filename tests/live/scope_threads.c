@@ -207,6 +207,8 @@ static void run_ends_apart(void)
 
 	apart = mmap(NULL, (MUTEXES + 1) * APART, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(apart != MAP_FAILED);
+	for (int at = 0; at < (MUTEXES + 1) * APART; at += 4096)
+		apart[at] = at % APART ? 1 : 0; /* what lies between is content too */
 	make_mutexes();
 	CHECK(!pthread_create(&t, NULL, owns_all, (void *)&locked));
 	word = (pid_t *)(apart + MUTEXES * APART);

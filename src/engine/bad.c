@@ -191,6 +191,23 @@ uint64_t thaw_bad_skip(struct thaw_mm *mm, uint64_t addr)
 	}
 }
 
+bool thaw_bad_is_too_much(struct thaw_mm *mm, uint64_t now, uint64_t *when)
+{
+	if (!atomic_load(&mm->bad_overflow))
+		return false;
+	{
+		THAW_SCOPED_LOCK(&mm->bad_lock);
+		if (now < mm->bad_retry_ns) {
+			*when = mm->bad_retry_ns < *when ? mm->bad_retry_ns : *when;
+			return true;
+		}
+		mm->n_bad = 0;
+		atomic_store(&mm->has_bad, false);
+		atomic_store(&mm->bad_overflow, false);
+	}
+	return false;
+}
+
 uint64_t thaw_bad_next(struct thaw_mm *mm, uint64_t addr)
 {
 	if (!atomic_load_explicit(&mm->has_bad, memory_order_relaxed))
@@ -199,6 +216,8 @@ uint64_t thaw_bad_next(struct thaw_mm *mm, uint64_t addr)
 		THAW_SCOPED_LOCK(&mm->bad_lock);
 		unsigned i = find_locked(mm, addr);
 
+		if (i < mm->n_bad && mm->bad[i].start < addr)
+			i++; /* it is being tried again: whoever asks is within it */
 		return i < mm->n_bad ? mm->bad[i].start : UINT64_MAX;
 	}
 }

@@ -19,7 +19,10 @@ void thaw_bad_wait(struct thaw_mm *mm, uint64_t addr);
 
 /* Where the bad run that holds addr ends; 0: it is in none, or due to be tried again. */
 uint64_t thaw_bad_skip(struct thaw_mm *mm, uint64_t addr);
-/* The first bad run at or behind addr begins here (UINT64_MAX: none). */
+/* There were more runs than are remembered, so the background leaves the space alone: until *when at the latest, then nothing is known
+ * to be bad any more. */
+bool thaw_bad_is_too_much(struct thaw_mm *mm, uint64_t now, uint64_t *when);
+/* The first bad run that begins at or behind addr does so here (UINT64_MAX: none does). */
 uint64_t thaw_bad_next(struct thaw_mm *mm, uint64_t addr);
 
 /* The control thread's: wakes sleepers whose time has come. */

@@ -258,8 +258,10 @@ static bool is_enough(const struct thaw_fetch *f, const struct thaw_mm *mm, cons
 
 int thaw_fetch_ahead(struct thaw_worker *w, struct thaw_mm *mm, const struct thaw_extent *e)
 {
-	struct thaw_read *r = is_enough(w->m->fetch, mm, e) ? NULL : take(w->m->fetch, false);
+	struct thaw_read *r;
 
+	THAW_ASSERT(e->pages && e->pages <= THAW_AHEAD_PAGES);
+	r = is_enough(w->m->fetch, mm, e) ? NULL : take(w->m->fetch, false);
 	if (!r)
 		return -EBUSY;
 	thaw_plan_also(mm);

@@ -3,6 +3,7 @@
 #include "config.h"
 #include "engine/plan.h"
 
+#include "engine/bad.h"
 #include "engine/fill.h"
 #include "engine/follow.h"
 #include "kern/sys.h"
@@ -164,8 +165,8 @@ void thaw_plan_done(struct thaw_worker *w, struct thaw_mm *mm)
 /* Copying ahead may go on here; *when: the earliest time it may, if that is all that is missing. */
 static bool is_due(struct thaw_mm *mm, uint64_t now, uint64_t *when)
 {
-	if (!thaw_mm_is_live(mm) || atomic_load(&mm->held) || atomic_load(&mm->dead) || atomic_load(&mm->bad_overflow) ||
-	    thaw_mm_is_registering(mm))
+	if (!thaw_mm_is_live(mm) || atomic_load(&mm->held) || atomic_load(&mm->dead) || thaw_mm_is_registering(mm) ||
+	    thaw_bad_is_too_much(mm, now, when))
 		return false;
 	{
 		THAW_SCOPED_LOCK(&mm->plan_lock);

@@ -4,6 +4,7 @@
 #include "engine/serve.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,6 +40,7 @@ static void change(struct thaw_mm *mm, struct thaw_change *c, const char *what)
 {
 	int64_t gone = THAW_INJECT("engine.apply");
 
+	mm->fork_overtaken |= mm->fork_stuck;
 	if (!sabotage(mm, c))
 		return;
 	thaw_gone_forget(mm);
@@ -54,9 +56,24 @@ static void change(struct thaw_mm *mm, struct thaw_change *c, const char *what)
 	thaw_count(&mm->counters, 0, THAW_COUNT_PAGES_GONE, gone);
 }
 
+/* Which of the parent's changes came before the fork is not known: what its memory holds is not, either. */
+static void freeze_child(const struct thaw_mm *mm, struct thaw_mm *child)
+{
+	const char *why = mm->fork_overtaken ? "no descriptor was free for its userfaultfd, and changes of its parent have overtaken the fork" :
+					       "its parent was moving memory while it forked";
+
+	atomic_store_explicit(&child->state, THAW_MM_FROZEN, memory_order_release);
+	thaw_log_error(&mm->m->set.log, "space %lld: a forked child of space %lld: %s: what its memory held is not known, so nothing is placed"
+		       " in it, its process waits at the next absent page; end it", (long long)child->id, (long long)mm->id, why);
+}
+
 static void fork_child(struct thaw_worker *w, struct thaw_mm *mm, const struct uffd_msg *msg, struct thaw_mm **born, unsigned *n_born)
 {
 	struct thaw_mm *child = thaw_mm_fork(mm, msg->arg.fork.ufd);
+
+	/* What is displaced lies in the child too, somewhere: its map does not have it. */
+	if (child && (mm->fork_overtaken || thaw_events_has_displaced(mm->ev)))
+		freeze_child(mm, child);
 
 	thaw_subscribers_child(w, msg, child ? child->id : -1);
 	if (child) {
@@ -186,6 +203,28 @@ static bool has_event(const struct uffd_msg *msgs, int n)
 	return false;
 }
 
+/* A FORK that finds no descriptor goes back to the queue, but to its end: all that came since overtakes it (fs/userfaultfd.c,
+ * userfaultfd_ctx_read()). In the middle of a batch that is no error, so behind each change it is asked whether one is free. In the
+ * order of numbers nothing is overtaken, and an empty queue has no FORK. */
+static void look_for_stuck_fork(struct thaw_mm *mm, const struct uffd_msg *msgs, int n)
+{
+	int fd;
+
+	if (mm->numbered)
+		return;
+	if (n == 0)
+		mm->fork_stuck = mm->fork_overtaken = false;
+	if (n == -EMFILE || n == -ENFILE || n == -ENOMEM)
+		mm->fork_stuck = true;
+	if (mm->fork_stuck || !has_event(msgs, n))
+		return;
+	fd = fcntl(mm->uffd, F_DUPFD_CLOEXEC, 0);
+	if (fd >= 0)
+		close(fd);
+	else
+		mm->fork_stuck = true;
+}
+
 /* X begins, with what there is to read. Messages, or < 0. */
 static int read_in(struct thaw_worker *w, struct thaw_mm *mm)
 {
@@ -284,6 +323,7 @@ int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_
 	thaw_subscribers_open(w, mm);
 	n = read_in(w, mm);
 	w->spin.got = n > 0;
+	look_for_stuck_fork(mm, w->msgs, n);
 	if (n == 0) /* what was announced to be there to read has been withdrawn */
 		mm->lost_after = 0;
 	thaw_subscribers_begin(w, mm, w->msgs, n);

@@ -144,6 +144,9 @@ struct thaw_mm {
 	unsigned around, zero_around;    /* pages brought in beside a fault, grown and shrunk by success */
 	struct thaw_asked asked[8];      /* by page */
 	bool asked_told, zapped_told;
+	bool fork_stuck;     /* a FORK may be in the queue that no descriptor was free for, and at the wrong place */
+	bool fork_overtaken; /* and a change that came behind it has been applied */
+	_Atomic bool unread; /* it stays readable: epoll is not to tell of it */
 	struct thaw_near near;
 	uint64_t fault_ns[THAW_DENSE]; /* when the latest faults came, in turn */
 	unsigned n_faults;
@@ -167,7 +170,7 @@ struct thaw_mm {
 	struct thaw_bad *bad;       /* bad_lock: sorted, disjoint; THAW_MAX_BAD of them, made when the first comes */
 	unsigned n_bad;             /* bad_lock */
 	uint64_t bad_retry_ns;      /* bad_lock: when the background tries them again */
-	_Atomic bool bad_overflow;  /* more than that: the background leaves this space alone */
+	_Atomic bool bad_overflow;  /* more than that: the background leaves this space alone until bad_retry_ns */
 	_Atomic bool has_bad;
 	uint64_t stuck_start, stuck_end;         /* bad_lock: sleepers in here are woken at the next retry */
 	uint64_t stuck_due_ns, stuck_backoff_ns; /* bad_lock */
@@ -214,6 +217,8 @@ struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd);
 /* Lets a held child go: its map is final. */
 void thaw_mm_release(struct thaw_mm *child);
 
+/* In S or the owner's turn: the demand that nothing has been raised since what the map says; 0 without numbers. */
+uint64_t thaw_mm_match(const struct thaw_mm *mm);
 void thaw_mm_rearm(struct thaw_mm *mm); /* the owner's last act: epoll tells of it again */
 
 /* The control thread is asked to look at it as owner. Any thread. */

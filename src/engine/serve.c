@@ -45,7 +45,7 @@ static void raise_children(struct thaw_mm *mm, struct thaw_mm **born, unsigned n
 	}
 }
 
-/* read() failed: the event stays queued, so nothing is lost but time. */
+/* read() failed: the event stays queued. */
 static void tell_read_error(struct thaw_mm *mm, int err)
 {
 	struct thaw *m = mm->m;
@@ -115,6 +115,7 @@ static bool rounds(struct thaw_worker *w, struct thaw_mm *mm)
 		}
 		if (n < 0)
 			tell_read_error(mm, n);
+		atomic_store(&mm->unread, n < 0);
 		if (!thaw_mm_is_live(mm))
 			return false;
 		/* Ask whether all is quiet, when nothing that follows will: else two changes of one thread, one after the
@@ -126,7 +127,12 @@ static bool rounds(struct thaw_worker *w, struct thaw_mm *mm)
 		changing |= thaw_order_has_gap(&mm->order) || mm->losing || thaw_events_has_displaced(mm->ev) || complete;
 		if (n == THAW_BATCH && is_copier && !changing && !mm->n_parked && !atomic_load(&mm->dead))
 			return false; /* there is more, and there is a copy to be made, too */
-		if (n == THAW_BATCH || atomic_load(&mm->dead) || (n > 0 && complete))
+		if (n == THAW_BATCH && w->role == THAW_ROLE_READER && thaw_serve_is_asked(w, mm, false)) {
+			mm->backoff_ns = 0; /* so many faults at once never end; others have some too */
+			come_again(w, mm);
+			return true;
+		}
+		if (n == THAW_BATCH || atomic_load(&mm->dead) || (n > 0 && (complete || mm->fork_stuck)))
 			continue;
 		if (!mm->n_parked && n >= 0 && !changing) {
 			mm->backoff_ns = 0;
@@ -153,10 +159,11 @@ static bool serve_owned(struct thaw_worker *w, struct thaw_mm *mm)
 	return late;
 }
 
-/* Before letting go: a message that comes now finds epoll armed, and its reader finds the space owned and leaves its note. */
+/* Before letting go: a message that comes now finds epoll armed, and its reader finds the space owned and leaves its note. What
+ * cannot be read would be told of without end; whoever is late with it looks again. */
 static void rearm(struct thaw_mm *mm)
 {
-	if (thaw_mm_is_live(mm) && !atomic_load(&mm->held))
+	if (thaw_mm_is_live(mm) && !atomic_load(&mm->held) && !atomic_load(&mm->unread))
 		thaw_mm_rearm(mm);
 }
 

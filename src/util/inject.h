@@ -46,7 +46,7 @@
 	X("uffd.poison", "UFFDIO_POISON") \
 	X("uffd.wake", "UFFDIO_WAKE: delays only, since a wake that is not carried out is a lie") \
 	X("uffd.probe", "the question whether the memory still exists: EAGAIN") \
-	X("uffd.read", "read() of messages: EMFILE, EINTR; short: fewer messages") \
+	X("uffd.read", "read() of messages: EIO, EINTR; short: fewer messages (EMFILE would say that a fork has been overtaken)") \
 	X("epoll.create", "epoll_create1()") \
 	X("epoll.add", "EPOLL_CTL_ADD of a userfaultfd") \
 	X("epoll.arm", "EPOLL_CTL_MOD of a userfaultfd: it is not told of any more") \

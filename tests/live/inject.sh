@@ -21,7 +21,7 @@ uffd.copy:EAGAIN:1/3,uffd.zero:EAGAIN:1/3,uffd.copy:short:1/2 test_events:300,te
 uffd.copy:EEXIST:1/5,uffd.copy:ENOENT:1/5,uffd.zero:EEXIST:1/5 test_events:300
 uffd.copy:ENOMEM:1/5,uffd.zero:ENOMEM:1/5,uffd.zero:short:1/2 test_events:300,test_many
 uffd.copy:delay=200us:1/10,uffd.zero:delay=200us:1/10,uffd.wake:delay=300us:1/3 test_events:300
-uffd.read:EMFILE:1/20,uffd.read:short:1/2,uffd.read:delay=1ms:1/20 test_events:300
+uffd.read:EIO:1/20,uffd.read:short:1/2,uffd.read:delay=1ms:1/20 test_events:300
 uffd.probe:EAGAIN:1/2,epoll.wait:EINTR:1/3 test_events:300
 futex.wait:EINTR:1/3,memory.parked:ENOMEM:1/2,memory.lock:ENOMEM:1+ test_events:300
 content.read:short:1/3,content.read:EINTR:1/5,content.read:EAGAIN:1/5,content.ahead:EAGAIN:1/2 test_events:300,test_many

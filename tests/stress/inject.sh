@@ -36,7 +36,7 @@ uffd.copy:EEXIST:1/6,uffd.copy:ENOENT:1/6,uffd.zero:EEXIST:1/6 --source resident
 uffd.copy:ENOMEM:1/6,uffd.zero:ENOMEM:1/6 --source slow
 uffd.copy:short:1/2,uffd.zero:short:1/2 --source resident --background run
 uffd.copy:delay=200us:1/8,uffd.zero:delay=200us:1/8,uffd.wake:delay=300us:1/3 --source resident
-uffd.read:EMFILE:1/20,uffd.read:short:1/2,uffd.read:delay=500us:1/20 --source resident
+uffd.read:EIO:1/20,uffd.read:short:1/2,uffd.read:delay=500us:1/20 --source resident
 uffd.probe:EAGAIN:1/2,epoll.wait:EINTR:1/3,futex.wait:EINTR:1/3 --source slow
 content.read:short:1/3,content.read:EINTR:1/5,content.ahead:EAGAIN:1/2 --source cold
 content.ahead:short:1/2,content.ahead:EIO:1/3 --source resident --background run

@@ -17,12 +17,6 @@
 #define AGAIN_PAGES 2
 #define TRIES 200          /* a waiting reader is let go (to fault again) after some tenths of a second of changes */
 
-/* In S or the owner's turn: the demand that nothing has been raised since what the map says. */
-static uint64_t match(const struct thaw_mm *mm)
-{
-	return mm->numbered ? thaw_uffd_match(atomic_load_explicit(&mm->number, memory_order_relaxed)) : 0;
-}
-
 /* The owner needs no slot: only it could consume an event, and it is here. */
 static inline void begin(struct thaw_worker *w, struct thaw_mm *mm, bool owner)
 {
@@ -68,7 +62,7 @@ static void gone(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_step *s)
 {
 	uint64_t pages = THAW_SABOTAGE(ENOENT_NOT_BISECTED) ? s->e.pages : 1;
 
-	switch (thaw_uffd_probe_match(mm->uffd, match(mm))) {
+	switch (thaw_uffd_probe_match(mm->uffd, thaw_mm_match(mm))) {
 	case THAW_NO_VMA:
 		thaw_fill_tell(mm, s->e.addr, "is not mapped any more");
 		thaw_events_settled(mm->ev);
@@ -170,7 +164,7 @@ static void reenter(struct thaw_worker *w, struct thaw_mm *mm)
 static struct thaw_fill copy(struct thaw_worker *w, struct thaw_mm *mm, bool owner, const struct thaw_extent *e, const void *data)
 {
 	bool wakes = owner || !THAW_SABOTAGE(WAKE_FORGOTTEN), outside = !owner && (mm->numbered || THAW_SABOTAGE(NO_GATE));
-	uint64_t demand = match(mm), began_ns = 0;
+	uint64_t demand = thaw_mm_match(mm), began_ns = 0;
 	int uffd = mm->uffd;
 	struct thaw_fill f;
 
@@ -227,9 +221,9 @@ static struct thaw_step step(struct thaw_worker *w, struct thaw_mm *mm, bool own
 		s.error = ENODATA;
 		return s;
 	}
-	demand = match(mm);
+	demand = thaw_mm_match(mm);
 	f = copy(w, mm, owner, &s.e, data);
-	if (thaw_mm_is_live(mm) && match(mm) != demand)
+	if (thaw_mm_is_live(mm) && thaw_mm_match(mm) != demand)
 		overtaken(w, mm, f, &s);
 	else if (thaw_mm_is_live(mm)) /* as before, unless it was placed between two S */
 		record(w, mm, f, cause, &s);
@@ -253,7 +247,7 @@ struct thaw_step thaw_fill_step(struct thaw_worker *w, struct thaw_mm *mm, bool 
 
 struct thaw_fill thaw_fill_zero(struct thaw_worker *w, struct thaw_mm *mm, uint64_t addr, uint64_t pages)
 {
-	struct thaw_fill f = thaw_uffd_zero_match(mm->uffd, addr, pages << THAW_PAGE_SHIFT, match(mm));
+	struct thaw_fill f = thaw_uffd_zero_match(mm->uffd, addr, pages << THAW_PAGE_SHIFT, thaw_mm_match(mm));
 
 	if (f.outcome == THAW_PLACED || f.outcome == THAW_PARTIAL || f.outcome == THAW_PRESENT)
 		thaw_events_settled(mm->ev);

@@ -93,6 +93,11 @@ static void arm(struct thaw_mm *mm)
 		thaw_monitor_chore(mm->m);
 }
 
+uint64_t thaw_mm_match(const struct thaw_mm *mm)
+{
+	return mm->numbered ? thaw_uffd_match(atomic_load_explicit(&mm->number, memory_order_relaxed)) : 0;
+}
+
 void thaw_mm_rearm(struct thaw_mm *mm)
 {
 	arm(mm);

@@ -53,7 +53,8 @@ enum registered { YES, NO, CHANGING, NOTHING };
 
 /* One S. The first absent page of [from, end), and whether its mapping is registered. That it is not is believed when nothing
  * is changing behind the question: a move or an unmap that our look-up does not know keeps mmap_changing up until its message
- * is read, which takes an X, which waits for this S. So the process has not taken the memory away itself. */
+ * is read, which takes an X, which waits for this S; or, with numbers, which are read outside X, it has raised the number that our
+ * look-up goes by. So the process has not taken the memory away itself. */
 static enum registered ask(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, uint64_t end, uint64_t *page)
 {
 	enum registered answer = NOTHING;
@@ -65,7 +66,7 @@ static enum registered ask(struct thaw_worker *w, struct thaw_mm *mm, uint64_t f
 		*page = e.addr;
 		out = thaw_uffd_is_registered(mm->uffd, e.addr);
 		if (out == THAW_NO_VMA)
-			out = thaw_uffd_probe(mm->uffd);
+			out = thaw_uffd_probe_match(mm->uffd, thaw_mm_match(mm));
 		answer = out == THAW_PRESENT ? YES : out == THAW_NO_VMA ? NO : out == THAW_CHANGING ? CHANGING : NOTHING;
 		if (answer == NO)
 			thaw_gone_mark(w, mm, e.addr, 1);

@@ -121,6 +121,9 @@ static uint64_t elsewhere(struct thaw_worker *w, struct thaw_mm *mm, uint64_t to
 	return read_ahead(w, mm, e);
 }
 
+/* Some 60 ms: a fork that has many page tables to copy, or waits for a descriptor; or a control group at its limit. */
+#define MANY_TRIES 50
+
 static void run_span(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, uint64_t to)
 {
 	uint64_t limit = 0;
@@ -152,6 +155,8 @@ static void run_span(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, u
 		case THAW_STEP_CHANGING:
 		case THAW_STEP_NO_MEMORY:
 			thaw_fill_back_off(w, mm, seq, &tries);
+			if (tries == MANY_TRIES)
+				return; /* others want to be copied too; the next pass comes by here again */
 			break;
 		case THAW_STEP_BROKEN: /* the window: its file was cut short, or the disk failed. The read will tell */
 			thaw_window_drop(&w->window);

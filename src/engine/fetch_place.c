@@ -22,6 +22,8 @@ int thaw_fetch_verify(const struct thaw_read *r)
 	return o ? -thaw_object_verify(o, r->e.off, r->e.pages << THAW_PAGE_SHIFT, r->buf) : 0;
 }
 
+#define MANY_TRIES 12 /* some 9 ms: others' reads wait behind this one. Then it is woken, and faults again */
+
 /* The page that was asked for: first, and with patience. Owner: once, the caller tries again after its next X. */
 static enum thaw_step_kind place_fault(struct thaw_worker *w, struct thaw_read *r, bool owner,
 				       const struct thaw_window *win)
@@ -36,7 +38,7 @@ static enum thaw_step_kind place_fault(struct thaw_worker *w, struct thaw_read *
 
 		if (s.kind == THAW_STEP_PLACED && r->fault.t0)
 			thaw_histogram_record(&r->mm->counters.latency, thaw_sys_now_ns() - r->fault.t0);
-		if ((s.kind != THAW_STEP_CHANGING && s.kind != THAW_STEP_NO_MEMORY) || owner || tries > 100 ||
+		if ((s.kind != THAW_STEP_CHANGING && s.kind != THAW_STEP_NO_MEMORY) || owner || tries == MANY_TRIES ||
 		    atomic_load(&w->m->stopping))
 			return s.kind;
 		thaw_fill_back_off(w, r->mm, seq, &tries);

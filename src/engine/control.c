@@ -247,6 +247,7 @@ void thaw_control_run(struct thaw_worker *w)
 		for (int64_t id = 0; (mm = next_live(m, id)); thaw_mm_put(mm)) {
 			id = mm->id;
 			visit(w, mm, tick, now);
+			thaw_fetch_place_landed(w); /* they wait for one visit at most */
 			late = late || atomic_load(&mm->kicked) || (atomic_load(&mm->unwatched) && thaw_mm_is_live(mm));
 		}
 		if (tick) {

@@ -232,23 +232,25 @@ static uint64_t absent(const struct thaw_mm *mm)
 	return thaw_pagemap_absent(mm->pm) + thaw_events_waiting(mm->ev);
 }
 
-/* Is the process still there to read what is absent? One that was just killed is given a moment to be gone. */
-static bool still_waits(struct thaw_mm *mm)
+#define DYING_NS 100000000ULL /* those that were just killed are given a moment to be gone: all of them the same one */
+
+/* Is the process still there to read what is absent? */
+static bool still_waits(struct thaw_mm *mm, uint64_t until)
 {
 	if (!absent(mm))
 		return false;
-	for (unsigned i = 0; i < 100; i++) {
-		if (thaw_uffd_probe(mm->uffd) == THAW_DEAD)
-			return false;
+	while (thaw_uffd_probe(mm->uffd) != THAW_DEAD) {
+		if (thaw_sys_now_ns() >= until)
+			return true;
 		usleep(1000);
 	}
-	return true;
+	return false;
 }
 
 /* A userfaultfd with content absent is not closed: its process would read zeros. */
-static bool close_space(struct thaw *m, struct thaw_mm *mm)
+static bool close_space(struct thaw *m, struct thaw_mm *mm, uint64_t until)
 {
-	bool keep = still_waits(mm);
+	bool keep = still_waits(mm, until);
 
 	if (keep) {
 		thaw_log_error(&m->set.log, "space %lld: the monitor is closed while %llu pages of its process (pid %d) are absent:"
@@ -285,13 +287,15 @@ void thaw_monitor_free(struct thaw *m)
 {
 	struct thaw_mm *mm;
 	bool kept = false;
+	uint64_t until;
 
 	if (m->phase == THAW_PHASE_RUNNING)
 		thaw_monitor_stop(m);
 	take_apart(m);
+	until = thaw_sys_now_ns() + DYING_NS;
 	while ((mm = m->spaces)) {
 		m->spaces = mm->next;
-		kept |= close_space(m, mm);
+		kept |= close_space(m, mm, until);
 	}
 	thaw_subscribers_free(m);
 	while ((mm = m->retired)) {

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SPACES 64
@@ -60,6 +61,41 @@ static void *asker(void *arg)
 		usleep(1000);
 	}
 	return NULL;
+}
+
+static void ignore(void *opaque, enum thaw_log_level level, const char *line)
+{
+	(void)opaque;
+	(void)level;
+	(void)line;
+}
+
+/* Processes that wait for their memory when the monitor is closed: all get the same moment to be gone, not one after the other. */
+static void closed_early(void)
+{
+	struct thaw_memfile_range at;
+	struct thaw_source *s;
+	struct timespec a, b;
+	struct live l[SPACES];
+	int fd = live_file(false, SEED(0), &range, 1, &at);
+
+	for (uintptr_t i = 0; i < SPACES; i++)
+		live_start(&l[i], &range, 1, work, (void *)i);
+	h = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_STAY_LAZY);
+	LIVE_OK(thaw_set_log(h, ignore, NULL, THAW_LOG_ERROR));
+	s = thaw_source_memfile(fd, &at, 1);
+	for (unsigned i = 0; i < SPACES; i++)
+		live_add(h, &l[i], s, &range, 1);
+	LIVE_OK(thaw_start(h));
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	thaw_close(h);
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	thaw_source_close(s);
+	close(fd);
+	for (unsigned i = 0; i < SPACES; i++)
+		live_kill(&l[i]);
+	printf("closed in %ld ms\n", (b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000);
+	LIVE_CHECK(b.tv_sec - a.tv_sec < patience(3000) / 1000);
 }
 
 int main(void)
@@ -113,5 +149,6 @@ int main(void)
 	/* A space that was complete before its process forked hears nothing of it. */
 	LIVE_CHECK(st.events_fork <= SPACES / 4);
 	thaw_close(h);
+	closed_early();
 	return 0;
 }

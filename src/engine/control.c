@@ -122,15 +122,22 @@ static void raise_child(struct thaw_worker *w, struct thaw_mm *child)
 	thaw_mm_release(child);
 }
 
-/* The next space behind `id` on the list, with a reference. */
-static struct thaw_mm *next_live(struct thaw *m, int64_t id)
+/* The next space on the list behind `from` (NULL: the first), with a reference; the one on `from` is given back. */
+static struct thaw_mm *next_live(struct thaw *m, struct thaw_mm *from)
 {
-	THAW_SCOPED_LOCK(&m->lock);
+	struct thaw_mm *mm;
 
-	for (struct thaw_mm *mm = m->spaces; mm; mm = mm->next)
-		if (mm->id > id && !mm->over)
-			return thaw_mm_get(mm);
-	return NULL;
+	{
+		THAW_SCOPED_LOCK(&m->lock);
+		/* What has left the list is on another one. */
+		for (mm = from && from->linked ? from->next : m->spaces; mm; mm = mm->next)
+			if (!mm->over && (!from || mm->id > from->id))
+				break;
+		if (mm)
+			thaw_mm_get(mm);
+	}
+	thaw_mm_put(from);
+	return mm;
 }
 
 /* A frozen space is read no more, but its process ends like any other: by itself, or because the log said so. */
@@ -244,8 +251,7 @@ void thaw_control_run(struct thaw_worker *w)
 		    !atomic_exchange(&m->background_on, true))
 			thaw_monitor_work(m);
 		thaw_fetch_place_landed(w);
-		for (int64_t id = 0; (mm = next_live(m, id)); thaw_mm_put(mm)) {
-			id = mm->id;
+		for (mm = next_live(m, NULL); mm; mm = next_live(m, mm)) {
 			visit(w, mm, tick, now);
 			thaw_fetch_place_landed(w); /* they wait for one visit at most */
 			late = late || atomic_load(&mm->kicked) || (atomic_load(&mm->unwatched) && thaw_mm_is_live(mm));

@@ -113,16 +113,16 @@ static bool is_same_uffd(const struct thaw_mm *a, const struct thaw_mm *b)
 static int link_space(struct thaw_mm *mm)
 {
 	struct thaw *m = mm->m;
-	struct thaw_mm **p;
 	THAW_SCOPED_LOCK(&m->lock);
 
-	for (p = &m->spaces; *p; p = &(*p)->next)
-		if (!mm->child && is_same_uffd(*p, mm)) /* a child's has just been made by the kernel */
-			return thaw_err_set(-EEXIST, "userfaultfd %d is that of space %lld already", mm->uffd,
-					    (long long)(*p)->id);
+	/* A child's has just been made by the kernel; and this is within X of its parent. */
+	for (const struct thaw_mm *o = mm->child ? NULL : m->spaces; o; o = o->next)
+		if (is_same_uffd(o, mm))
+			return thaw_err_set(-EEXIST, "userfaultfd %d is that of space %lld already", mm->uffd, (long long)o->id);
 	mm->id = ++m->last_id;
 	mm->gate.key = (uint32_t)mm->id;
-	*p = mm;
+	*m->spaces_end = mm;
+	m->spaces_end = &mm->next;
 	mm->linked = true;
 	m->n_live++;
 	m->n_all++;
@@ -257,6 +257,8 @@ static void unlink_locked(struct thaw *m, struct thaw_mm *mm)
 	for (p = &m->spaces; *p != mm; p = &(*p)->next)
 		;
 	*p = mm->next;
+	if (m->spaces_end == &mm->next)
+		m->spaces_end = p;
 	mm->linked = false;
 	thaw_counters_merge(m->past, &mm->counters);
 	m->past_tally.total += mm->tally.total;

@@ -38,6 +38,7 @@ struct thaw *thaw_monitor_new(void)
 		return NULL;
 	}
 	memset(m->past, 0, sizeof(*m->past));
+	m->spaces_end = &m->spaces;
 	m->set = (struct thaw_settings){
 		.copiers = cpus > 2 ? 2 : 1, /* the process and a reader need one, too */
 		.readers = 1, .around = 16, .spin_us = DEFAULT_SPIN_US,

@@ -129,6 +129,7 @@ struct thaw {
 	struct thaw_cond changed;    /* a space has ended, or the monitor has stopped */
 	enum thaw_phase phase;       /* lock */
 	struct thaw_mm *spaces;      /* lock: those living or added by the caller, oldest first */
+	struct thaw_mm **spaces_end; /* lock: where the next one goes */
 	struct thaw_mm *retired;     /* lock: unlinked, waiting for readers to pass */
 	unsigned n_live;             /* lock */
 	int64_t last_id;             /* lock */

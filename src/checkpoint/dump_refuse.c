@@ -87,6 +87,13 @@ static bool same(int type, pid_t a, pid_t b)
 	return syscall(SYS_kcmp, a, b, type, 0, 0) == 0;
 }
 
+static bool has_ended(pid_t pid)
+{
+	struct thaw_proc_stat st;
+
+	return thaw_procfs_stat(pid, &st) < 0 || st.state == 'Z' || st.state == 'X';
+}
+
 /* What clone() can let two processes have together, whatever they are to each other: parent and child, brothers (CLONE_PARENT), or
  * strangers, when whoever stood between them has ended. It would be two things after a restore. */
 static int check_sharing(const struct thaw_dumper *d, pid_t other)
@@ -104,6 +111,8 @@ static int check_sharing(const struct thaw_dumper *d, pid_t other)
 	for (size_t i = 0; i < sizeof(shared) / sizeof(*shared); i++) {
 		if (!same(shared[i].type, d->pid, other))
 			continue;
+		if (has_ended(d->pid)) /* then it has none of them, like a kernel thread */
+			return thaw_err_set(-ESRCH, "process %d has ended meanwhile", d->pid);
 		if (thaw_procfs_stat(other, &st) < 0)
 			snprintf(st.comm, sizeof(st.comm), "?");
 		return thaw_err_set(-ENOTSUP, "process %d shares its %s with %s %d (%s; %s): not supported; end that process first", d->pid,

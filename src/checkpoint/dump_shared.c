@@ -58,13 +58,13 @@ static int compare(void *opaque, const struct thaw_vma *v)
 }
 
 /* The mapping whose inode this is, if it is a memfd or a removed file that is mapped shared. */
-static const struct thaw_dump_map *is_inode(const struct thaw_dumper *d, const struct stat *st)
+static const struct thaw_dump_map *is_inode(const struct thaw_dumper *d, const struct statx *st)
 {
 	for (size_t i = 0; i < d->n_maps; i++) {
 		const struct thaw_dump_map *dm = &d->maps[i];
 
 		if (d->p.mappings[i]->kind == THAW_STATE__MAPPING__KIND__FILE_SHARED && to_store(d->p.mappings[i]) &&
-		    st->st_ino == dm->ino && st->st_dev == makedev(dm->dev_major, dm->dev_minor))
+		    st->stx_ino == dm->ino && st->stx_dev_major == dm->dev_major && st->stx_dev_minor == dm->dev_minor)
 			return dm;
 	}
 	return NULL;
@@ -84,9 +84,10 @@ static int compare_descriptors(const struct search *s)
 	while (dir && r == 0 && (e = readdir(dir))) {
 		ssize_t n = isdigit((unsigned char)e->d_name[0]) ? readlinkat(dirfd(dir), e->d_name, link, sizeof(link) - 1) : -1;
 		const struct thaw_dump_map *dm;
-		struct stat st;
+		struct statx st;
 
-		if (n < 10 || memcmp(link + n - 10, " (deleted)", 10) || fstatat(dirfd(dir), e->d_name, &st, 0) < 0)
+		if (n < 10 || memcmp(link + n - 10, " (deleted)", 10) ||
+		    statx(dirfd(dir), e->d_name, AT_STATX_DONT_SYNC, STATX_INO, &st) < 0) /* a server may not answer */
 			continue;
 		link[n] = '\0';
 		dm = is_inode(s->d, &st);

@@ -12,8 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "kern/sys.h"
+#include "kern/uffd.h"
 #include "util/err.h"
 
 #define LOOK_MS 50 /* whether the restore is still wanted */
@@ -22,7 +24,7 @@ struct words {
 	uint64_t robust_list, clear_child_tid, futex[2]; /* addresses; 0: none */
 };
 
-/* When nobody wants the restore any more, the thread that sleeps on a page stays behind until that page comes, or we end. */
+/* When nobody wants the restore any more, the thread that sleeps on a page is left to itself: it ends when it is woken. */
 struct ahead {
 	pthread_mutex_t lock;
 	pthread_cond_t change;
@@ -83,12 +85,22 @@ static void discard(struct ahead *a)
 	free(a);
 }
 
+static bool is_left(struct ahead *a)
+{
+	bool left;
+
+	pthread_mutex_lock(&a->lock);
+	left = a->left;
+	pthread_mutex_unlock(&a->lock);
+	return left;
+}
+
 static void *read_words(void *opaque)
 {
 	struct ahead *a = opaque;
 	bool left;
 
-	for (size_t i = 0; i < a->n; i++)
+	for (size_t i = 0; i < a->n && !is_left(a); i++) /* else the number may be another process's by now */
 		bring_words(a, &a->of[i]);
 	pthread_mutex_lock(&a->lock);
 	a->done = true;
@@ -150,6 +162,8 @@ static int await(const struct thaw_restore *r, struct ahead *a, bool *left)
 			continue;
 		pthread_mutex_unlock(&a->lock);
 		err = thaw_restore_interrupted(r);
+		if (!err && thaw_sys_pidfd_exited(r->pidfd)) /* its memory stays for as long as it is being read */
+			err = thaw_err_set(-ESRCH, "process %d was killed before it ran: it was not restored", r->p->pid);
 		pthread_mutex_lock(&a->lock);
 	}
 	*left = a->left = !a->done;
@@ -157,28 +171,49 @@ static int await(const struct thaw_restore *r, struct ahead *a, bool *left)
 	return err;
 }
 
-int thaw_restore_bring_ahead(const struct thaw_restore *r)
+/* The process is not to run, and whoever sleeps on a page of it is woken: it would keep the memory of a dead process alive. */
+static void let_read(struct thaw_restore *r)
 {
-	struct ahead *a;
+	thaw_restore_kill(r);
+	for (size_t i = 0; r->second_uffd >= 0 && i < r->p->n_mappings; i++) {
+		const ThawState__Mapping *m = r->p->mappings[i];
+
+		if (thaw_restore_is_lazy(r, m))
+			thaw_uffd_unregister(r->second_uffd, m->start, m->end - m->start);
+	}
+}
+
+static int bring_all(struct thaw_restore *r)
+{
+	struct ahead *a = prepare(r);
 	pthread_t reader;
 	bool left = false;
 	int err = 0;
 
-	if (r->o.eager)
-		return 0;
-	a = prepare(r);
 	if (!a)
 		return thaw_err_set(-ENOMEM, "no memory");
 	if (pthread_create(&reader, NULL, read_words, a)) {
 		read_words(a);
 	} else {
 		err = await(r, a, &left);
-		if (left)
+		if (left) {
 			pthread_detach(reader);
-		else
+			let_read(r);
+		} else {
 			pthread_join(reader, NULL);
+		}
 	}
 	if (!left)
 		discard(a);
+	return err;
+}
+
+int thaw_restore_bring_ahead(struct thaw_restore *r)
+{
+	int err = r->o.eager ? 0 : bring_all(r);
+
+	if (r->second_uffd >= 0)
+		close(r->second_uffd);
+	r->second_uffd = -1;
 	return err;
 }

@@ -167,7 +167,7 @@ void thaw_bad_report(struct thaw_worker *w, struct thaw_mm *mm, bool owner, cons
 	{
 		THAW_SCOPED_LOCK(&mm->bad_lock);
 		fresh = add_locked(mm, e->addr, end);
-		mm->bad_retry_ns = thaw_sys_now_ns() + LAST_RETRY_NS;
+		mm->bad_retry_ns = thaw_sys_now_ns() + (LAST_RETRY_NS << mm->n_overflows); /* each brings hundreds of lines */
 	}
 	if (fresh)
 		tell(mm, e, error, lost);
@@ -202,6 +202,7 @@ bool thaw_bad_is_too_much(struct thaw_mm *mm, uint64_t now, uint64_t *when)
 			return true;
 		}
 		mm->n_bad = 0;
+		mm->n_overflows += mm->n_overflows < 6;
 		atomic_store(&mm->has_bad, false);
 		atomic_store(&mm->bad_overflow, false);
 	}

@@ -121,12 +121,12 @@ static uint64_t elsewhere(struct thaw_worker *w, struct thaw_mm *mm, uint64_t to
 	return read_ahead(w, mm, e);
 }
 
-/* Some 60 ms: a fork that has many page tables to copy, or waits for a descriptor; or a control group at its limit. */
-#define MANY_TRIES 50
+/* A fork that has many page tables to copy, or waits for a descriptor; or a control group at its limit. */
+#define LONGEST_NS 60000000ULL
 
 static void run_span(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, uint64_t to)
 {
-	uint64_t limit = 0;
+	uint64_t limit = 0, refused_ns = 0;
 	unsigned tries = 0;
 
 	while (from < to && !atomic_load_explicit(&w->m->stopping, memory_order_relaxed)) {
@@ -154,9 +154,11 @@ static void run_span(struct thaw_worker *w, struct thaw_mm *mm, uint64_t from, u
 			break;
 		case THAW_STEP_CHANGING:
 		case THAW_STEP_NO_MEMORY:
-			thaw_fill_back_off(w, mm, seq, &tries);
-			if (tries == MANY_TRIES)
+			if (!tries)
+				refused_ns = thaw_sys_now_ns();
+			else if (thaw_sys_now_ns() - refused_ns > LONGEST_NS)
 				return; /* others want to be copied too; the next pass comes by here again */
+			thaw_fill_back_off(w, mm, seq, &tries);
 			break;
 		case THAW_STEP_BROKEN: /* the window: its file was cut short, or the disk failed. The read will tell */
 			thaw_window_drop(&w->window);

@@ -40,6 +40,7 @@ static void change(struct thaw_mm *mm, struct thaw_change *c, const char *what)
 {
 	int64_t gone = THAW_INJECT("engine.apply");
 
+	mm->changed = true;
 	mm->fork_overtaken |= mm->fork_stuck;
 	if (!sabotage(mm, c))
 		return;
@@ -204,19 +205,25 @@ static bool has_event(const struct uffd_msg *msgs, int n)
 }
 
 /* A FORK that finds no descriptor goes back to the queue, but to its end: all that came since overtakes it (fs/userfaultfd.c,
- * userfaultfd_ctx_read()). In the middle of a batch that is no error, so behind each change it is asked whether one is free. In the
- * order of numbers nothing is overtaken, and an empty queue has no FORK. */
-static void look_for_stuck_fork(struct thaw_mm *mm, const struct uffd_msg *msgs, int n)
+ * userfaultfd_ctx_read()). In the middle of a batch that is no error. So whatever has changed since the queue was last empty may have
+ * come behind a FORK that is still in it. In the order of numbers nothing is overtaken. */
+static void look_for_stuck_fork(struct thaw_mm *mm, int n)
+{
+	if (n == 0)
+		mm->fork_stuck = mm->fork_overtaken = mm->changed = false;
+	if (n >= 0 || n == -EINTR || n == -EIO || mm->numbered) /* -EIO: the kernel never says that, but a test does */
+		return;
+	mm->fork_stuck = true;
+	mm->fork_overtaken |= mm->changed;
+}
+
+/* Behind a batch: is a descriptor free? If not, a FORK may have been put back. Not behind faults alone, of which there are many, before
+ * it has happened once. */
+static void look_for_descriptor(struct thaw_mm *mm, const struct uffd_msg *msgs, int n)
 {
 	int fd;
 
-	if (mm->numbered)
-		return;
-	if (n == 0)
-		mm->fork_stuck = mm->fork_overtaken = false;
-	if (n == -EMFILE || n == -ENFILE || n == -ENOMEM)
-		mm->fork_stuck = true;
-	if (mm->fork_stuck || !has_event(msgs, n))
+	if (n <= 0 || n == THAW_BATCH || mm->numbered || mm->fork_stuck || (!has_event(msgs, n) && !atomic_load(&mm->m->emfile_told)))
 		return;
 	fd = fcntl(mm->uffd, F_DUPFD_CLOEXEC, 0);
 	if (fd >= 0)
@@ -316,6 +323,7 @@ bool thaw_serve_is_complete(struct thaw_mm *mm)
 int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_mm **born, unsigned *n_born,
 			 enum thaw_mm_state *ended)
 {
+	bool all;
 	int n;
 
 	*ended = THAW_MM_LIVE;
@@ -323,11 +331,15 @@ int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_
 	thaw_subscribers_open(w, mm);
 	n = read_in(w, mm);
 	w->spin.got = n > 0;
-	look_for_stuck_fork(mm, w->msgs, n);
+	look_for_stuck_fork(mm, n);
 	if (n == 0) /* what was announced to be there to read has been withdrawn */
 		mm->lost_after = 0;
+	if (n < 0) /* a FORK has gone to the end of the queue: what was counted there came behind it or will */
+		mm->losing = false;
 	thaw_subscribers_begin(w, mm, w->msgs, n);
-	if (!apply_all(w, mm, n, born, n_born))
+	all = apply_all(w, mm, n, born, n_born);
+	look_for_descriptor(mm, w->msgs, n); /* behind it: what was read before the FORK has not overtaken it */
+	if (!all)
 		n = THAW_BATCH; /* the caller comes again at once */
 	if (thaw_mm_is_live(mm) && atomic_load(&mm->dead))
 		*ended = THAW_MM_GONE;

@@ -22,13 +22,13 @@ int thaw_fetch_verify(const struct thaw_read *r)
 	return o ? -thaw_object_verify(o, r->e.off, r->e.pages << THAW_PAGE_SHIFT, r->buf) : 0;
 }
 
-#define MANY_TRIES 12 /* some 9 ms: others' reads wait behind this one. Then it is woken, and faults again */
+#define LONGEST_NS 9000000ULL /* others' reads wait behind this one. Then it is woken, and faults again */
 
 /* The page that was asked for: first, and with patience. Owner: once, the caller tries again after its next X. */
 static enum thaw_step_kind place_fault(struct thaw_worker *w, struct thaw_read *r, bool owner,
 				       const struct thaw_window *win)
 {
-	uint64_t addr = r->fault.addr;
+	uint64_t addr = r->fault.addr, until = 0;
 	unsigned tries = 0;
 
 	for (;;) {
@@ -38,8 +38,11 @@ static enum thaw_step_kind place_fault(struct thaw_worker *w, struct thaw_read *
 
 		if (s.kind == THAW_STEP_PLACED && r->fault.t0)
 			thaw_histogram_record(&r->mm->counters.latency, thaw_sys_now_ns() - r->fault.t0);
-		if ((s.kind != THAW_STEP_CHANGING && s.kind != THAW_STEP_NO_MEMORY) || owner || tries == MANY_TRIES ||
-		    atomic_load(&w->m->stopping))
+		if ((s.kind != THAW_STEP_CHANGING && s.kind != THAW_STEP_NO_MEMORY) || owner || atomic_load(&w->m->stopping))
+			return s.kind;
+		if (!until)
+			until = thaw_sys_now_ns() + LONGEST_NS;
+		else if (thaw_sys_now_ns() >= until)
 			return s.kind;
 		thaw_fill_back_off(w, r->mm, seq, &tries);
 	}
@@ -218,19 +221,19 @@ void thaw_fetch_return(struct thaw_read *r)
 void thaw_fetch_place_landed(struct thaw_worker *w)
 {
 	struct thaw_fetch *f = w->m->fetch;
+	unsigned n = THAW_DEMAND_READS; /* those that land meanwhile come at the next call: there is other work, too */
+	struct thaw_read *r;
 
-	for (;;) {
-		struct thaw_read *r;
-
+	do {
 		{
 			THAW_SCOPED_LOCK(&f->lock);
 			r = thaw_fetch_pop(&f->landed);
 		}
-		if (!r)
-			return;
-		if (r->error)
+		if (r && r->error)
 			thaw_fetch_fail_demand(w, r, false, r->error);
-		else
+		else if (r)
 			thaw_fetch_place_demand(w, r, false);
-	}
+	} while (r && --n);
+	if (r)
+		thaw_monitor_chore(w->m);
 }

@@ -145,7 +145,8 @@ struct thaw_mm {
 	struct thaw_asked asked[8];      /* by page */
 	bool asked_told, zapped_told;
 	bool fork_stuck;     /* a FORK may be in the queue that no descriptor was free for, and at the wrong place */
-	bool fork_overtaken; /* and a change that came behind it has been applied */
+	bool fork_overtaken; /* and a change that came behind it has been applied, or may have been */
+	bool changed;        /* a change has been applied since the queue was last found empty */
 	_Atomic bool unread; /* it stays readable: epoll is not to tell of it */
 	struct thaw_near near;
 	uint64_t fault_ns[THAW_DENSE]; /* when the latest faults came, in turn */
@@ -168,7 +169,7 @@ struct thaw_mm {
 	/* content that could not be had */
 	struct thaw_lock bad_lock;  /* THAW_RANK_SPACE */
 	struct thaw_bad *bad;       /* bad_lock: sorted, disjoint; THAW_MAX_BAD of them, made when the first comes */
-	unsigned n_bad;             /* bad_lock */
+	unsigned n_bad, n_overflows; /* bad_lock */
 	uint64_t bad_retry_ns;      /* bad_lock: when the background tries them again */
 	_Atomic bool bad_overflow;  /* more than that: the background leaves this space alone until bad_retry_ns */
 	_Atomic bool has_bad;

@@ -238,7 +238,8 @@ static uint64_t absent(const struct thaw_mm *mm)
 /* Is the process still there to read what is absent? */
 static bool still_waits(struct thaw_mm *mm, uint64_t until)
 {
-	if (!absent(mm))
+	/* A frozen one has what its map does not know of. */
+	if (!absent(mm) && atomic_load(&mm->state) != THAW_MM_FROZEN)
 		return false;
 	while (thaw_uffd_probe(mm->uffd) != THAW_DEAD) {
 		if (thaw_sys_now_ns() >= until)

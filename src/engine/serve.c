@@ -66,7 +66,7 @@ static void look_for_lost(struct thaw_worker *w, struct thaw_mm *mm)
 	unsigned raised, queued;
 	uint32_t last;
 
-	if (!mm->numbered || mm->losing || w->role != THAW_ROLE_CONTROL)
+	if (!mm->numbered || mm->losing || w->role != THAW_ROLE_CONTROL || atomic_load(&mm->unread))
 		return;
 	for (unsigned i = 0; i < 100 && !atomic_load(&w->m->stopping); i++) {
 		if (thaw_uffd_events(mm->uffd, &last, &raised, &queued) || last == mm->order.done)
@@ -127,7 +127,8 @@ static bool rounds(struct thaw_worker *w, struct thaw_mm *mm)
 		changing |= thaw_order_has_gap(&mm->order) || mm->losing || thaw_events_has_displaced(mm->ev) || complete;
 		if (n == THAW_BATCH && is_copier && !changing && !mm->n_parked && !atomic_load(&mm->dead))
 			return false; /* there is more, and there is a copy to be made, too */
-		if (n == THAW_BATCH && w->role == THAW_ROLE_READER && thaw_serve_is_asked(w, mm, false)) {
+		if ((n == THAW_BATCH || (n > 0 && mm->fork_stuck)) && !is_copier &&
+		    (w->role == THAW_ROLE_CONTROL || thaw_serve_is_asked(w, mm, false))) {
 			mm->backoff_ns = 0; /* so many faults at once never end; others have some too */
 			come_again(w, mm);
 			return true;

@@ -148,6 +148,7 @@ wait $thaw
 status=$?
 [ $status = 1 ] || fail "ended while it waits for a page: status $status"
 grep -q "interrupted before the process ran: it was not restored" "$TMP/apart.err" || fail "ended while it waits: it says $(cat "$TMP/apart.err")"
+grep -q "waits at the next of them for ever" "$TMP/apart.err" && fail "ended while it waits: it says $(cat "$TMP/apart.err")"
 eventually 20 is_gone "$pid" || fail "ended while it waits: process $pid is left"
 say "a restore that waits for a wrong page was ended"
 exit 0

@@ -276,8 +276,8 @@ static int take_signal(struct lazy *l)
 	if (!thaw_lazy_left(l->session))
 		return 0; /* about to end */
 	thaw_lazy_waiting(l->session, pids, sizeof(pids));
-	thaw_say_error("%s: pid %s: not all memory is in: this daemon stays until it is, or the processes are gone; killed with"
-		       " kill -9 it would leave them waiting", strsignal(si.ssi_signo), *pids ? pids : "(not to be found)");
+	thaw_say_error("%s: %s: not all memory is in: this daemon stays until it is, or the processes are gone; killed with"
+		       " kill -9 it would leave them waiting", strsignal(si.ssi_signo), *pids ? pids : "somebody");
 	return 0;
 }
 

@@ -256,41 +256,47 @@ static void note_pid(struct pids *p, pid_t pid)
 		p->more++;
 }
 
-static void write_pids(const struct pids *p, char *buf, size_t len)
+static size_t append_pids(const struct pids *p, char *buf, size_t len, size_t at)
 {
-	size_t at = 0;
-
-	*buf = '\0';
 	for (unsigned i = 0; i < p->n && at + 48 < len; i++)
 		at += snprintf(buf + at, len - at, "%s%d", i ? ", " : "", (int)p->pid[i]);
 	if (p->more)
-		snprintf(buf + at, len - at, " and others");
+		at += snprintf(buf + at, len - at, " and others");
+	return at;
 }
 
-static void note_owner(void *opaque, pid_t pid, int pidfd)
+static void write_pids(const struct pids *p, char *buf, size_t len)
 {
-	(void)pidfd;
-	note_pid(opaque, pid);
+	*buf = '\0';
+	append_pids(p, buf, len, 0);
 }
 
-/* Roots by the number that they sent; their children, whose numbers nobody has told, by their memory. */
+/* Roots by the number that they sent. Of children, whose numbers nobody has told, only whose they are: who looks for them by their memory
+ * splits a mapping of theirs for good (owners.h), and these are to go on. */
 void thaw_lazy_waiting(struct thaw_lazy *z, char *buf, size_t len)
 {
-	struct pids p = { .n = 0 };
-	bool children = z->cut;
+	struct pids roots = { .n = 0 }, parents = { .n = 0 };
+	bool strays;
+	size_t at = 0;
 
 	lock(z);
+	strays = z->cut;
 	for (size_t i = 0; i < z->n_slots; i++) {
-		const struct thaw_lazy_member *m = &z->slot[i].m;
+		const struct thaw_lazy_slot *s = &z->slot[i], *root = root_locked(z, &z->slot[i]);
 
-		children |= !m->ended && m->parent;
-		if (!m->ended && !m->parent)
-			note_pid(&p, m->real > 0 ? m->real : m->pid);
+		if (!s->m.ended && !root->m.pid)
+			strays = true;
+		else if (!s->m.ended)
+			note_pid(s->m.parent ? &parents : &roots, root->m.real > 0 ? root->m.real : root->m.pid);
 	}
 	unlock(z);
-	if (children)
-		(void)thaw_owners_each(note_owner, &p);
-	write_pids(&p, buf, len);
+	*buf = '\0';
+	if (roots.n)
+		at = append_pids(&roots, buf, len / 2, (size_t)snprintf(buf, len, "pid "));
+	if (parents.n)
+		append_pids(&parents, buf, len, at + (size_t)snprintf(buf + at, len - at, "%schildren of pid ", at ? " and " : ""));
+	else if (strays)
+		snprintf(buf + at, len - at, "%schildren that are not known", at ? " and " : "");
 }
 
 /* ---- killing ----------------------------------------------------------------------------------------------- */

@@ -3,7 +3,8 @@
  *
  * Children are forked, and lose their parents, without anybody telling their numbers. Only their memory tells.
  *
- * Rule      a process is told of only when one of our userfaultfds serves memory of its own: never a stranger
+ * Rule      a process is told of only when one of our userfaultfds serves memory of its own: never a stranger. It pays for it: a mapping
+ *           of it is split in three for good, and mremap(2) over a border of those fails. So only for those who do not go on
  * Threads   any, none of them below a filter
  * Errors    none: what cannot be looked at is passed over */
 #ifndef THAW_LAZY_OWNERS_H

@@ -84,7 +84,7 @@ bool thaw_lazy_is_over(struct thaw_lazy *z);
 int thaw_lazy_result(struct thaw_lazy *z);
 /* How many address spaces are served, children's included. */
 size_t thaw_lazy_left(struct thaw_lazy *z);
-/* The pids of the processes that wait for us, for a message; "" when none can be named. Looks through /proc for children. */
+/* Who waits for us, for a message: "pid 5 and children of pid 4"; "" when none can be named. Changes nothing about them. */
 void thaw_lazy_waiting(struct thaw_lazy *z, char *buf, size_t len);
 /* The session has failed. What the restorer has sent is taken out of its connection, so that no userfaultfd is closed with it, and
  * nothing more can be sent. True: its last word was among it, so the tasks run; else they have not run yet, nor will. */

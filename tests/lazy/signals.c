@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* tests/lazy/signals.c - SIGTERM while somebody waits ended the daemon as if nobody were there, when only forked children of a task
- * that had ended were left: it stays, and names who waits */
+ * that had ended were left: it stays, and names who waits. To find their numbers it had split a mapping of each, so that mremap failed there */
 #include "config.h"
 #include "lazy/restorer.h"
 
@@ -25,13 +25,22 @@
 static const struct rest_vma vmas[] = { { .addr = A, .pages = PAGES } };
 static const struct rest_run runs[] = { { A, PAGES, REST_LAZY } };
 
-enum { CHILD, GO, STRANGER };
+enum { CHILD, GO, STRANGER, MOVED };
 
 static int waits(const struct rest_task *t)
 {
 	if (!rest_await(GO, 1))
 		return 1;
 	return rest_whole(t);
+}
+
+/* What realloc(3) does: a mapping that is one may be moved and made longer. */
+static bool may_move(void)
+{
+	void *to = (void *)(B + (1ULL << 32));
+
+	return mremap((void *)A, PAGES * P, (PAGES + 1) * P, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to &&
+	       mremap(to, PAGES * P, PAGES * P, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)A) == (void *)A;
 }
 
 /* Leaves a child behind, which waits for nothing yet but has all its memory to come. */
@@ -47,6 +56,7 @@ static int leaves(const struct rest_task *t)
 		rest_words[CHILD] = getpid();
 		if (!rest_await(GO, 1))
 			_exit(1);
+		rest_words[MOVED] = may_move() ? 1 : 2;
 		_exit(rest_whole(t));
 	}
 	return rest_await(CHILD, 1) ? 0 : 3;
@@ -151,11 +161,11 @@ static void stays(rest_body *body, int sig, bool late)
 	const struct rest_task task = { .pid = 81, .vma = vmas, .n_vmas = 1, .run = runs, .n_runs = 1, .body = body };
 	char want[64];
 	struct strangers others = { { 0 } };
-	pid_t who;
+	pid_t who, root;
 	struct rest r;
 
 	restore(&r, &task, late);
-	who = r.pids[0];
+	who = root = r.pids[0];
 	if (body == leaves) {
 		who = left_behind(&r);
 		others = strangers();
@@ -163,15 +173,17 @@ static void stays(rest_body *body, int sig, bool late)
 	kill(r.daemon, sig);
 	if (late)
 		kill(r.daemon, SIGCONT);
-	snprintf(want, sizeof(want), ": pid %d: not all memory is in", (int)who);
+	snprintf(want, sizeof(want), ": %spid %d: not all memory is in", body == leaves ? "children of " : "", (int)root);
 	rest_await_said(&r, want);
 	LIVE_CHECK(!kill(r.daemon, 0) && waitpid(r.daemon, NULL, WNOHANG) == 0);
-	if (body == leaves) { /* to find out whose its userfaultfds are it looks at the strangers, too */
+	if (body == leaves) {
 		LIVE_CHECK(served_at_b(others.pid[0]) == 1 && served_at_b(who) == 0);
 		end_strangers(&others);
 	}
 	rest_words[GO] = 1;
-	if (body != leaves)
+	if (body == leaves)
+		LIVE_CHECK(rest_await(MOVED, 1) && rest_words[MOVED] == 1);
+	else
 		LIVE_CHECK(rest_wait(&r) == 0);
 	rest_ended(&r, 0, want);
 	rest_end(&r);

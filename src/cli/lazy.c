@@ -21,6 +21,7 @@
 #include "kern/uffd.h"
 #include "source/pageserver.h"
 #include "util/err.h"
+#include "util/inject.h"
 
 #define CONNECT_NS 5000000000ULL
 #define FINISH_MS 30000
@@ -56,6 +57,29 @@ static void server_line(void *opaque, enum thaw_log_level level, const char *lin
 	thaw_lazy_line(l->session, level, line);
 }
 
+/* ---- what the restorer says --------------------------------------------------------------------------------- */
+static int take_connection(struct lazy *l)
+{
+	int conn = thaw_lazy_accept(&l->start);
+
+	if (conn == -EAGAIN)
+		return 0;
+	if (conn < 0)
+		return conn;
+	thaw_say(1, "the restorer has connected");
+	thaw_lazy_connect(l->session, conn);
+	return 0;
+}
+
+/* What the restorer has sent counts, read or not: it may be past the point where it could still fail. */
+static int catch_up(struct lazy *l)
+{
+	struct pollfd p = { .fd = l->start.listenfd, .events = POLLIN };
+	int ret = poll(&p, 1, 0) > 0 ? take_connection(l) : 0;
+
+	return ret ? ret : thaw_lazy_receive(l->session);
+}
+
 /* ---- the page server --------------------------------------------------------------------------------------- */
 /* On its thread. */
 static void server_changed(void *opaque, const struct thaw_pageserver_event *e)
@@ -86,12 +110,14 @@ static int look_at_server(struct lazy *l)
 	size_t tasks, arrived;
 	char why[sizeof(l->server_why)];
 	uint64_t n;
-	int error;
+	int error, ret;
 
+	(void)THAW_INJECT("lazy.news");
 	if (read(l->server_news, &n, sizeof(n)) < 0 || !l->server || thaw_pageserver_get_stats(l->server, &s) < 0)
 		return 0;
-	if (thaw_lazy_state(l->session, &tasks, &arrived) > THAW_LAZY_ARRIVING)
-		return 0;
+	ret = catch_up(l); /* its last word may have come since poll(2) was asked */
+	if (ret || thaw_lazy_state(l->session, &tasks, &arrived) > THAW_LAZY_ARRIVING)
+		return ret;
 	pthread_mutex_lock(&l->lock);
 	error = l->server_error;
 	memcpy(why, l->server_why, sizeof(why));
@@ -227,28 +253,6 @@ static int make_signals(struct lazy *l)
 		return thaw_err_set(-errno, "signalfd: %s", strerror(errno));
 	l->server_news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return l->server_news < 0 ? thaw_err_set(-errno, "eventfd: %s", strerror(errno)) : 0;
-}
-
-static int take_connection(struct lazy *l)
-{
-	int conn = thaw_lazy_accept(&l->start);
-
-	if (conn == -EAGAIN)
-		return 0;
-	if (conn < 0)
-		return conn;
-	thaw_say(1, "the restorer has connected");
-	thaw_lazy_connect(l->session, conn);
-	return 0;
-}
-
-/* What the restorer has sent counts, read or not: it may be past the point where it could still fail. */
-static int catch_up(struct lazy *l)
-{
-	struct pollfd p = { .fd = l->start.listenfd, .events = POLLIN };
-	int ret = poll(&p, 1, 0) > 0 ? take_connection(l) : 0;
-
-	return ret ? ret : thaw_lazy_receive(l->session);
 }
 
 /* Before the tasks run a signal ends us, and the restore. Afterwards processes would wait for their memory for ever. */

@@ -108,6 +108,7 @@
 	X("procfs.open", "opening a file of /proc/PID") \
 	X("procfs.read", "reading one; short: some bytes") \
 	X("pagemap.scan", "PAGEMAP_SCAN") \
+	X("lazy.news", "the look at what became of the page server's connection: delays only") \
 	X("net.listen", "socket() of a page server") \
 	X("net.accept", "accept4() of a client: EMFILE, ECONNABORTED") \
 	X("net.prepare", "setsockopt() of a connection to a page server") \

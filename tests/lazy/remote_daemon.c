@@ -161,6 +161,42 @@ static void comes_later(void)
 	rest_end(&r);
 }
 
+/* The page server is lost before it has sent anything, and the restorer's last word comes while the daemon looks at that: the tasks
+ * run, so nothing can be given up any more, and the page server is waited for. */
+static void said_meanwhile(void)
+{
+	const struct rest_task task = { .pid = PID, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4, .early = rest_whole };
+	struct fake_options o = has(32), whole = has(32);
+	char port[16];
+	struct fake f;
+	struct rest r;
+
+	o.cut = FAKE_CUT_BEFORE;
+	o.at = 1;
+	fake_start(&f, &o);
+	snprintf(port, sizeof(port), "%d", f.port);
+	rest_begin(&r, &task, 1, true);
+	setenv("THAW_INJECT", "lazy.news:delay=2s:1+", 1);
+	LIVE_CHECK(rest_daemon(&r, "--page-server", "--address", "127.0.0.1", "--port", port, NULL));
+	unsetenv("THAW_INJECT");
+	rest_connect(&r);
+	rest_spawn(&r);
+	for (unsigned i = 0; !f.stats->gets && i < 10000; i++)
+		usleep(1000);
+	LIVE_CHECK(f.stats->gets);
+	fake_stop(&f);
+	rest_send_word(&r, REST_END);
+	usleep(2500000);
+	fake_start_at(&f, &whole, f.port);
+	rest_gather(&r);
+	rest_release(&r);
+	LIVE_CHECK(rest_wait(&r) == 0);
+	rest_ended(&r, 0, "the connection is lost");
+	LIVE_CHECK(f.stats->closes == 1);
+	fake_stop(&f);
+	rest_end(&r);
+}
+
 /* The restore is given up (no port was given) when everything has been sent: what lies in the socket is a
  * userfaultfd, and closed with it its task, which runs, would read zeros. */
 static void ran_already(void)
@@ -203,6 +239,7 @@ int main(void)
 	wrong_server('n');
 	wrong_server('s');
 	wrong_server('t');
+	said_meanwhile();
 	ran_already();
 	comes_later();
 	return 0;

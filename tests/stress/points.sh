@@ -88,6 +88,7 @@ process.write      1 process.write:EPERM:1+ ./thaw check
 procfs.open        1 procfs.open:EMFILE:1+ ./thaw check
 procfs.read        tests/stress/inject.sh
 pagemap.scan       tests/live/test_probe.c
+lazy.news          tests/lazy/remote_daemon.c
 net.listen         0 net.listen:delay=20ms:1 tests/lazy/many_clients
 net.accept         0 net.accept:EMFILE:2,net.accept:ECONNABORTED:5 tests/lazy/many_clients
 net.prepare        0 net.receive:ECONNRESET:30,net.prepare:ENOMEM:2 tests/lazy/remote_round_trips

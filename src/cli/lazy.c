@@ -347,6 +347,8 @@ static void give_up(struct lazy *l)
 	conn = thaw_lazy_accept_last(&l->start);
 	if (conn >= 0)
 		thaw_lazy_connect(l->session, conn);
+	/* Whatever it was that failed: a restorer that is still connected has not, and waits. One that has gone ends its tasks itself. */
+	l->given_up |= thaw_lazy_is_awaited(l->session);
 	run = thaw_lazy_abandon(l->session);
 	if (l->cmd.core.failure == THAW_LAZY_KILL || (l->given_up && !run)) {
 		thaw_lazy_kill(l->session, pids, sizeof(pids));

@@ -4,6 +4,7 @@
 #include "lazy/session.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,14 +239,25 @@ static int take_end(struct thaw_lazy *z)
 	return thaw_space_registered(z->h, 0) < 0 ? thaw_err_code() : 0;
 }
 
+static void note_tail(struct thaw_lazy *z, const void *bytes, size_t len)
+{
+	const size_t most = sizeof(z->tail), n = len < most ? len : most;
+
+	memmove(z->tail, z->tail + n, most - n);
+	memcpy(z->tail + most - n, (const char *)bytes + len - n, n);
+}
+
 static int take(struct thaw_lazy *z, const void *bytes, const struct thaw_received *r)
 {
+	bool word = z->shake.at == THAW_HANDSHAKE_WORD;
 	int pid = 0, ret;
 
+	note_tail(z, bytes, r->len);
 	pthread_mutex_lock(&z->lock); /* a status asks how far it is */
 	ret = thaw_handshake_take(&z->shake, bytes, r->len, r->n_fds, &pid);
 	pthread_mutex_unlock(&z->lock);
 	z->broken = ret < 0;
+	z->word = z->broken && word;
 	switch (ret) {
 	case THAW_HANDSHAKE_TASK:
 		ret = take_task(z, pid, r);
@@ -290,6 +302,21 @@ int thaw_lazy_receive(struct thaw_lazy *z)
 	}
 }
 
+bool thaw_lazy_is_awaited(const struct thaw_lazy *z)
+{
+	struct pollfd p = { .fd = z->conn };
+
+	return z->conn >= 0 && !(poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR));
+}
+
+/* Where nothing makes sense any more: another version's last word, or ours behind what was wrong, lets tasks run. */
+static bool may_run(const struct thaw_lazy *z)
+{
+	const uint32_t end = THAW_HANDSHAKE_END;
+
+	return z->word || (z->broken && !memcmp(z->tail, &end, sizeof(end)));
+}
+
 bool thaw_lazy_abandon(struct thaw_lazy *z)
 {
 	size_t tasks, arrived;
@@ -306,15 +333,18 @@ bool thaw_lazy_abandon(struct thaw_lazy *z)
 
 		if (thaw_receive(z->conn, bytes, want ? want : sizeof(bytes), &r) || !r.len)
 			break;
+		note_tail(z, bytes, r.len);
 		if (want) {
+			z->word = z->shake.at == THAW_HANDSHAKE_WORD;
 			told = thaw_handshake_take(&z->shake, bytes, r.len, r.n_fds, &pid);
 			z->broken = told < 0;
+			z->word &= z->broken;
 		}
 		if (told == THAW_HANDSHAKE_ALL)
 			enter(z, THAW_LAZY_SERVING);
 		drop(z, &r);
 	}
-	return thaw_lazy_state(z, &tasks, &arrived) >= THAW_LAZY_SERVING;
+	return thaw_lazy_state(z, &tasks, &arrived) >= THAW_LAZY_SERVING || may_run(z);
 }
 
 /* ---- the end ----------------------------------------------------------------------------------------------- */

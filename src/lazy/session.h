@@ -86,8 +86,11 @@ int thaw_lazy_result(struct thaw_lazy *z);
 size_t thaw_lazy_left(struct thaw_lazy *z);
 /* Who waits for us, for a message: "pid 5 and children of pid 4"; "" when none can be named. Changes nothing about them. */
 void thaw_lazy_waiting(struct thaw_lazy *z, char *buf, size_t len);
+/* Is the restorer still there? */
+bool thaw_lazy_is_awaited(const struct thaw_lazy *z);
 /* The session has failed. What the restorer has sent is taken out of its connection, so that no userfaultfd is closed with it, and
- * nothing more can be sent. True: its last word was among it, so the tasks run; else they have not run yet, nor will. */
+ * nothing more can be sent. True: its last word was among it, or what may have been one, so the tasks run; else they have not run
+ * yet, nor will. */
 bool thaw_lazy_abandon(struct thaw_lazy *z);
 /* Kills those that wait, whoever their parents are, and the descendants of roots. buf: who that was; "": nobody was found. */
 void thaw_lazy_kill(struct thaw_lazy *z, char *buf, size_t len);

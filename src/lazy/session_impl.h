@@ -26,6 +26,8 @@ struct thaw_lazy {
 	bool *told;              /* by index of the images' tasks */
 	int conn, events;        /* events: an eventfd, written by callbacks */
 	bool broken;             /* what was said on the connection makes no sense any more */
+	bool word;               /* and it stood where the last word belongs */
+	unsigned char tail[4];   /* the last bytes that came */
 	int *stray;              /* pidfds of those whose userfaultfd was not served */
 	size_t n_stray;
 

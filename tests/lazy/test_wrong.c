@@ -8,11 +8,13 @@
 #include <linux/userfaultfd.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define A LIVE_BASE
@@ -177,6 +179,19 @@ static const struct {
 	{ "a blocking one", blocking, "is blocking", true },
 };
 
+/* Whoever sends a userfaultfd that is refused while the connection lasts is killed: its restore is over. */
+static void say_apart(struct rest *r, void (*say)(struct rest *r))
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		say(r);
+		_exit(0);
+	}
+	LIVE_CHECK(waitpid(pid, &status, 0) == pid && (status == 0 || status == SIGKILL));
+}
+
 static void say_wrong_things(void)
 {
 	int probe = open_with(0, O_NONBLOCK);
@@ -190,7 +205,7 @@ static void say_wrong_things(void)
 		rest_begin(&r, tree, 3, true);
 		LIVE_CHECK(rest_daemon(&r, NULL));
 		rest_connect(&r);
-		wrong[i].say(&r);
+		say_apart(&r, wrong[i].say);
 		rest_hang_up(&r);
 		rest_ended(&r, 1, wrong[i].words);
 		if (strncmp(r.said, "thaw: ", 6))
@@ -296,6 +311,36 @@ static void fails_closed(bool with_kill)
 	rest_end(&r);
 }
 
+/* A restorer that says something wrong stays, and waits for a task whose own code sleeps on a page: it would do so for ever. The task ends,
+ * unless what was wrong may have let it run. */
+static void is_not_hung(bool word)
+{
+	const struct rest_task task[] = {
+		{ .pid = 62, TASK, .early = rest_whole }, { .pid = 63, .zombie = true }
+	};
+	const uint32_t said[2] = { 0, REST_END };
+	struct rest r;
+	int fd;
+
+	rest_begin(&r, task, 2, true);
+	LIVE_CHECK(rest_daemon(&r, "-v", NULL));
+	fd = openat(r.dir.fd, "pages-1.img", O_WRONLY | O_CLOEXEC);
+	LIVE_CHECK(fd >= 0 && !ftruncate(fd, 100 * P));
+	close(fd);
+	rest_connect(&r);
+	r.n = 1; /* the zombie is told of behind */
+	rest_spawn(&r);
+	rest_await_said(&r, "pid 62: is here (1 of 2)");
+	LIVE_CHECK(rest_sleeps(r.pids[0]));
+	part(&r, said, word ? sizeof(said) : sizeof(*said)); /* at once, so that it is there when the daemon gives up */
+	rest_ended(&r, 1, "sent 0 as the process number");
+	if (word)
+		LIVE_CHECK(rest_sleeps(r.pids[0]));
+	else
+		LIVE_CHECK(rest_wait(&r) == 128 + 9 && strstr(r.said, "killed (they have not run yet, and cannot)"));
+	rest_end(&r);
+}
+
 int main(void)
 {
 	if (thaw_probe() < 0) {
@@ -307,5 +352,7 @@ int main(void)
 	in_pieces();
 	fails_closed(false);
 	fails_closed(true);
+	is_not_hung(false);
+	is_not_hung(true);
 	return 0;
 }

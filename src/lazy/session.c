@@ -77,7 +77,7 @@ void thaw_lazy_close(struct thaw_lazy *z)
 	if (!z)
 		return;
 	hang_up(z);
-	if (z->n_stray) { /* nobody but the holder keeps what was never a space, and closing the monitor ends it */
+	if (z->any_stray) { /* nobody but the holder keeps what was never a space, and closing the monitor ends it */
 		static struct thaw *kept;
 
 		kept = z->h;
@@ -155,6 +155,7 @@ static void drop(struct thaw_lazy *z, const struct thaw_received *r)
 		else
 			close(r->fds[i]);
 	}
+	z->any_stray |= any; /* whether its process can be named or not */
 	if (any && r->sender > 0)
 		thaw_lazy_members_stray(z, r->sender);
 }

@@ -28,7 +28,8 @@ struct thaw_lazy {
 	bool broken;             /* what was said on the connection makes no sense any more */
 	bool word;               /* and it stood where the last word belongs */
 	unsigned char tail[4];   /* the last bytes that came */
-	int *stray;              /* pidfds of those whose userfaultfd was not served */
+	bool any_stray;          /* userfaultfds are open that are not served */
+	int *stray;              /* pidfds of their processes, as far as there is one */
 	size_t n_stray;
 
 	pthread_mutex_t lock;

@@ -194,13 +194,26 @@ void thaw_lazy_unlisten(struct thaw_lazy_start *s)
 		unlink(THAW_LAZY_SOCKET);
 }
 
-int thaw_lazy_accept(struct thaw_lazy_start *s)
+static int accept_one(const struct thaw_lazy_start *s)
 {
 	int conn;
 
 	do
 		conn = accept4(s->listenfd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	while (conn < 0 && (errno == EINTR || errno == ECONNABORTED));
+	return conn;
+}
+
+int thaw_lazy_accept(struct thaw_lazy_start *s)
+{
+	int conn = accept_one(s);
+
+	/* What waits may hold all userfaultfds of tasks that run, and they would be closed with it. The lock goes now in any case. */
+	if (conn < 0 && (errno == EMFILE || errno == ENFILE) && s->lockfd >= 0) {
+		close(s->lockfd);
+		s->lockfd = -1;
+		conn = accept_one(s);
+	}
 	if (conn < 0)
 		return errno == EAGAIN ? -EAGAIN : thaw_err_set(-errno, THAW_LAZY_SOCKET ": accept: %s", strerror(errno));
 	/* A userfaultfd that has been sent is open nowhere else should we die before we receive it. The session takes it off. */

@@ -78,8 +78,7 @@ static int take_fd(struct thaw_handshake *h, unsigned n_fds, int *pid)
 {
 	if (n_fds != 1)
 		return thaw_err_set(-EPROTO, n_fds ? "pid %d: the restorer sent %u descriptors instead of one userfaultfd" :
-				    "pid %d: the restorer sent no userfaultfd (a security module, SELinux for instance, may have"
-				    " kept it from passing)", h->pid, n_fds);
+				    "pid %d: the restorer sent no userfaultfd", h->pid, n_fds);
 	*pid = h->pid;
 	next_task(h);
 	return THAW_HANDSHAKE_TASK;

@@ -59,8 +59,7 @@ int thaw_receive(int sock, void *buf, size_t want, struct thaw_received *r)
 		return thaw_err_set(-errno, "the restorer's connection: %s", strerror(errno));
 	for (struct cmsghdr *c = n ? CMSG_FIRSTHDR(&msg) : NULL; c; c = CMSG_NXTHDR(&msg, c))
 		take_control(r, c);
-	if (n && msg.msg_flags & MSG_CTRUNC)
-		r->n_fds = THAW_RECEIVE_FDS + 1;
+	r->cut = n && msg.msg_flags & MSG_CTRUNC;
 	r->len = n;
 	return 0;
 }

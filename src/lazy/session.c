@@ -4,7 +4,9 @@
 #include "lazy/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +14,50 @@
 #include <unistd.h>
 
 #include "kern/keep.h"
+#include "kern/sys.h"
 #include "kern/uffd.h"
 #include "lazy/receive.h"
 #include "lazy/session_impl.h"
 #include "util/err.h"
+
+/* ---- descriptors held free --------------------------------------------------------------------------------- */
+static bool hold(const struct thaw_lazy *z, int *spare)
+{
+	if (*spare < 0)
+		*spare = fcntl(z->events, F_DUPFD_CLOEXEC, 0);
+	return *spare >= 0;
+}
+
+static void let_go(int *spare)
+{
+	if (*spare >= 0)
+		close(*spare);
+	*spare = -1;
+}
+
+static bool hold_spares(struct thaw_lazy *z)
+{
+	bool all = hold(z, &z->reserve);
+
+	for (unsigned i = 0; i < THAW_LAZY_SPARES; i++)
+		all &= hold(z, &z->spare[i]);
+	return all;
+}
+
+static void release_spares(struct thaw_lazy *z)
+{
+	for (unsigned i = 0; i < THAW_LAZY_SPARES; i++)
+		let_go(&z->spare[i]);
+	let_go(&z->reserve);
+}
+
+/* What comes with a message and finds no free number is lost: so there is one, unless a reader's FORK takes both just now. */
+static int receive(struct thaw_lazy *z, void *buf, size_t want, struct thaw_received *r)
+{
+	for (unsigned i = 0; i < THAW_LAZY_SPARES; i++)
+		let_go(&z->spare[i]); /* and what is opened to look at a task finds the others */
+	return thaw_receive(z->conn, buf, want, r);
+}
 
 /* ---- made, started, freed ---------------------------------------------------------------------------------- */
 static int settings(const struct thaw_lazy *z)
@@ -49,6 +91,9 @@ struct thaw_lazy *thaw_lazy_new(const struct thaw_lazy_options *o, const struct 
 	z->o = *o;
 	z->im = im;
 	z->conn = z->events = -1;
+	for (unsigned i = 0; i < THAW_LAZY_SPARES; i++)
+		z->spare[i] = -1;
+	z->reserve = -1;
 	thaw_handshake_begin(&z->shake, im->n);
 	z->h = thaw_create();
 	if (thaw_lazy_members_init(z) < 0 || !z->h || settings(z) < 0) {
@@ -60,7 +105,9 @@ struct thaw_lazy *thaw_lazy_new(const struct thaw_lazy_options *o, const struct 
 
 int thaw_lazy_start(struct thaw_lazy *z)
 {
-	return thaw_start(z->h) < 0 ? thaw_err_code() : 0;
+	if (thaw_start(z->h) < 0)
+		return thaw_err_code();
+	return hold_spares(z) ? 0 : thaw_err_set(-EMFILE, "no descriptors to be held free: raise RLIMIT_NOFILE");
 }
 
 static void hang_up(struct thaw_lazy *z)
@@ -76,7 +123,9 @@ void thaw_lazy_close(struct thaw_lazy *z)
 {
 	if (!z)
 		return;
-	hang_up(z);
+	if (!z->left_there)
+		hang_up(z);
+	release_spares(z);
 	if (z->any_stray) { /* nobody but the holder keeps what was never a space, and closing the monitor ends it */
 		static struct thaw *kept;
 
@@ -143,18 +192,45 @@ int thaw_lazy_error(void)
 }
 
 /* ---- a task arrives ---------------------------------------------------------------------------------------- */
+/* Descriptors that were lost because we could not have them. More in one message than there is room for are no restorer's. */
+static bool is_lost(const struct thaw_received *r)
+{
+	return r->cut && r->n_fds < THAW_RECEIVE_FDS;
+}
+
+/* Its userfaultfd is gone, so it would read zeros as soon as it runs. */
+static void end_sender(struct thaw_lazy *z, const struct thaw_received *r)
+{
+	bool ended;
+	int fd;
+
+	let_go(&z->reserve); /* it may be for want of descriptors that we are here */
+	fd = r->sender > 0 ? thaw_sys_pidfd_open(r->sender) : -1;
+	ended = fd >= 0 && !thaw_sys_pidfd_signal(fd, SIGKILL);
+	if (fd >= 0)
+		close(fd);
+	(void)hold(z, &z->reserve);
+	if (ended)
+		thaw_lazy_say(z, THAW_LOG_ERROR, "pid %d: killed: its userfaultfd is lost, and its memory with it", (int)r->sender);
+	else
+		thaw_lazy_say(z, THAW_LOG_ERROR, "a userfaultfd is lost, and its process (here: %d) cannot be killed: should it run, it reads"
+			      " zeros; end it", (int)r->sender);
+}
+
 /* A userfaultfd that is refused stays open all the same: to close it would be to give its process zeros. The holder has it
  * when we are gone. */
 static void drop(struct thaw_lazy *z, const struct thaw_received *r)
 {
 	bool any = false;
 
-	for (unsigned i = 0; i < r->n_fds && i < THAW_RECEIVE_FDS; i++) {
+	for (unsigned i = 0; i < r->n_fds; i++) {
 		if (thaw_uffd_is_one(r->fds[i]))
 			any = true;
 		else
 			close(r->fds[i]);
 	}
+	if (is_lost(r))
+		end_sender(z, r);
 	z->any_stray |= any; /* whether its process can be named or not */
 	if (any && r->sender > 0)
 		thaw_lazy_members_stray(z, r->sender);
@@ -233,6 +309,12 @@ static int take_task(struct thaw_lazy *z, int pid, const struct thaw_received *r
 	return 0;
 }
 
+static int lack_fd(int pid)
+{
+	return thaw_err_set(-EPROTO, "pid %d: its userfaultfd could not be received: no descriptor is left for it (raise RLIMIT_NOFILE), or a"
+			    " security module, SELinux for instance, has kept it from passing", pid);
+}
+
 static int take_end(struct thaw_lazy *z)
 {
 	enter(z, THAW_LAZY_SERVING);
@@ -248,6 +330,12 @@ static void note_tail(struct thaw_lazy *z, const void *bytes, size_t len)
 	memcpy(z->tail + most - n, (const char *)bytes + len - n, n);
 }
 
+/* As the handshake counts them: what has been lost was the one that belonged there, and what follows makes sense. */
+static unsigned told_fds(const struct thaw_received *r)
+{
+	return r->n_fds + r->cut;
+}
+
 static int take(struct thaw_lazy *z, const void *bytes, const struct thaw_received *r)
 {
 	bool word = z->shake.at == THAW_HANDSHAKE_WORD;
@@ -255,13 +343,13 @@ static int take(struct thaw_lazy *z, const void *bytes, const struct thaw_receiv
 
 	note_tail(z, bytes, r->len);
 	pthread_mutex_lock(&z->lock); /* a status asks how far it is */
-	ret = thaw_handshake_take(&z->shake, bytes, r->len, r->n_fds, &pid);
+	ret = thaw_handshake_take(&z->shake, bytes, r->len, told_fds(r), &pid);
 	pthread_mutex_unlock(&z->lock);
 	z->broken = ret < 0;
 	z->word = z->broken && word;
 	switch (ret) {
 	case THAW_HANDSHAKE_TASK:
-		ret = take_task(z, pid, r);
+		ret = r->cut ? lack_fd(pid) : take_task(z, pid, r);
 		break;
 	case THAW_HANDSHAKE_ZOMBIE:
 		ret = take_turn(z, pid) ? 0 : thaw_err_code();
@@ -284,9 +372,14 @@ int thaw_lazy_receive(struct thaw_lazy *z)
 
 		if (z->conn < 0)
 			return 0;
-		ret = thaw_receive(z->conn, bytes, want ? want : sizeof(bytes), &r);
-		if (ret == -EAGAIN)
+		if (z->shake.at == THAW_HANDSHAKE_FD && !hold_spares(z))
+			return thaw_err_set(-EMFILE, "pid %d: no descriptor is left to receive its userfaultfd with: raise RLIMIT_NOFILE",
+					    z->shake.pid);
+		ret = receive(z, bytes, want ? want : sizeof(bytes), &r);
+		if (ret == -EAGAIN) {
+			(void)hold_spares(z); /* what is missing is said when a userfaultfd is to come */
 			return 0;
+		}
 		if (ret < 0)
 			return ret;
 		if (r.len && want) {
@@ -332,12 +425,18 @@ bool thaw_lazy_abandon(struct thaw_lazy *z)
 		size_t want = z->broken ? 0 : thaw_handshake_wants(&z->shake);
 		int told = 0, pid;
 
-		if (thaw_receive(z->conn, bytes, want ? want : sizeof(bytes), &r) || !r.len)
+		/* The holder, which has all descriptors to itself when we are gone, receives what is left there. Whether the tasks run
+		 * is not to be known then. */
+		if (!z->broken && z->shake.at == THAW_HANDSHAKE_FD && !hold_spares(z)) {
+			z->left_there = z->any_stray = true;
+			return true;
+		}
+		if (receive(z, bytes, want ? want : sizeof(bytes), &r) || !r.len)
 			break;
 		note_tail(z, bytes, r.len);
 		if (want) {
 			z->word = z->shake.at == THAW_HANDSHAKE_WORD;
-			told = thaw_handshake_take(&z->shake, bytes, r.len, r.n_fds, &pid);
+			told = thaw_handshake_take(&z->shake, bytes, r.len, told_fds(&r), &pid);
 			z->broken = told < 0;
 			z->word &= z->broken;
 		}

@@ -13,6 +13,8 @@
 #include "lazy/lines.h"
 #include "lazy/session.h"
 
+#define THAW_LAZY_SPARES 2
+
 struct thaw_lazy_slot {
 	struct thaw_lazy_member m;
 	int pidfd; /* of a root, as long as the session; -1: none */
@@ -28,6 +30,9 @@ struct thaw_lazy {
 	bool broken;             /* what was said on the connection makes no sense any more */
 	bool word;               /* and it stood where the last word belongs */
 	unsigned char tail[4];   /* the last bytes that came */
+	int spare[THAW_LAZY_SPARES]; /* descriptors for nothing: closed while one is received, so that there is a number for it; -1 */
+	int reserve;             /* another, for a pidfd to kill with */
+	bool left_there;         /* more of them wait in conn, for which there is no descriptor: it stays open */
 	bool any_stray;          /* userfaultfds are open that are not served */
 	int *stray;              /* pidfds of their processes, as far as there is one */
 	size_t n_stray;

@@ -3,6 +3,7 @@
 #include "config.h"
 #include "lazy/restorer.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -341,6 +343,65 @@ static void is_not_hung(bool word)
 	rest_end(&r);
 }
 
+/* ---- no descriptors ---------------------------------------------------------------------------------------- */
+#define MANY 20
+#define FEW 100
+
+/* As many as it has, and the numbers in between that are free. */
+static void allow_no_more(pid_t pid)
+{
+	char path[64];
+	int most = 0, n;
+	struct rlimit l;
+	struct dirent *e;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	d = opendir(path);
+	LIVE_CHECK(d);
+	while ((e = readdir(d))) {
+		n = atoi(e->d_name);
+		most = n > most ? n : most;
+	}
+	closedir(d);
+	l = (struct rlimit){ (rlim_t)most + 1, (rlim_t)most + 1 };
+	LIVE_CHECK(!prlimit(pid, RLIMIT_NOFILE, &l, NULL));
+}
+
+/* The daemon runs out of descriptors when everything has been said to it, so that the tasks run: a userfaultfd for which it has no number
+ * was lost, and its task read zeros. */
+static void without_descriptors(void)
+{
+	static const struct rest_vma small[] = { { .addr = A, .pages = FEW } };
+	static const struct rest_run few[] = { { A, FEW, REST_LAZY } };
+	struct rest_task task[MANY];
+	struct rest r;
+
+	for (int i = 0; i < MANY; i++)
+		task[i] = (struct rest_task){ .pid = 70 + i, .vma = small, .n_vmas = 1, .run = few, .n_runs = 1 };
+	rest_begin(&r, task, MANY, true);
+	LIVE_CHECK(rest_daemon(&r, NULL));
+	allow_no_more(r.daemon);
+	kill(r.daemon, SIGSTOP);
+	rest_connect(&r);
+	rest_spawn(&r);
+	rest_gather(&r);
+	rest_release(&r);
+	kill(r.daemon, SIGCONT);
+	rest_ended(&r, 1, "no descriptor is left to receive its userfaultfd with: raise RLIMIT_NOFILE");
+	for (int i = 0; i < MANY; i++) {
+		int status = 0;
+
+		if (rest_sleeps(r.pids[i]))
+			continue;
+		LIVE_CHECK(waitpid(r.pids[i], &status, 0) == r.pids[i]);
+		r.pids[i] = 0;
+		if (status) /* 0: it was served in time */
+			LIVE_DIE("task %d ended with %#x; the daemon said: %s", i, status, r.said);
+	}
+	rest_end(&r);
+}
+
 int main(void)
 {
 	if (thaw_probe() < 0) {
@@ -354,5 +415,6 @@ int main(void)
 	fails_closed(true);
 	is_not_hung(false);
 	is_not_hung(true);
+	without_descriptors();
 	return 0;
 }

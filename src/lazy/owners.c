@@ -99,8 +99,9 @@ static bool has_registered(int uffd, uint64_t addr)
 
 /* Each of ours that has memory there is asked to watch writes, too, to a page of the process's own that nobody watches: when the process
  * then shows it, it is this one. The kernel has no way to take it back but to give up the page; no write is held up by it, since
- * no page is write-protected, but the page is a mapping of its own from then on (owners.h). The next search takes another page, and so do others who look at the same time. A descriptor that has been
- * closed meanwhile, and is another of ours by now, does no harm: whatever of ours the process shows makes it ours. */
+ * no page is write-protected, but the page is a mapping of its own from then on (owners.h). The next search takes another page, and so
+ * do others who look at the same time. A descriptor that has been closed meanwhile, and is another of ours by now, does no harm:
+ * whatever of ours the process shows makes it ours. */
 static bool is_ours(pid_t pid, const struct fds *f)
 {
 	static unsigned turn;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* tests/lazy/signals.c - SIGTERM while somebody waits ended the daemon as if nobody were there, when only forked children of a task
- * that had ended were left: it stays, and names who waits. To find their numbers it had split a mapping of each, so that mremap failed there */
+ * that had ended were left: it stays, and names who waits. To find their numbers it had split a mapping of each, and mremap failed there */
 #include "config.h"
 #include "lazy/restorer.h"
 

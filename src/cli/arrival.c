@@ -12,6 +12,7 @@
 
 #include "cli/cli.h"
 #include "cli/restore.h"
+#include "engine/report.h"
 #include "util/err.h"
 
 #define END_WAIT_MS 1000
@@ -165,6 +166,7 @@ bool thaw_arrival_ended(struct thaw_arrival *a)
 	a->final_progress.size = sizeof(a->final_progress);
 	if (thaw_get_stats(a->monitor, 0, &a->final) < 0 || thaw_get_progress(a->monitor, 0, &a->final_progress) < 0)
 		thaw_say_error("statistics: %s", thaw_get_error());
+	a->orphans = thaw_report_orphans(a->monitor);
 	a->end_ns = thaw_now_ns();
 	thaw_close(a->monitor);
 	a->monitor = NULL;
@@ -174,12 +176,18 @@ bool thaw_arrival_ended(struct thaw_arrival *a)
 
 int thaw_arrival_report(struct thaw_arrival *a)
 {
-	if (!a->stats.path || a->stats.committed)
-		return 0;
-	char *text = thaw_stats_json(a);
-	int r = text ? thaw_outfile_commit(&a->stats, text, strlen(text)) :
-		       thaw_err_set(-ENOMEM, "statistics file %s: no memory", a->stats.path);
-	free(text);
-	thaw_outfile_close(&a->stats);
+	int r = 0;
+
+	if (a->stats.path && !a->stats.committed) {
+		char *text = thaw_stats_json(a);
+
+		r = text ? thaw_outfile_commit(&a->stats, text, strlen(text)) :
+			   thaw_err_set(-ENOMEM, "statistics file %s: no memory", a->stats.path);
+		free(text);
+		thaw_outfile_close(&a->stats);
+	}
+	if (!r && a->orphans)
+		r = thaw_err_set(-ENOMEM, "process %d: there was no memory to serve %llu children that it forked with: they wait for ever at"
+				 " their next absent page; end them", (int)a->process.pid, (unsigned long long)a->orphans);
 	return r;
 }

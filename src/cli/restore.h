@@ -39,6 +39,7 @@ struct thaw_arrival {
 	uint64_t start_ns, prepare_ns, running_ns, end_ns; /* end: of the arrival */
 	struct thaw_stats final;    /* filled when the monitor has ended */
 	struct thaw_progress final_progress;
+	uint64_t orphans;           /* children of it that are not served */
 	int wait_status;            /* of the process, once it has been reaped */
 	bool reaped;
 };

@@ -247,5 +247,5 @@ int thaw_standin_run(const struct thaw_restore_command *cmd)
 	loop(&s);
 	thaw_job_close(&s.job);
 	thaw_restore_free(&s.arrival.process);
-	return status_of(s.arrival.wait_status);
+	return s.arrival.orphans ? THAW_EXIT_FAILURE : status_of(s.arrival.wait_status);
 }

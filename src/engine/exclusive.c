@@ -81,6 +81,7 @@ static void fork_child(struct thaw_worker *w, struct thaw_mm *mm, const struct u
 		born[(*n_born)++] = child;
 		return;
 	}
+	atomic_fetch_add(&mm->m->orphans, 1);
 	/* Its userfaultfd stays open: the child waits at its first absent page instead of reading a zero. */
 	thaw_log_error(&mm->m->set.log, "space %lld: no memory for the space of a forked child: the child waits for ever at"
 		       " its next absent page", (long long)mm->id);

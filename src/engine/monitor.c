@@ -299,6 +299,7 @@ void thaw_monitor_free(struct thaw *m)
 		m->spaces = mm->next;
 		kept |= close_space(m, mm, until);
 	}
+	kept |= atomic_load(&m->orphans) > 0; /* whether they still live nobody knows but the holder, which looks */
 	thaw_subscribers_free(m);
 	while ((mm = m->retired)) {
 		m->retired = mm->next;

@@ -134,6 +134,7 @@ struct thaw {
 	unsigned n_live;             /* lock */
 	int64_t last_id;             /* lock */
 	uint64_t n_done, n_all;      /* lock */
+	_Atomic uint64_t orphans;    /* forked children without a space: their userfaultfds are open, and nobody else knows them */
 	struct thaw_counters *past;  /* lock: of children that are gone from the list */
 	struct thaw_tally past_tally;/* lock: the same of their pages */
 	struct { uint64_t ns, bytes; } rate[THAW_RATE_SAMPLES]; /* lock */

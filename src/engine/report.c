@@ -195,6 +195,11 @@ static void fill_counts(struct thaw_stats *out, const struct thaw_counters *c)
 	out->io_errors = thaw_count_get(c, THAW_COUNT_IO_ERRORS);
 }
 
+uint64_t thaw_report_orphans(const struct thaw *m)
+{
+	return atomic_load(&m->orphans);
+}
+
 int thaw_report_stats(struct thaw *m, int64_t space, struct thaw_stats *st)
 {
 	struct thaw_stats out = { .size = sizeof(out) };

@@ -110,6 +110,41 @@ static int body(const struct rest_task *t)
 	return wrong;
 }
 
+#ifdef THAW_DEBUG
+/* For the space of a child there is no memory. Its userfaultfd is nobody's, and was closed with the daemon that had nothing left to do: the
+ * child, which slept or would, read zeros. */
+enum { CHILD, GO };
+
+static int leaves(const struct rest_task *t)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		rest_words[CHILD] = getpid();
+		_exit(rest_await(GO, 1) ? rest_whole(t) : 9);
+	}
+	return pid > 0 && rest_await(CHILD, 1) ? rest_whole(t) : 8;
+}
+
+static void no_memory(const char *inject)
+{
+	const struct rest_task task = { .pid = 76, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 2, .body = leaves };
+	struct rest r;
+
+	rest_begin(&r, &task, 1, true);
+	setenv("THAW_INJECT", inject, 1);
+	LIVE_CHECK(rest_daemon(&r, "--stay-lazy", NULL));
+	unsetenv("THAW_INJECT");
+	rest_restore(&r);
+	rest_ended(&r, 1, "no memory to serve 1 forked children with: they wait for ever");
+	rest_words[GO] = 1;
+	LIVE_CHECK(rest_sleeps(rest_words[CHILD]));
+	rest_await_said(&r, "waits for memory");
+	kill(rest_words[CHILD], SIGKILL);
+	rest_end(&r);
+}
+#endif
+
 int main(void)
 {
 	const struct rest_task task[] = {
@@ -129,5 +164,8 @@ int main(void)
 		rest_ended(&r, 0, NULL);
 		rest_end(&r);
 	}
+#ifdef THAW_DEBUG
+	no_memory("memory.space:ENOMEM:2");
+#endif
 	return 0;
 }

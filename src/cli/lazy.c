@@ -42,6 +42,7 @@ struct lazy {
 	pthread_mutex_t lock;
 	int server_error;               /* lock: what its last event said */
 	char server_why[512];           /* lock */
+	bool silent;                    /* lock: the session, through which it speaks, is going */
 	bool given_up;                  /* it was not the restorer that failed: it still waits for its tasks */
 };
 
@@ -54,7 +55,10 @@ static void server_line(void *opaque, enum thaw_log_level level, const char *lin
 {
 	struct lazy *l = opaque;
 
-	thaw_lazy_line(l->session, level, line);
+	pthread_mutex_lock(&l->lock);
+	if (!l->silent)
+		thaw_lazy_line(l->session, level, line);
+	pthread_mutex_unlock(&l->lock);
 }
 
 /* ---- what the restorer says --------------------------------------------------------------------------------- */
@@ -485,6 +489,9 @@ int thaw_cmd_lazy_pages(const struct thaw_command *command, int argc, char **arg
 	status = ret < 0 ? thaw_say_failure() : run(&l);
 	thaw_lazy_unlisten(&l.start);
 	thaw_status_close(&l.status);
+	pthread_mutex_lock(&l.lock); /* its thread goes on until it is closed, behind the session: what that reads comes from it */
+	l.silent = true;
+	pthread_mutex_unlock(&l.lock);
 	thaw_lazy_close(l.session);
 	thaw_pageserver_close(l.server);
 	thaw_lazy_images_free(&l.images);

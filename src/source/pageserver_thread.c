@@ -272,6 +272,8 @@ static bool find_again(struct thaw_pageserver *ps)
 		snprintf(why, sizeof(why), "%s", thaw_err_text());
 		thaw_log_debug(&ps->log, "%s", why);
 		now = thaw_sys_now_ns();
+		if (first) /* and if it took long, it is not young any more */
+			ps->backoff_ns = FIRST_BACKOFF_NS / 2;
 		ps->backoff_ns = is_young(ps, now) ? FIRST_RETRY_NS :
 				 ps->backoff_ns * 2 > LAST_BACKOFF_NS ? LAST_BACKOFF_NS : ps->backoff_ns * 2;
 		ps->retry_ns = now + ps->backoff_ns;

@@ -2,16 +2,84 @@
 /* unit/test_source.c - the three sources: what they tell, what they refuse, how long they live */
 #include "config.h"
 
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "kern/keep.h"
+#include "kern/sys.h"
+#include "source/pageserver.h"
 #include "source/source.h"
 #include "support/imagedir.h"
 #include "util/err.h"
+
+/* ---- the first attempts to connect --------------------------------------------------------------------------- */
+/* One whose queue is full: who connects hears nothing. */
+static int silent(struct thaw_net_address *at, int *filler)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	*at = (struct thaw_net_address){ .len = sizeof(a) };
+	cr_assert(!bind(fd, (void *)&a, sizeof(a)) && !listen(fd, 0) && !getsockname(fd, (void *)&at->at, &at->len));
+	for (unsigned i = 0; i < 2; i++) { /* one more than it takes */
+		filler[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		(void)connect(filler[i], (void *)&at->at, at->len);
+	}
+	usleep(50000);
+	return fd;
+}
+
+Test(source, addresses)
+{
+	struct thaw_pageserver ps = { .link.fd = -1, .addresses.n = 2, .name = (char *)"x" };
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct thaw_net_address *good = &ps.addresses.address[1];
+	int filler[2], first = silent(&ps.addresses.address[0], filler), second = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	cr_assert(!thaw_keep_init());
+	good->len = sizeof(a);
+	cr_assert(!bind(second, (void *)&a, sizeof(a)) && !listen(second, 5) && !getsockname(second, (void *)&good->at, &good->len));
+	cr_assert_eq(thaw_link_open(&ps, thaw_sys_now_ns() + 1000000000ULL), 0, "the first address, which is silent, took all the time");
+	thaw_link_close(&ps.link);
+	close(first);
+	close(second);
+}
+
+static _Atomic unsigned attempts;
+
+static void count_attempt(void *opaque, const struct thaw_pageserver_event *e)
+{
+	attempts++;
+}
+
+/* The first attempt hears nothing for longer than a server is expected to take to listen, the next ones are refused at once. */
+Test(source, refused_late)
+{
+	struct thaw_net_address at;
+	int filler[2], fd = silent(&at, filler);
+	struct thaw_pageserver_options o = {
+		.size = sizeof(o), .address = "127.0.0.1", .socket = -1, .changed = count_attempt,
+		.port = ntohs(((const struct sockaddr_in *)&at.at)->sin_port),
+	};
+	struct thaw_pageserver *ps = thaw_pageserver_begin(&o);
+
+	cr_assert(ps, "%s", thaw_err_text());
+	usleep(5200000);
+	close(fd); /* SYN is sent again at 7 s */
+	for (unsigned i = 0; i < 1000 && !attempts; i++)
+		usleep(10000);
+	cr_assert(attempts);
+	attempts = 0;
+	sleep(1);
+	cr_assert_leq(attempts, 10, "%u attempts in a second", attempts);
+	thaw_pageserver_close(ps);
+}
 
 struct list {
 	unsigned n;

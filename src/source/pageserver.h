@@ -84,6 +84,7 @@ struct thaw_pageserver {
 	uint64_t lost_ns;            /* since when nothing has come in; 0: all is well */
 	uint64_t up_ns;              /* when the connection was made */
 	uint64_t retry_ns, backoff_ns;
+	bool last_tried;             /* it was to finish, and an attempt to connect has failed since */
 	uint64_t heard_ns;           /* when bytes came last */
 	uint64_t quiet_told_ns;      /* since when it has been quiet, when that has been told; 0: it has not */
 	uint64_t progress;           /* gets.bytes when the connection was made */

@@ -242,6 +242,13 @@ static void found(struct thaw_pageserver *ps)
 	enter_state(ps, THAW_PAGESERVER_CONNECTED, 0, how);
 }
 
+static bool wants_finish(struct thaw_pageserver *ps)
+{
+	THAW_SCOPED_LOCK(&ps->lock);
+
+	return ps->finish == THAW_FINISH_ASKED;
+}
+
 /* Not connected: one attempt, when it is time for it. True: connected, and all that is wanted has to be asked for. */
 static bool find_again(struct thaw_pageserver *ps)
 {
@@ -277,6 +284,7 @@ static bool find_again(struct thaw_pageserver *ps)
 		ps->backoff_ns = is_young(ps, now) ? FIRST_RETRY_NS :
 				 ps->backoff_ns * 2 > LAST_BACKOFF_NS ? LAST_BACKOFF_NS : ps->backoff_ns * 2;
 		ps->retry_ns = now + ps->backoff_ns;
+		ps->last_tried = wants_finish(ps);
 		if (ps->beginning)
 			tell_attempt(ps, err, why, first);
 		return false;
@@ -494,17 +502,13 @@ static void finish(struct thaw_pageserver *ps)
 	thaw_cond_broadcast(&ps->over);
 }
 
-/* What is still wanted comes first, unless nothing comes any more: then it was for processes that are gone. */
+/* What is still wanted comes first, unless nothing comes any more: then it was for processes that are gone. A connection that is lost is
+ * tried once more: the next attempt may be due in a moment. */
 static bool may_finish(const struct thaw_pageserver *ps)
 {
+	if (ps->state == THAW_PAGESERVER_LOST && !ps->last_tried)
+		return false;
 	return (!ps->gets.n_wants || ps->state == THAW_PAGESERVER_FAILED) && !is_young(ps, thaw_sys_now_ns());
-}
-
-static bool wants_finish(struct thaw_pageserver *ps)
-{
-	THAW_SCOPED_LOCK(&ps->lock);
-
-	return ps->finish == THAW_FINISH_ASKED;
 }
 
 /* ---- the thread -------------------------------------------------------------------------------------------- */

@@ -267,6 +267,34 @@ static void test_given_up(char how, bool sigbus)
 	rig_end(&r, false);
 }
 
+/* It is lost when all is in, and the end is to be told: the next attempt finds it. */
+static void test_lost_at_end(void)
+{
+	struct fake_options o;
+	struct fake f;
+	struct rig r;
+	int port;
+
+	reset_counts();
+	rig_begin(&r, 100, true);
+	rig_images(&r);
+	o = rig_fake(&r);
+	fake_start(&f, &o);
+	port = f.port;
+	rig_worker(&r, rig_read_threads, &r);
+	rig_open(&r, port);
+	rig_start(&r, 1, THAW_BACKGROUND_RUN);
+	live_go(&r.live);
+	LIVE_CHECK(live_end(&r.live) == 0);
+	LIVE_OK(thaw_wait(r.h, 0, 60000));
+	fake_stop(&f);
+	fake_start_at(&f, &o, port);
+	RIG_AWAIT(rig_lost == 1);
+	rig_end(&r, true);
+	LIVE_CHECK(f.stats->closes == 1);
+	fake_stop(&f);
+}
+
 /* An answer that is none, again and again: nothing of it is taken, and it ends. */
 static void test_nonsense(enum fake_wrong wrong)
 {
@@ -313,6 +341,7 @@ int main(void)
 	for (enum fake_cut cut = FAKE_CUT_BEFORE; cut <= FAKE_CUT_BEHIND; cut++)
 		for (unsigned reset = 0; reset < 2; reset++)
 			test_cut(cut, reset, cut % 2 ? 1 : 4);
+	test_lost_at_end();
 	test_given_up('t', false);
 	test_given_up('s', false);
 	test_given_up('n', false);

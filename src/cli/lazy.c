@@ -474,6 +474,9 @@ int thaw_cmd_lazy_pages(const struct thaw_command *command, int argc, char **arg
 	(void)command;
 	if (status >= 0)
 		return status;
+	/* Its source takes an end of stream for success and kills its processes: from the first exit on it is to be a reset. */
+	if (l.cmd.page_server && l.cmd.ps_socket >= 0)
+		thaw_pageserver_guard(l.cmd.ps_socket);
 	ret = prepare(&l);
 	if (!ret)
 		ret = thaw_lazy_detach(&l.start, &l.cmd, &status);

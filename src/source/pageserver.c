@@ -17,6 +17,7 @@
 #include "util/err.h"
 
 #define OPEN_NS 30000000000ULL
+#define BESIDE_NS 5000000000ULL /* whoever does not wait for a connection has others to answer */
 
 /* ---- life -------------------------------------------------------------------------------------------------- */
 struct thaw_pageserver *thaw_pageserver_get(struct thaw_pageserver *ps)
@@ -91,7 +92,17 @@ static int check_options(const struct thaw_pageserver_options *o)
 	return 0;
 }
 
-static int use_inherited(struct thaw_pageserver *ps, int fd)
+void thaw_pageserver_guard(int fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+
+	if (!getpeername(fd, (struct sockaddr *)&peer, &len) && !thaw_net_prepare(fd) && !thaw_keep_init() &&
+	    !thaw_keep_has(fd))
+		thaw_keep_add(fd);
+}
+
+static int use_inherited(struct thaw_pageserver *ps, int fd, bool wait)
 {
 	struct sockaddr_storage peer;
 	socklen_t len = sizeof(peer);
@@ -106,8 +117,9 @@ static int use_inherited(struct thaw_pageserver *ps, int fd)
 	if (err)
 		return thaw_err_set(err, "page server: socket %d cannot be set up: %s", fd, strerror(-err));
 	ps->link = (struct thaw_link){ .fd = fd };
-	thaw_keep_add(fd);
-	err = thaw_link_secure(ps, thaw_sys_now_ns() + OPEN_NS);
+	if (!thaw_keep_has(fd)) /* guarded already */
+		thaw_keep_add(fd);
+	err = thaw_link_secure(ps, thaw_sys_now_ns() + (wait ? OPEN_NS : BESIDE_NS));
 	if (err) { /* it stays the caller's */
 		thaw_tls_end(ps->link.tls);
 		thaw_keep_remove(fd);
@@ -129,7 +141,7 @@ static int connect_first(struct thaw_pageserver *ps, const struct thaw_pageserve
 	if (o->tls)
 		err = thaw_tls_new(&ps->tls, &files);
 	if (!err && ps->inherited)
-		return use_inherited(ps, o->socket);
+		return use_inherited(ps, o->socket, wait);
 	if (!err)
 		err = thaw_net_resolve(o->address, (unsigned)o->port, false, &ps->addresses);
 	if (err || wait)

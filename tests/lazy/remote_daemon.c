@@ -4,10 +4,14 @@
 #include "config.h"
 #include "lazy/restorer.h"
 
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "lazy/fake_server.h"
@@ -197,6 +201,37 @@ static void said_meanwhile(void)
 	rest_end(&r);
 }
 
+/* A socket that was handed over, and no task comes: an end of stream would let the source kill its processes. how: 's' a signal ends the
+ * daemon, 'i' it cannot begin, as there are no images */
+static void socket_unused(char how)
+{
+	const struct rest_task task = { .pid = PID, .vma = vmas, .n_vmas = 2, .run = runs, .n_runs = 4 };
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(a);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), mine, its;
+	char number[16], byte;
+	struct rest r;
+
+	LIVE_CHECK(!bind(listener, (void *)&a, sizeof(a)) && !listen(listener, 1) && !getsockname(listener, (void *)&a, &len));
+	its = socket(AF_INET, SOCK_STREAM, 0);
+	LIVE_CHECK(!connect(its, (void *)&a, len));
+	mine = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	LIVE_CHECK(mine >= 0);
+	snprintf(number, sizeof(number), "%d", its);
+	rest_begin(&r, &task, 1, true);
+	if (how == 'i')
+		LIVE_CHECK(!unlinkat(r.dir.fd, "pstree.img", 0));
+	LIVE_CHECK(rest_daemon(&r, "--page-server", "--ps-socket", number, NULL) == (how == 's'));
+	close(its);
+	if (how == 's')
+		kill(r.daemon, SIGTERM);
+	rest_ended(&r, 1, how == 's' ? "before a task was here" : "pstree.img");
+	LIVE_CHECK(recv(mine, &byte, 1, 0) < 0 && errno == ECONNRESET);
+	close(mine);
+	close(listener);
+	rest_end(&r);
+}
+
 /* The restore is given up (no port was given) when everything has been sent: what lies in the socket is a
  * userfaultfd, and closed with it its task, which runs, would read zeros. */
 static void ran_already(void)
@@ -239,6 +274,8 @@ int main(void)
 	wrong_server('n');
 	wrong_server('s');
 	wrong_server('t');
+	socket_unused('s');
+	socket_unused('i');
 	said_meanwhile();
 	ran_already();
 	comes_later();

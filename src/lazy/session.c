@@ -248,8 +248,9 @@ static int check_events(int pid, int uffd)
 		{ UFFD_FEATURE_EVENT_REMOVE, "madvise (what it discards would come back)" },
 		{ UFFD_FEATURE_EVENT_UNMAP, "munmap (new mappings would be filled with old content)" },
 	};
-	unsigned long long features = THAW_UFFD_EVENTS;
+	unsigned long long features = 0;
 	char path[64], line[128];
+	bool told = false;
 	unsigned api;
 	FILE *f;
 
@@ -257,10 +258,13 @@ static int check_events(int pid, int uffd)
 		return thaw_err_set(-EPROTO, "pid %d: what the restorer sent is not a userfaultfd", pid);
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", uffd);
 	f = fopen(path, "re");
-	while (f && fgets(line, sizeof(line), f) && sscanf(line, "API: %x:%llx", &api, &features) != 2)
-		;
-	if (f)
-		fclose(f);
+	if (!f)
+		return thaw_err_set(-errno, "pid %d: what its userfaultfd announces cannot be looked at: %s: %s", pid, path, strerror(errno));
+	while (!told && fgets(line, sizeof(line), f))
+		told = sscanf(line, "API: %x:%llx", &api, &features) == 2;
+	fclose(f);
+	if (!told)
+		return thaw_err_set(-EPROTO, "pid %d: what its userfaultfd announces is not told by %s", pid, path);
 	for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++)
 		if (!(features & events[i].bit))
 			return thaw_err_set(-EPROTO, "pid %d: its userfaultfd does not announce %s: the restorer asked for too little, or"

@@ -16,6 +16,7 @@
 #include "cli/cli.h"
 #include "cli/lazy.h"
 #include "cli/lazystatus.h"
+#include "engine/report.h"
 #include "kern/sys.h"
 #include "kern/tls.h"
 #include "kern/uffd.h"
@@ -442,6 +443,15 @@ static int report(struct lazy *l, bool complete)
 	return ret;
 }
 
+/* Nobody but the monitor has heard of them. */
+static int check_orphans(const struct lazy *l)
+{
+	uint64_t orphans = thaw_report_orphans(thaw_lazy_monitor(l->session));
+
+	return !orphans ? 0 : thaw_err_set(-ENOMEM, "there was no memory to serve %llu forked children with: they wait for ever at their next"
+					   " absent page; end them", (unsigned long long)orphans);
+}
+
 static int run(struct lazy *l)
 {
 	int ret = begin(l), told;
@@ -450,6 +460,8 @@ static int run(struct lazy *l)
 	if (ret)
 		return thaw_say_failure();
 	ret = serve(l);
+	if (!ret)
+		ret = check_orphans(l); /* before images may be punched */
 	if (!ret)
 		ret = thaw_lazy_result(l->session);
 	if (ret)

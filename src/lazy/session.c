@@ -13,7 +13,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "engine/report.h"
 #include "kern/keep.h"
 #include "kern/sys.h"
 #include "kern/uffd.h"
@@ -512,11 +511,7 @@ static int complain(void *opaque, const struct thaw_lazy_member *m)
 int thaw_lazy_result(struct thaw_lazy *z)
 {
 	int ret = thaw_lazy_each(z, complain, z);
-	uint64_t orphans = thaw_report_orphans(z->h);
 
-	if (!ret && orphans)
-		ret = thaw_err_set(-ENOMEM, "there was no memory to serve %llu forked children with: they wait for ever at their next absent"
-				   " page; end them", (unsigned long long)orphans);
 	thaw_lines_tell(&z->lines, true);
 	for (size_t i = 0; z->o.auto_dedup && !ret && i < z->n_slots; i++) {
 		const struct thaw_lazy_member *m = &z->slot[i].m;

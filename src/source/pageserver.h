@@ -97,8 +97,8 @@ struct thaw_pageserver {
  * function. (An inherited socket is there at once.) */
 struct thaw_pageserver *thaw_pageserver_begin(const struct thaw_pageserver_options *o);
 
-/* A socket that is going to be inherited: from here on its end is a reset, and the holder has a use for it, unless good-bye is said. What it
- * is no socket for is said when it is used. */
+/* A socket that is going to be inherited: from here on its end is a reset, and the holder has a use for it, unless good-bye is said. What
+ * it is no socket for is said when it is used. */
 void thaw_pageserver_guard(int fd);
 
 /* ---- pageserver_link.c ------------------------------------------------------------------------------------- */

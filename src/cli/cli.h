@@ -4,7 +4,8 @@
  * Rule      standard output belongs to the answer of a command (and, in thaw restore, to the restored process alone);
  *           everything that thaw says of its own goes to standard error or the log file, "thaw: SENTENCE" a line
  * Threads   the settings are immutable once the options are parsed; messages may be written by any thread, a line is
- *           one write(2)
+ *           one write(2). No thread waits for who reads them: what cannot be written is counted, and the next line that can be
+ *           says how many are missing
  * Errors    a command returns its exit status; the sentence has been written by then */
 #ifndef THAW_CLI_CLI_H
 #define THAW_CLI_CLI_H
@@ -32,14 +33,15 @@ extern struct thaw_cli thaw_cli;
 int thaw_say_open_log(void); /* opens -o FILE; 0, or an exit status */
 /* An error: to standard error and, if there is one, the log file. */
 void thaw_say_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* The failure that util/err.h has recorded for this thread. Returns THAW_EXIT_FAILURE. */
+/* The failure that util/err.h has recorded for this thread, which is waited for a moment until it can be written: the program ends with
+ * it mostly. Not for threads that serve. Returns THAW_EXIT_FAILURE. */
 int thaw_say_failure(void);
 /* Said unless -q was given (level 0), or from that many -v on; to the log file if there is one, else standard error. */
 void thaw_say(unsigned level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The answer on standard output goes out. One that could not be written, whole, is said, once, and is a failure whatever `status` is;
  * else `status`. main() ends with it: no command asks on its own. */
 int thaw_say_flush(int status);
-/* Standard error is not ours any more (a detached monitor): errors go to this descriptor (-1: nowhere). */
+/* Errors go to this descriptor (-1: nowhere), at first standard error; it stays the caller's. Not under a filter. */
 void thaw_say_redirect(int fd);
 /* What stands on the terminal's current line and has to be erased before an error is written ("" or an escape). */
 void thaw_say_erase(const char *sequence);

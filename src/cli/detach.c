@@ -131,7 +131,9 @@ static int monitor(const struct thaw_restore_command *cmd, int ready)
 
 	mine.core.interrupted = is_unwanted;
 	mine.core.opaque = &ready;
+	thaw_say_redirect(-1); /* it may have a descriptor of its own */
 	drop_others(ready, log);
+	thaw_say_redirect(STDERR_FILENO);
 	if (thaw_arrival_prepare(&a, &mine, log) < 0 || caller_is_there(ready) < 0 || thaw_arrival_resume(&a) < 0) {
 		int r = thaw_say_failure();
 

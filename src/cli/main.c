@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/lazy.h"
@@ -110,5 +111,6 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	thaw_say_redirect(STDERR_FILENO);
 	return thaw_say_flush(run(argc, argv));
 }

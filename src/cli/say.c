@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -14,10 +15,25 @@
 #include "cli/cli.h"
 #include "thaw.h"
 #include "util/err.h"
+#include "util/lock.h"
 
 struct thaw_cli thaw_cli = { .log_fd = -1 };
 
-static atomic_int error_fd = STDERR_FILENO;
+#define NOTICE 64       /* room for the sentence about lines that were lost */
+#define PATIENCE_MS 2000 /* for the words that a command ends with */
+#define STEP_MS 20
+#define HIGH_FD 100
+
+/* Where lines go. Threads that serve faults write them, some while a space is excluded: nobody may wait for a reader that has stopped. */
+struct sink {
+	int fd;        /* -1: nowhere */
+	int own;       /* a terminal, opened again: what is non-blocking there is so for us alone. Else -1 */
+	unsigned lost; /* lines since the last that could be written */
+	bool cut;      /* the end of the last is missing */
+};
+static struct thaw_lock lock = THAW_LOCK_INIT(lock, THAW_RANK_LOG);
+static struct sink standard = { .fd = STDERR_FILENO, .own = -1 }; /* lock */
+static struct sink file = { .fd = -1, .own = -1 };                /* lock; fd is thaw_cli.log_fd */
 static _Atomic(const char *) erase = "";
 
 int thaw_say_open_log(void)
@@ -30,7 +46,7 @@ int thaw_say_open_log(void)
 		return THAW_EXIT_FAILURE;
 	}
 	/* Above the numbers that a shell gives out, so that the restored process's own never collide with it by accident. */
-	thaw_cli.log_fd = fcntl(fd, F_DUPFD_CLOEXEC, 100);
+	thaw_cli.log_fd = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
 	if (thaw_cli.log_fd < 0)
 		thaw_cli.log_fd = fd;
 	else
@@ -38,37 +54,64 @@ int thaw_say_open_log(void)
 	return 0;
 }
 
-/* A line longer than the buffer is cut: the sentence's beginning names the object. */
-static void put(int fd, const char *before, const char *fmt, va_list ap)
+/* A line, and before it how many are missing. False: it would have to wait. That a pipe can be written to means that there is room for
+ * a whole line (PIPE_BUF); of a terminal it means a character or more, so that there the write says it. lock held. */
+static bool put(struct sink *s, const char *before, const char *text)
 {
-	char line[2048];
-	int n = snprintf(line, sizeof(line), "%sthaw: ", before);
-	int m = vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
+	char line[NOTICE + 2048];
+	struct pollfd p = { .fd = s->own >= 0 ? s->own : s->fd, .events = POLLOUT };
+	int n = 0, done;
 
-	if (m < 0)
-		return;
-	n += m;
+	if (poll(&p, 1, 0) == 0)
+		return false;
+	if (s->lost)
+		n = snprintf(line, NOTICE, "%sthaw: %u lines were lost: nobody read them\n", s->cut ? "\n" : "", s->lost);
+	/* One that is longer than the buffer is cut: the sentence's beginning names the object. */
+	n += snprintf(line + n, sizeof(line) - n - 1, "%sthaw: %s", before, text);
 	if ((size_t)n > sizeof(line) - 2)
 		n = sizeof(line) - 2;
 	line[n++] = '\n';
-	/* Nobody could act on a failure to say that something failed. */
-	if (write(fd, line, n) < 0)
-		return;
+	done = write(p.fd, line, n);
+	if (done < 0 && errno == EAGAIN)
+		return false;
+	/* Nobody could act on another failure to say that something failed. */
+	s->cut = done >= 0 && done < n;
+	s->lost = s->cut;
+	return true;
 }
 
-static void put_all(const char *fmt, va_list ap, bool to_error)
+static void put_patiently(struct sink *s, const char *before, const char *text, unsigned patience_ms)
 {
-	int fd = atomic_load(&error_fd);
-
-	if (to_error && fd >= 0) {
-		va_list copy;
-
-		va_copy(copy, ap);
-		put(fd, atomic_load(&erase), fmt, copy);
-		va_end(copy);
+	for (;; patience_ms -= STEP_MS) {
+		{
+			THAW_SCOPED_LOCK(&lock);
+			if (s->fd < 0 || put(s, before, text))
+				return;
+			if (patience_ms < STEP_MS) {
+				s->lost++;
+				return;
+			}
+		}
+		poll(NULL, 0, STEP_MS);
 	}
-	if (thaw_cli.log_fd >= 0 && thaw_cli.log_fd != fd)
-		put(thaw_cli.log_fd, "", fmt, ap);
+}
+
+static void put_all(const char *fmt, va_list ap, bool to_error, unsigned patience_ms)
+{
+	char text[2048];
+	bool to_file;
+
+	if (vsnprintf(text, sizeof(text), fmt, ap) < 0)
+		return;
+	{
+		THAW_SCOPED_LOCK(&lock);
+		file.fd = thaw_cli.log_fd;
+		to_file = file.fd != standard.fd;
+	}
+	if (to_error)
+		put_patiently(&standard, atomic_load(&erase), text, patience_ms);
+	if (to_file)
+		put_patiently(&file, "", text, patience_ms);
 }
 
 void thaw_say_error(const char *fmt, ...)
@@ -76,7 +119,7 @@ void thaw_say_error(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	put_all(fmt, ap, true);
+	put_all(fmt, ap, true, 0);
 	va_end(ap);
 }
 
@@ -87,7 +130,17 @@ void thaw_say(unsigned level, const char *fmt, ...)
 	if (level ? thaw_cli.verbose < level : thaw_cli.quiet)
 		return;
 	va_start(ap, fmt);
-	put_all(fmt, ap, thaw_cli.log_fd < 0);
+	put_all(fmt, ap, thaw_cli.log_fd < 0, 0);
+	va_end(ap);
+}
+
+static void say_last(unsigned patience_ms, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say_last(unsigned patience_ms, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	put_all(fmt, ap, true, patience_ms);
 	va_end(ap);
 }
 
@@ -95,7 +148,7 @@ int thaw_say_failure(void)
 {
 	const char *text = thaw_err_text();
 
-	thaw_say_error("%s", *text ? text : "failed for a reason that was not recorded");
+	say_last(PATIENCE_MS, "%s", *text ? text : "failed for a reason that was not recorded");
 	return THAW_EXIT_FAILURE;
 }
 
@@ -114,9 +167,34 @@ int thaw_say_flush(int status)
 	return THAW_EXIT_FAILURE;
 }
 
+/* A terminal that is another user's may not be opened: then it is as good as a pipe. */
+static int open_again(int fd)
+{
+	char path[32];
+	int again, high;
+
+	if (fd < 0 || !isatty(fd))
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	high = again < 0 ? -1 : fcntl(again, F_DUPFD_CLOEXEC, HIGH_FD);
+	if (high < 0)
+		return again;
+	close(again);
+	return high;
+}
+
 void thaw_say_redirect(int fd)
 {
-	atomic_store(&error_fd, fd);
+	int own = open_again(fd), drop;
+
+	{
+		THAW_SCOPED_LOCK(&lock);
+		drop = standard.own;
+		standard = (struct sink){ .fd = fd, .own = own };
+	}
+	if (drop >= 0)
+		close(drop);
 }
 
 void thaw_say_erase(const char *sequence)

@@ -130,3 +130,57 @@ kill -USR2 $FRONT
 wait $FRONT
 [ $? = 43 ] || fail "exit status after stop and go"
 say "input, statistics on a pipe, progress, stop and go"
+
+# Nobody reads standard error: a pipe, or a terminal, that is full. The process runs all the same, its faults, each of them with a line of
+# -vv, are served, and when it is read again the number of lines that are missing is told.
+cat >"$TMP/unread.py" <<'END'
+import fcntl, os, pty, re, select, signal, subprocess, sys, time
+kind, thaw, image, out = sys.argv[1:]
+reader, writer = pty.openpty() if kind == "terminal" else os.pipe()
+flags = fcntl.fcntl(writer, fcntl.F_GETFL)
+fcntl.fcntl(writer, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+for size in 4096, 1:
+    try:
+        while True:
+            os.write(writer, b"x" * size)
+    except BlockingIOError:
+        pass
+fcntl.fcntl(writer, fcntl.F_SETFL, flags)
+p = subprocess.Popen([thaw, "restore", "-vv", "-D", image, "--stay-lazy"], stdin=subprocess.DEVNULL, stdout=open(out, "w"), stderr=writer)
+os.close(writer)
+def asked(sig, word):
+    for _ in range(100 * int(os.environ.get("THAW_TEST_PATIENCE", "1"))):
+        p.send_signal(sig)
+        time.sleep(0.1)
+        if word in open(out).read():
+            return
+    p.kill()
+    sys.exit("%s: with standard error full the process does not run" % kind)
+def read_all():
+    text = b""
+    while select.select([reader], [], [], 0.3)[0]:
+        try:
+            more = os.read(reader, 65536)
+        except OSError:
+            more = b""
+        if not more:
+            break
+        text += more
+    return text
+time.sleep(1) # its own beginning, in which a signal is not passed on yet
+asked(signal.SIGUSR1, "SIGUSR1")
+read_all()
+p.send_signal(signal.SIGUSR2)
+text = read_all()
+status = p.wait(20)
+text += read_all()
+if status != 43:
+    sys.exit("%s: exit status %d" % (kind, status))
+if not re.search(rb"^thaw: [0-9]+ lines were lost: nobody read them\r?$", text, re.M):
+    sys.exit("%s: nobody is told that lines were lost: %r" % (kind, text[:300]))
+END
+for kind in pipe terminal; do
+	timeout $((60 * PATIENCE)) "$PYTHON" "$TMP/unread.py" $kind "$THAW" "$IMAGE" "$TMP/second.out" 2>"$TMP/unread.err" ||
+		fail "standard error that nobody reads: $kind"
+done
+say "nobody waits for who reads standard error"

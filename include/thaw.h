@@ -14,7 +14,10 @@
  * Callbacks  run on a monitor thread, with no lock held and under its system call filter: they must be short,
  *            and may call thaw_get_* and thaw_complete() but nothing that waits. Several may run at once.
  * Signals    The monitor's threads block all signals but SIGSYS, whose handler is the library's while filters are on.
- * Structs    that cross the boundary begin with their size: set it to sizeof.
+ * Structs    that cross the boundary begin with their size: set it to sizeof. A later library takes that of an earlier header, and
+ *            what is new in it is as before. An earlier library takes that of a later header if what it does not know is 0
+ *            (else EINVAL), and makes it 0 in what it fills. A struct that the library passes to a callback may be longer than
+ *            the header's, never shorter. Elements of arrays do not grow.
  * Memory     Pages are 4096 bytes; addresses, lengths and offsets are bytes, whole pages.
  * Kernel     Linux 6.1 or later on x86-64; what needs a later one says so.
  */
@@ -143,7 +146,7 @@ THAW_PUBLIC struct thaw_source *thaw_source_images(int dirfd, int pid);
 /* A plain file: run-time ranges and where they lie in it. Ranges must not overlap. fd stays the caller's (it is
  * duplicated; its content must not change while the source lives). EINVAL: no ranges, not whole pages, ranges that overlap,
  * go beyond the address space or the end of the file; EBADF: fd is not open for reading; ESPIPE: it is no file. */
-struct thaw_memfile_range {
+struct thaw_memfile_range { /* an array's element: stays as it is for good */
 	uint64_t address, length, offset; /* bytes, whole pages */
 };
 THAW_PUBLIC struct thaw_source *thaw_source_memfile(int fd, const struct thaw_memfile_range *ranges, size_t n);
@@ -245,7 +248,7 @@ enum thaw_kind {
 };
 #define THAW_RANGE_WIPEONFORK (1u << 0) /* MADV_WIPEONFORK is set: zero in children */
 #define THAW_RANGE_DONTFORK   (1u << 1) /* MADV_DONTFORK is set: absent in children */
-struct thaw_range {
+struct thaw_range { /* an array's element: stays as it is for good */
 	uint64_t address, length; /* bytes, whole pages */
 	enum thaw_kind kind;
 	int prot;                 /* PROT_* of the mapping */
@@ -359,7 +362,7 @@ enum thaw_changed {
 	THAW_CHANGED_FORK,      /* everything is shared with a child from then on: what may be written must be looked up again */
 	THAW_CHANGED_ENDED      /* the space has ended and is not followed any more: nothing of it may be kept from then on */
 };
-struct thaw_change_info {
+struct thaw_change_info { /* an array's element: stays as it is for good */
 	size_t size;
 	enum thaw_changed change;
 	int64_t space;

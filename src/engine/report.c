@@ -163,7 +163,7 @@ int thaw_report_progress(struct thaw *m, int64_t space, struct thaw_progress *p)
 	if (s.absent && out.rate && atomic_load(&m->background_on))
 		out.left_ns = (s.absent << THAW_PAGE_SHIFT) * 1e9 / out.rate;
 	free(s.counters);
-	memcpy(p, &out, p->size < sizeof(out) ? p->size : sizeof(out));
+	*p = out;
 	return 0;
 }
 
@@ -221,7 +221,7 @@ int thaw_report_stats(struct thaw *m, int64_t space, struct thaw_stats *st)
 	out.state_bytes = s.state_bytes;
 	out.staging_bytes = m->staging_bytes + (m->fetch ? thaw_fetch_bytes(m->fetch) : 0);
 	free(s.counters);
-	memcpy(st, &out, st->size < sizeof(out) ? st->size : sizeof(out));
+	*st = out;
 	return 0;
 }
 

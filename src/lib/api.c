@@ -15,6 +15,7 @@
 #include "kern/probe.h"
 #include "kern/uffd.h"
 #include "util/err.h"
+#include "util/sized.h"
 
 THAW_PUBLIC const char *thaw_get_error(void)
 {
@@ -52,6 +53,12 @@ static int refuse(const char *call, int code, const char *why)
 	thaw_err_set(code, "%s: %s", call, why);
 	return -1;
 }
+
+/* The structures as they were in the first release; see util/sized.h. */
+#define FIRST_SPACE THAW_SIZED_UPTO(struct thaw_space, registers_later)
+#define FIRST_PROGRESS THAW_SIZED_UPTO(struct thaw_progress, left_ns)
+#define FIRST_STATS THAW_SIZED_UPTO(struct thaw_stats, pages_found)
+#define FIRST_SUBSCRIBER_OPS THAW_SIZED_UPTO(struct thaw_subscriber_ops, end)
 
 #define NO_HANDLE "the handle is NULL"
 #define STARTED "the monitor has been started: settings come before thaw_start()"
@@ -196,19 +203,22 @@ THAW_PUBLIC int thaw_set_event(struct thaw *h, thaw_event_fn *fn, void *opaque)
 THAW_PUBLIC int64_t thaw_add_space(struct thaw *h, const struct thaw_space *space)
 {
 	enum thaw_phase phase;
+	struct thaw_space own;
 	int64_t id;
 
 	if (!h)
 		return refuse(__func__, -EINVAL, NO_HANDLE);
-	if (!space || space->size != sizeof(*space))
-		return refuse(__func__, -EINVAL, "space is NULL, or its size is not sizeof(struct thaw_space)");
+	if (!space)
+		return refuse(__func__, -EINVAL, "space is NULL");
+	if (thaw_sized_take(&own, sizeof(own), FIRST_SPACE, space, "thaw_space"))
+		return fail(__func__);
 	{
 		THAW_SCOPED_LOCK(&h->lock);
 		phase = h->phase;
 	}
 	if (phase == THAW_PHASE_STOPPED)
 		return refuse(__func__, -ECANCELED, "the monitor has been stopped");
-	id = thaw_mm_add(h, space);
+	id = thaw_mm_add(h, &own);
 	return id < 0 ? fail(__func__) : id;
 }
 
@@ -283,40 +293,59 @@ THAW_PUBLIC int thaw_stop(struct thaw *h)
 
 THAW_PUBLIC int thaw_get_progress(struct thaw *h, int64_t space, struct thaw_progress *p)
 {
+	struct thaw_progress own;
+
 	if (!h)
 		return refuse(__func__, -EINVAL, NO_HANDLE);
-	if (!p || p->size != sizeof(*p))
-		return refuse(__func__, -EINVAL, "the struct is NULL, or its size is not sizeof(struct thaw_progress)");
+	if (!p)
+		return refuse(__func__, -EINVAL, "the struct is NULL");
+	if (thaw_sized_check(p->size, FIRST_PROGRESS, "thaw_progress"))
+		return fail(__func__);
 	if (space < 0)
 		return refuse(__func__, -EINVAL, "space must be an id, or 0 for all");
-	return thaw_report_progress(h, space, p) ? fail(__func__) : 0;
+	if (thaw_report_progress(h, space, &own))
+		return fail(__func__);
+	thaw_sized_give(p, &own, sizeof(own));
+	return 0;
 }
 
 THAW_PUBLIC int thaw_get_stats(struct thaw *h, int64_t space, struct thaw_stats *s)
 {
+	struct thaw_stats own;
+
 	if (!h)
 		return refuse(__func__, -EINVAL, NO_HANDLE);
-	if (!s || s->size != sizeof(*s))
-		return refuse(__func__, -EINVAL, "the struct is NULL, or its size is not sizeof(struct thaw_stats)");
+	if (!s)
+		return refuse(__func__, -EINVAL, "the struct is NULL");
+	if (thaw_sized_check(s->size, FIRST_STATS, "thaw_stats"))
+		return fail(__func__);
 	if (space < 0)
 		return refuse(__func__, -EINVAL, "space must be an id, or 0 for all");
-	return thaw_report_stats(h, space, s) ? fail(__func__) : 0;
+	if (thaw_report_stats(h, space, &own))
+		return fail(__func__);
+	thaw_sized_give(s, &own, sizeof(own));
+	return 0;
 }
 
 THAW_PUBLIC struct thaw_subscriber *thaw_subscribe(struct thaw *h, int64_t space, const struct thaw_subscriber_ops *ops,
 						   void *opaque)
 {
 	struct thaw_subscriber *s;
+	struct thaw_subscriber_ops own;
 	const char *why = !h ? NO_HANDLE : space < 0 ? "space must be an id, or 0 for all" :
-			  !ops || ops->size != sizeof(*ops) ?
-			  "the struct is NULL, or its size is not sizeof(struct thaw_subscriber_ops)" :
-			  !ops->begin ? "there is no begin" : NULL;
+			  !ops ? "the struct is NULL" : NULL;
 
+	if (!why && thaw_sized_take(&own, sizeof(own), FIRST_SUBSCRIBER_OPS, ops, "thaw_subscriber_ops")) {
+		fail(__func__);
+		return NULL;
+	}
+	if (!why && !own.begin)
+		why = "there is no begin";
 	if (why) {
 		refuse(__func__, -EINVAL, why);
 		return NULL;
 	}
-	if (thaw_subscribers_add(h, space, ops, opaque, &s)) {
+	if (thaw_subscribers_add(h, space, &own, opaque, &s)) {
 		fail(__func__);
 		return NULL;
 	}

@@ -15,9 +15,13 @@
 #include "kern/sandbox.h"
 #include "kern/sys.h"
 #include "util/err.h"
+#include "util/sized.h"
 
 #define OPEN_NS 30000000000ULL
 #define BESIDE_NS 5000000000ULL /* whoever does not wait for a connection has others to answer */
+/* The structures as they were in the first release; see util/sized.h. */
+#define FIRST_OPTIONS THAW_SIZED_UPTO(struct thaw_pageserver_options, opaque)
+#define FIRST_STATS THAW_SIZED_UPTO(struct thaw_pageserver_stats, silent_since_ns)
 
 /* ---- life -------------------------------------------------------------------------------------------------- */
 struct thaw_pageserver *thaw_pageserver_get(struct thaw_pageserver *ps)
@@ -76,8 +80,6 @@ static struct thaw_pageserver *new_pageserver(const struct thaw_pageserver_optio
 /* ---- opening ----------------------------------------------------------------------------------------------- */
 static int check_options(const struct thaw_pageserver_options *o)
 {
-	if (!o || o->size != sizeof(*o))
-		return thaw_err_set(-EINVAL, "the options are NULL, or their size is not sizeof(struct thaw_pageserver_options)");
 	if (o->socket < 0 && (!o->address || !*o->address))
 		return thaw_err_set(-EINVAL, "the page server's address is missing");
 	if (o->socket < 0 && (o->port < 1 || o->port > 65535))
@@ -227,8 +229,13 @@ struct thaw_pageserver *thaw_pageserver_begin(const struct thaw_pageserver_optio
 
 THAW_PUBLIC struct thaw_pageserver *thaw_pageserver_open(const struct thaw_pageserver_options *o)
 {
-	struct thaw_pageserver *ps = open_how(o, true);
+	struct thaw_pageserver_options own;
+	struct thaw_pageserver *ps = NULL;
 
+	if (!o)
+		thaw_err_set(-EINVAL, "the options are NULL");
+	else if (!thaw_sized_take(&own, sizeof(own), FIRST_OPTIONS, o, "thaw_pageserver_options"))
+		ps = open_how(&own, true);
 	if (!ps)
 		thaw_err_wrap("%s", __func__);
 	return ps;
@@ -286,13 +293,15 @@ THAW_PUBLIC void thaw_pageserver_close(struct thaw_pageserver *ps)
 
 THAW_PUBLIC int thaw_pageserver_get_stats(struct thaw_pageserver *ps, struct thaw_pageserver_stats *s)
 {
-	if (!ps || !s || s->size != sizeof(*s)) {
-		thaw_err_set(-EINVAL, "thaw_pageserver_get_stats: an argument is NULL, or its size is not sizeof(struct"
-			     " thaw_pageserver_stats)");
+	if (!ps || !s) {
+		thaw_err_set(-EINVAL, "thaw_pageserver_get_stats: an argument is NULL");
+		return -1;
+	}
+	if (thaw_sized_check(s->size, FIRST_STATS, "thaw_pageserver_stats")) {
+		thaw_err_wrap("thaw_pageserver_get_stats");
 		return -1;
 	}
 	THAW_SCOPED_LOCK(&ps->lock);
-	*s = ps->stats;
-	s->size = sizeof(*s);
+	thaw_sized_give(s, &ps->stats, sizeof(ps->stats));
 	return 0;
 }

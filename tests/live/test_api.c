@@ -128,7 +128,7 @@ static void test_add(void)
 	d.uffd = l.uffd;
 	d.pidfd = l.pidfd;
 	REFUSED(thaw_add_space(NULL, &d), EINVAL, "NULL");
-	REFUSED(thaw_add_space(h, NULL), EINVAL, "size");
+	REFUSED(thaw_add_space(h, NULL), EINVAL, "NULL");
 #define WITH(field, value, code, says) (x = d, x.field = (value), ({ REFUSED(thaw_add_space(h, &x), code, says); }))
 	WITH(size, 3, EINVAL, "size");
 	WITH(uffd, -1, EBADF, "not an open descriptor");
@@ -240,7 +240,7 @@ static void test_reports(void)
 	struct thaw_stats st = { .size = sizeof(st) };
 
 	REFUSED(thaw_get_progress(NULL, 0, &p), EINVAL, "NULL");
-	REFUSED(thaw_get_progress(h, 0, NULL), EINVAL, "size");
+	REFUSED(thaw_get_progress(h, 0, NULL), EINVAL, "NULL");
 	REFUSED(thaw_get_progress(h, 5, &p), ENOENT, "no space 5");
 	REFUSED(thaw_get_stats(h, 5, &st), ENOENT, "no space 5");
 	REFUSED(thaw_get_stats(h, -5, &st), EINVAL, "id");
@@ -248,6 +248,67 @@ static void test_reports(void)
 	REFUSED(thaw_get_stats(h, 0, &st), EINVAL, "size");
 	LIVE_OK(thaw_get_progress(h, 0, &p));
 	LIVE_CHECK(p.bytes_total == 0 && p.left_ns == 0);
+	thaw_close(h);
+}
+
+/* A struct of a later header: longer, with members that this library does not know. */
+#define LATER(type) union { struct type s; unsigned char bytes[sizeof(struct type) + 64]; }
+
+static void change(void *opaque, const struct thaw_change_info *changes, size_t n)
+{
+}
+
+/* Programs older and newer than the library. A monitor serves what was added with a longer struct. */
+static void test_sizes(void)
+{
+	struct thaw *h = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_RUN);
+	struct thaw_source *s = thaw_source_callback(read_zero, NULL);
+	LATER(thaw_space) d = { .s = { .size = sizeof(d), .pidfd = -1, .source = s, .ranges = &good, .n_ranges = 1 } };
+	LATER(thaw_progress) p = { .s.size = sizeof(p) };
+	LATER(thaw_stats) st = { .s.size = sizeof(st) };
+	LATER(thaw_subscriber_ops) ops = { .s = { .size = sizeof(ops), .begin = change } };
+	LATER(thaw_pageserver_options) o = { .s = { .size = sizeof(o), .socket = -1, .address = "localhost", .port = -1 } };
+	struct thaw_progress first = { .size = sizeof(first) - 1 };
+	struct live l;
+
+	live_start(&l, &good, 1, nothing, NULL);
+	d.s.uffd = l.uffd;
+	d.s.pidfd = l.pidfd;
+	/* what it asks for is not known */
+	d.bytes[sizeof(d) - 1] = ops.bytes[sizeof(struct thaw_subscriber_ops)] = o.bytes[sizeof(o) - 1] = 1;
+	REFUSED(thaw_add_space(h, &d.s), EINVAL, "later");
+	LIVE_CHECK(!thaw_subscribe(h, 0, &ops.s, NULL) && thaw_get_errno() == EINVAL && strstr(thaw_get_error(), "later"));
+	LIVE_CHECK(!thaw_pageserver_open(&o.s) && thaw_get_errno() == EINVAL && strstr(thaw_get_error(), "later"));
+	d.bytes[sizeof(d) - 1] = ops.bytes[sizeof(struct thaw_subscriber_ops)] = o.bytes[sizeof(o) - 1] = 0;
+	LIVE_CHECK(!thaw_pageserver_open(&o.s) && strstr(thaw_get_error(), "no port"));
+	/* shorter than any, and longer than any */
+	for (unsigned i = 0; i < 2; i++) {
+		d.s.size = i ? 5000 : sizeof(d.s) - 1;
+		REFUSED(thaw_add_space(h, &d.s), EINVAL, "size");
+		ops.s.size = i ? 5000 : sizeof(ops.s) - 1;
+		LIVE_CHECK(!thaw_subscribe(h, 0, &ops.s, NULL) && thaw_get_errno() == EINVAL && strstr(thaw_get_error(), "size"));
+		o.s.size = i ? 5000 : sizeof(o.s) - 1;
+		LIVE_CHECK(!thaw_pageserver_open(&o.s) && thaw_get_errno() == EINVAL && strstr(thaw_get_error(), "size"));
+	}
+	REFUSED(thaw_get_progress(h, 0, &first), EINVAL, "size");
+	d.s.size = sizeof(d);
+	ops.s.size = sizeof(ops);
+	LIVE_OK(thaw_add_space(h, &d.s));
+	LIVE_CHECK(thaw_subscribe(h, 0, &ops.s, NULL));
+	LIVE_OK(thaw_start(h));
+	live_go(&l);
+	LIVE_CHECK(live_end(&l) == 0);
+	LIVE_OK(thaw_wait(h, 0, patience(5000)));
+	/* filled as far as both know it, the rest 0 */
+	memset(p.bytes + sizeof(size_t), 0xee, sizeof(p) - sizeof(size_t));
+	memset(st.bytes + sizeof(size_t), 0xee, sizeof(st) - sizeof(size_t));
+	LIVE_OK(thaw_get_progress(h, 0, &p.s));
+	LIVE_OK(thaw_get_stats(h, 0, &st.s));
+	LIVE_CHECK(p.s.size == sizeof(p) && p.s.spaces_done == 1 && p.s.left_ns == 0);
+	LIVE_CHECK(st.s.size == sizeof(st) && st.s.events_fork == 0 && st.s.pages_found < 0xee);
+	for (unsigned i = 0; i < 64; i++)
+		LIVE_CHECK(!p.bytes[sizeof(struct thaw_progress) + i] && !st.bytes[sizeof(struct thaw_stats) + i]);
+	thaw_source_close(s);
 	thaw_close(h);
 }
 
@@ -302,6 +363,7 @@ int main(void)
 	test_add();
 	test_twice();
 	test_reports();
+	test_sizes();
 	test_close_with_absent();
 	return 0;
 }

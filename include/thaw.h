@@ -292,8 +292,9 @@ THAW_PUBLIC int thaw_start(struct thaw *h);
  * number of threads may wait. 0, or -1 with ETIMEDOUT, ECANCELED (thaw_stop()), ENOENT (no such space). */
 THAW_PUBLIC int thaw_wait(struct thaw *h, int64_t space, int timeout_ms);
 
-/* Ends the threads. The userfaultfds stay open, and processes with absent pages waiting. For good: a stopped monitor is
- * not started again. 0 (also when stopped already), or -1 with EINVAL (never started). Not from a callback. */
+/* Ends the threads, and returns when there are none, also beside another thread's thaw_stop(). The userfaultfds stay open, and
+ * processes with absent pages waiting. For good: a stopped monitor is not started again. 0 (also when stopped already), or
+ * -1 with EINVAL (never started). Not from a callback. */
 THAW_PUBLIC int thaw_stop(struct thaw *h);
 
 struct thaw_progress {

@@ -216,7 +216,7 @@ THAW_PUBLIC int64_t thaw_add_space(struct thaw *h, const struct thaw_space *spac
 		THAW_SCOPED_LOCK(&h->lock);
 		phase = h->phase;
 	}
-	if (phase == THAW_PHASE_STOPPED)
+	if (phase >= THAW_PHASE_STOPPING)
 		return refuse(__func__, -ECANCELED, "the monitor has been stopped");
 	id = thaw_mm_add(h, &own);
 	return id < 0 ? fail(__func__) : id;
@@ -234,7 +234,7 @@ THAW_PUBLIC int thaw_space_registered(struct thaw *h, int64_t space)
 		THAW_SCOPED_LOCK(&h->lock);
 		phase = h->phase;
 	}
-	if (phase == THAW_PHASE_STOPPED)
+	if (phase >= THAW_PHASE_STOPPING)
 		return refuse(__func__, -ECANCELED, "the monitor has been stopped");
 	return thaw_mm_registered(h, space) ? fail(__func__) : 0;
 }
@@ -282,6 +282,9 @@ THAW_PUBLIC int thaw_stop(struct thaw *h)
 		phase = h->phase;
 		if (phase == THAW_PHASE_RUNNING)
 			h->phase = THAW_PHASE_STOPPING;
+		/* Another thread is at it: what callbacks use may be freed when no thread is left, not before. */
+		while (phase == THAW_PHASE_STOPPING && h->phase != THAW_PHASE_STOPPED)
+			thaw_cond_wait(&h->changed, &h->lock);
 	}
 	if (phase == THAW_PHASE_STOPPED || phase == THAW_PHASE_STOPPING)
 		return 0;

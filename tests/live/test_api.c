@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -312,6 +313,50 @@ static void test_sizes(void)
 	thaw_close(h);
 }
 
+static _Atomic int in_callback; /* 1: it runs; 2: it is over */
+
+static int read_slowly(void *opaque, uint64_t address, size_t length, void *buf, struct thaw_request *request)
+{
+	in_callback = 1;
+	usleep(600000);
+	memset(buf, 0, length);
+	in_callback = 2;
+	return 0;
+}
+
+static void *stop_it(void *h)
+{
+	LIVE_OK(thaw_stop(h));
+	return NULL;
+}
+
+/* Bug: beside another thread's, thaw_stop() returned at once, and its caller freed what callbacks were still using. */
+static void test_stop_twice(void)
+{
+	struct thaw *h = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_RUN);
+	struct thaw_source *s = thaw_source_callback(read_slowly, NULL);
+	struct thaw_space d = { .size = sizeof(d), .uffd = -1, .pidfd = -1, .source = s, .ranges = &good, .n_ranges = 1 };
+	pthread_t other;
+	struct live l;
+
+	live_start(&l, &good, 1, nothing, NULL);
+	live_add(h, &l, s, &good, 1);
+	LIVE_OK(thaw_start(h));
+	while (in_callback != 1)
+		usleep(1000);
+	LIVE_CHECK(!pthread_create(&other, NULL, stop_it, h));
+	usleep(100000);
+	REFUSED(thaw_add_space(h, &d), ECANCELED, "stopped");
+	REFUSED(thaw_space_registered(h, 0), ECANCELED, "stopped");
+	LIVE_OK(thaw_stop(h));
+	LIVE_CHECK(in_callback == 2);
+	pthread_join(other, NULL);
+	live_kill(&l);
+	live_end(&l);
+	thaw_source_close(s);
+	thaw_close(h);
+}
+
 /* A monitor that is stopped and closed with memory absent does not let its process read zeros. */
 static int touch(void *arg, int sock)
 {
@@ -364,6 +409,7 @@ int main(void)
 	test_twice();
 	test_reports();
 	test_sizes();
+	test_stop_twice();
 	test_close_with_absent();
 	return 0;
 }

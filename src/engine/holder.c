@@ -156,8 +156,10 @@ pid_t thaw_holder_pid(const struct thaw_holder *h)
 
 int thaw_holder_add_pid(struct thaw_holder *h, pid_t pid, int pidfd)
 {
-	int i, own = -1;
+	int i, own = -1, err = THAW_INJECT("holder.add");
 
+	if (err)
+		return err;
 	if (pidfd >= 0) {
 		own = fcntl(pidfd, F_DUPFD_CLOEXEC, 3);
 		if (own < 0)

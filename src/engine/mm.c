@@ -143,6 +143,12 @@ static void let_go(struct thaw_mm *mm)
 	thaw_mm_put(mm);
 }
 
+void thaw_mm_tell_holder_locked(struct thaw_mm *mm)
+{
+	if (mm->m->holder && mm->pid > 0 && mm->holder_slot < 0 && !mm->over)
+		mm->holder_slot = thaw_holder_add_pid(mm->m->holder, mm->pid, mm->pidfd);
+}
+
 int thaw_mm_publish(struct thaw_mm *mm)
 {
 	struct thaw *m = mm->m;
@@ -152,8 +158,10 @@ int thaw_mm_publish(struct thaw_mm *mm)
 	err = link_space(mm);
 	if (err)
 		return err;
-	if (m->holder && mm->pid > 0)
-		mm->holder_slot = thaw_holder_add_pid(m->holder, mm->pid, mm->pidfd);
+	{
+		THAW_SCOPED_LOCK(&m->lock);
+		thaw_mm_tell_holder_locked(mm);
+	}
 	if (mm->pidfd >= 0) {
 		struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = (uintptr_t)mm | 1 };
 

@@ -95,7 +95,7 @@ struct thaw_mm {
 	int maps_fd;      /* -1: none, or not needed (engine/areas.h) */
 	int pagemap_fd;   /* -1: none */
 	int stat_fd;      /* of its first thread; -1: none */
-	int holder_slot;  /* -1: none */
+	int holder_slot;  /* -1: none; m->lock, while it is added or the monitor is being started */
 	bool child;       /* of a FORK: forgotten when it ends */
 	struct thaw_mm *raise_from; /* held child: the parent (a reference) whose smaps have a say; control thread */
 	_Atomic unsigned raising;   /* children that wait for its smaps: a close would unregister what is told from them */
@@ -209,6 +209,9 @@ static inline bool thaw_mm_is_registering(const struct thaw_mm *mm)
 
 /* From the caller's description: checks, builds the map, publishes. The id, or -errno with a sentence. */
 int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d);
+
+/* The holder, if there is one, is told whose it is; once. m->lock held. */
+void thaw_mm_tell_holder_locked(struct thaw_mm *mm);
 
 /* Gives it its id, puts it on the list and hands it to epoll. -EEXIST: another space that has not ended has its userfaultfd. */
 int thaw_mm_publish(struct thaw_mm *mm);

@@ -149,14 +149,32 @@ static void raise_descriptors(void)
 
 static int start_holder(struct thaw *m)
 {
-	int err = thaw_holder_start(&m->holder, m->set.holder_log_fd, m->set.sandbox);
+	struct thaw_holder *holder;
+	int err = thaw_holder_start(&holder, m->set.holder_log_fd, m->set.sandbox);
 
 	if (err)
 		return err;
+	/* A space that is being added is on the list by now, or finds the holder. */
+	THAW_SCOPED_LOCK(&m->lock);
+	m->holder = holder;
 	for (struct thaw_mm *mm = m->spaces; mm; mm = mm->next)
-		if (mm->pid > 0)
-			mm->holder_slot = thaw_holder_add_pid(m->holder, mm->pid, mm->pidfd);
+		thaw_mm_tell_holder_locked(mm);
 	return 0;
+}
+
+/* A start has failed. */
+static void end_holder(struct thaw *m)
+{
+	struct thaw_holder *holder;
+
+	{
+		THAW_SCOPED_LOCK(&m->lock);
+		holder = m->holder;
+		m->holder = NULL;
+		for (struct thaw_mm *mm = m->spaces; mm; mm = mm->next)
+			mm->holder_slot = -1;
+	}
+	thaw_holder_finish(holder);
 }
 
 static void take_apart(struct thaw *m)
@@ -208,8 +226,7 @@ fail:
 	if (m->attached)
 		thaw_sandbox_detach();
 	m->attached = false;
-	thaw_holder_finish(m->holder);
-	m->holder = NULL;
+	end_holder(m);
 	return err;
 }
 

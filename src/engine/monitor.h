@@ -107,7 +107,7 @@ struct thaw {
 	struct thaw_worker *workers; /* readers, copiers, control, I/O: in this order */
 	unsigned n_workers;
 	struct thaw_fetch *fetch;
-	struct thaw_holder *holder;
+	struct thaw_holder *holder;  /* lock, until it has been started */
 	int epoll, stop_fd;
 	unsigned char *staging;      /* the workers' buffers */
 	size_t staging_bytes;

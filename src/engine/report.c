@@ -16,6 +16,7 @@ struct sum {
 	struct thaw_counters *counters;
 	uint64_t total, gone, found, absent, state_bytes, complete_ns;
 	uint64_t spaces, done;
+	bool runs; /* or did: what a start makes is there for good. One that fails takes it away again */
 };
 
 static void add_space_locked(struct sum *s, const struct thaw_mm *mm)
@@ -66,7 +67,7 @@ static int sum_locked(struct thaw *m, int64_t id, struct sum *s)
 	for (struct thaw_mm *mm = m->spaces; mm; mm = mm->next)
 		add_space_locked(s, mm);
 	s->complete_ns = m->n_live ? 0 : atomic_load(&m->complete_ns);
-	s->state_bytes += sizeof(*m) + m->n_workers * sizeof(*m->workers);
+	s->state_bytes += sizeof(*m) + (s->runs ? m->n_workers * sizeof(*m->workers) : 0);
 	s->spaces = m->n_all;
 	s->done = m->n_done;
 	return 0;
@@ -83,6 +84,7 @@ static int sum_up(struct thaw *m, int64_t id, struct sum *s)
 	memset(s->counters, 0, sizeof(*s->counters));
 	{
 		THAW_SCOPED_LOCK(&m->lock);
+		s->runs = m->phase >= THAW_PHASE_RUNNING;
 		err = sum_locked(m, id, s);
 	}
 	if (err)
@@ -219,7 +221,7 @@ int thaw_report_stats(struct thaw *m, int64_t space, struct thaw_stats *st)
 	if ((int64_t)drain_ns > 0)
 		out.rate_drain = (thaw_count_get(s.counters, THAW_COUNT_PAGES_BACKGROUND) << THAW_PAGE_SHIFT) * 1e9 / drain_ns;
 	out.state_bytes = s.state_bytes;
-	out.staging_bytes = m->staging_bytes + (m->fetch ? thaw_fetch_bytes(m->fetch) : 0);
+	out.staging_bytes = s.runs ? m->staging_bytes + thaw_fetch_bytes(m->fetch) : 0;
 	free(s.counters);
 	*st = out;
 	return 0;

@@ -72,6 +72,7 @@
 	X("holder.start", "the start of the holder as a whole") \
 	X("holder.memory", "mmap() of what holder and monitor share") \
 	X("holder.clone", "clone() of the holder") \
+	X("holder.add", "telling the holder of a process: any errno, and it is not told") \
 	X("holder.poll", "the holder's sleep: EINTR") \
 	X("holder.list", "its opening a directory of /proc") \
 	X("holder.entries", "its reading one") \

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -111,9 +112,61 @@ static bool run(const char *which, unsigned n)
 	return thaw_inject_hits(point);
 }
 
+#define ADDED 12
+
+struct adding {
+	struct thaw *h;
+	struct thaw_space d;
+	_Atomic bool done;
+};
+
+static void *add_spaces(void *arg)
+{
+	struct adding *a = arg;
+
+	for (unsigned i = 0; i < ADDED; i++) {
+		LIVE_OK(a->d.uffd = thaw_uffd_open());
+		LIVE_OK(thaw_add_space(a->h, &a->d));
+		usleep(3000);
+	}
+	a->done = true;
+	return NULL;
+}
+
+/* Bug: a space that was added beside a thaw_start() was told to a holder that the failing start was just taking away. */
+static void added_beside_a_start(void)
+{
+	struct thaw_range r = { LIVE_BASE, PAGES * LIVE_PAGE, THAW_KIND_ANON, 3, 0 };
+	struct thaw_memfile_range at;
+	int fd = live_file(false, SEED, &r, 1, &at);
+	struct thaw_source *s = thaw_source_memfile(fd, &at, 1);
+	struct thaw_stats st = { .size = sizeof(st) };
+	struct adding a = { .h = thaw_create() };
+	pthread_t adder;
+	struct live l;
+
+	live_start_unregistered(&l, &r, 1, work, NULL);
+	a.d = (struct thaw_space){ .size = sizeof(a.d), .pidfd = l.pidfd, .source = s, .ranges = &r, .n_ranges = 1 };
+	LIVE_CHECK(!thaw_inject_arm("holder.add:delay=10ms:1+,thread.create:EAGAIN:1+"));
+	LIVE_CHECK(!pthread_create(&adder, NULL, add_spaces, &a));
+	while (!a.done) {
+		LIVE_CHECK(thaw_start(a.h) == -1 && thaw_get_errno() == EAGAIN);
+		LIVE_OK(thaw_get_stats(a.h, 0, &st));
+	}
+	pthread_join(adder, NULL);
+	LIVE_CHECK(thaw_inject_hits("holder.add") && !thaw_inject_arm(NULL));
+	live_kill(&l);
+	live_end(&l);
+	thaw_source_close(s);
+	thaw_close(a.h);
+	close(fd);
+}
+
 int main(void)
 {
 	unsigned done = 0;
+
+	added_beside_a_start();
 
 	if (fcntl(STDIN_FILENO, F_GETFD) < 0)
 		LIVE_CHECK(open("/dev/null", O_RDONLY) == STDIN_FILENO);

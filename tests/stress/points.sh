@@ -51,6 +51,7 @@ ring.read          tests/stress/inject.sh
 holder.start       tests/live/test_start_faults.c
 holder.memory      tests/live/test_start_faults.c
 holder.clone       tests/live/test_start_faults.c
+holder.add         tests/live/test_start_faults.c
 holder.poll        0 holder.poll:EINTR:1,holder.write:EINTR:1,holder.write:short:1,holder.probe:EAGAIN:1/4 tests/live/test_holder
 holder.list        0 holder.list:ENOMEM:1,holder.entries:EIO:3,holder.link:ENOMEM:2,holder.open:ENOMEM:2 tests/live/test_holder
 holder.entries     tests/stress/points.sh

@@ -95,7 +95,8 @@ THAW_PUBLIC int thaw_set_failure(struct thaw *h, enum thaw_failure policy);
  * allowed ends the process by SIGSYS, after a line on standard error that names thread and call. The calling thread has none. */
 THAW_PUBLIC int thaw_set_sandbox(struct thaw *h, int on);
 /* Numbered messages, where the kernel has them (the patches in contrib/kernel): nonzero use them (default), 0 as on any other kernel. They
- * tell the order of changes (all but that of discards), and pages are placed without excluding the reader. Without them nothing changes. */
+ * tell the order of changes (all but that of discards), and pages are placed without excluding the reader. Without them nothing changes.
+ * It holds for all spaces, whenever they were added. This one and thaw_set_failure(): EBUSY also after a start that failed. */
 THAW_PUBLIC int thaw_set_numbering(struct thaw *h, int on);
 /* The holder: a process that shares the descriptor table and keeps every userfaultfd open when the monitor dies, so
  * that the processes wait instead of reading zeros. on: nonzero (default) or 0. log_fd (-1: standard error) gets its one

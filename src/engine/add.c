@@ -328,12 +328,7 @@ int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d)
 	}
 	mm->uffd = d->uffd;
 	mm->uffd_ino = inode_of(d->uffd, m->epoll);
-	/* UFFDIO_POISON cannot demand a number. */
-	mm->numbered = numbers && m->set.numbering && m->set.failure == THAW_FAILURE_WAIT;
-	if (mm->numbered) {
-		thaw_events_set_exact(mm->ev);
-		thaw_log_info(&m->set.log, "the kernel numbers its messages: pages are placed without excluding the reader");
-	}
+	mm->numbers = numbers;
 	mm->tally.total = thaw_pagemap_absent(mm->pm);
 	thaw_mm_get(mm); /* once published it may end at any moment */
 	err = thaw_mm_publish(mm);

@@ -109,6 +109,16 @@ static bool is_same_uffd(const struct thaw_mm *a, const struct thaw_mm *b)
 	return a->uffd >= 0 && (a->uffd == b->uffd || (a->uffd_ino && a->uffd_ino == b->uffd_ino));
 }
 
+void thaw_mm_settle_numbering_locked(struct thaw_mm *mm)
+{
+	const struct thaw_settings *set = &mm->m->set;
+
+	/* UFFDIO_POISON cannot demand a number. */
+	mm->numbered = mm->numbers && set->numbering && set->failure == THAW_FAILURE_WAIT;
+	if (mm->numbered)
+		thaw_events_set_exact(mm->ev);
+}
+
 /* Gives the space its id and a place on the list. */
 static int link_space(struct thaw_mm *mm)
 {
@@ -121,6 +131,8 @@ static int link_space(struct thaw_mm *mm)
 			return thaw_err_set(-EEXIST, "userfaultfd %d is that of space %lld already", mm->uffd, (long long)o->id);
 	mm->id = ++m->last_id;
 	mm->gate.key = (uint32_t)mm->id;
+	if (m->settled && !mm->child) /* a child is as its parent */
+		thaw_mm_settle_numbering_locked(mm);
 	*m->spaces_end = mm;
 	m->spaces_end = &mm->next;
 	mm->linked = true;
@@ -195,6 +207,7 @@ struct thaw_mm *thaw_mm_fork(struct thaw_mm *parent, int uffd)
 		thaw_events_set_long_remaps(mm->ev);
 	thaw_areas_fork(mm, parent);
 	mm->child = true;
+	mm->numbers = parent->numbers;
 	mm->numbered = parent->numbered; /* its count begins at 0 */
 	if (mm->numbered)
 		thaw_events_set_exact(mm->ev);

@@ -112,7 +112,8 @@ struct thaw_mm {
 	struct thaw_content *content;
 
 	/* numbered messages (else the gate's sections span read() and ioctl) */
-	bool numbered;            /* immutable: the kernel numbers, and it was not forbidden */
+	bool numbers;             /* immutable: the kernel does */
+	bool numbered;            /* immutable once the monitor runs: and it was not forbidden */
 	_Atomic uint32_t number;  /* X: of the last change in the map. Read in S or by the owner */
 	_Atomic uint32_t flying;  /* fills between two S, whose descriptor must not be closed */
 	struct thaw_order order;  /* X: messages held back */
@@ -212,6 +213,10 @@ int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d);
 
 /* The holder, if there is one, is told whose it is; once. m->lock held. */
 void thaw_mm_tell_holder_locked(struct thaw_mm *mm);
+
+/* Settles whether its messages are taken by their numbers, when the settings are final: in the start, or when it is added later.
+ * m->lock held. */
+void thaw_mm_settle_numbering_locked(struct thaw_mm *mm);
 
 /* Gives it its id, puts it on the list and hands it to epoll. -EEXIST: another space that has not ended has its userfaultfd. */
 int thaw_mm_publish(struct thaw_mm *mm);

@@ -194,6 +194,19 @@ static void take_apart(struct thaw *m)
 	m->n_workers = 0;
 }
 
+/* Final, also when the start fails: threads may have taken messages in one way, and the rest cannot be taken in the other. */
+static void settle_numbering(struct thaw *m)
+{
+	{
+		THAW_SCOPED_LOCK(&m->lock);
+		for (struct thaw_mm *mm = m->spaces; mm && !m->settled; mm = mm->next)
+			thaw_mm_settle_numbering_locked(mm);
+		m->settled = true;
+	}
+	if (m->set.numbering && m->set.failure == THAW_FAILURE_WAIT && thaw_uffd_has_numbers())
+		thaw_log_info(&m->set.log, "the kernel numbers its messages: pages are placed without excluding the reader");
+}
+
 int thaw_monitor_start(struct thaw *m)
 {
 	int err = thaw_uffd_check_release(); /* the descriptors may have been opened by somebody else */
@@ -201,6 +214,7 @@ int thaw_monitor_start(struct thaw *m)
 
 	if (err)
 		return err;
+	settle_numbering(m);
 	(void)!read(m->stop_fd, &count, sizeof(count)); /* raised where a start has failed before; most often there is nothing */
 	(void)thaw_uffd_tells_old_length(); /* tried now, before there are threads and filters */
 	raise_descriptors();

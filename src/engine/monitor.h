@@ -128,6 +128,7 @@ struct thaw {
 	struct thaw_lock lock;
 	struct thaw_cond changed;    /* a space has ended, or the monitor has stopped */
 	enum thaw_phase phase;       /* lock */
+	bool settled;                /* lock: a start has been tried; whether messages are taken by their numbers is final */
 	struct thaw_mm *spaces;      /* lock: those living or added by the caller, oldest first */
 	struct thaw_mm **spaces_end; /* lock: where the next one goes */
 	struct thaw_mm *retired;     /* lock: unlinked, waiting for readers to pass */

@@ -78,8 +78,12 @@ THAW_PUBLIC void thaw_close(struct thaw *h)
 		thaw_monitor_free(h);
 }
 
-/* The frame of every setting: a handle that has not been started, a value that is allowed, then the assignment. */
-#define SETTING(h, valid, why, assignment) \
+#define SETTLED "a start has been tried: this was settled by it"
+
+/* The frame of every setting: a handle that has not been started, a value that is allowed, then the assignment. `settled`: a start that
+ * failed has fixed it, too. */
+#define SETTING(h, valid, why, assignment) SETTING_UNTIL(h, false, valid, why, assignment)
+#define SETTING_UNTIL(h, settled_, valid, why, assignment) \
 	do { \
 		if (!(h)) \
 			return refuse(__func__, -EINVAL, NO_HANDLE); \
@@ -89,6 +93,8 @@ THAW_PUBLIC void thaw_close(struct thaw *h)
 			THAW_SCOPED_LOCK(&(h)->lock); \
 			if ((h)->phase != THAW_PHASE_SETUP) \
 				return refuse(__func__, -EBUSY, STARTED); \
+			if (settled_) \
+				return refuse(__func__, -EBUSY, SETTLED); \
 			assignment; \
 		} \
 		return 0; \
@@ -147,8 +153,8 @@ THAW_PUBLIC int thaw_set_failure(struct thaw *h, enum thaw_failure policy)
 	if (policy == THAW_FAILURE_SIGBUS && !can_poison())
 		return refuse(__func__, -ENOTSUP, "this kernel cannot poison a page of another process (UFFDIO_POISON is in"
 			      " Linux 6.6 and later): only THAW_FAILURE_WAIT is possible");
-	SETTING(h, policy == THAW_FAILURE_WAIT || policy == THAW_FAILURE_SIGBUS, "unknown failure policy",
-		h->set.failure = policy);
+	SETTING_UNTIL(h, h->settled, policy == THAW_FAILURE_WAIT || policy == THAW_FAILURE_SIGBUS, "unknown failure policy",
+		      h->set.failure = policy);
 }
 
 THAW_PUBLIC int thaw_set_sandbox(struct thaw *h, int on)
@@ -158,7 +164,7 @@ THAW_PUBLIC int thaw_set_sandbox(struct thaw *h, int on)
 
 THAW_PUBLIC int thaw_set_numbering(struct thaw *h, int on)
 {
-	SETTING(h, true, "", h->set.numbering = on);
+	SETTING_UNTIL(h, h->settled, true, "", h->set.numbering = on);
 }
 
 THAW_PUBLIC int thaw_set_holder(struct thaw *h, int on, int log_fd)

@@ -154,6 +154,10 @@ static void added_beside_a_start(void)
 		LIVE_OK(thaw_get_stats(a.h, 0, &st));
 	}
 	pthread_join(adder, NULL);
+	/* What threads may have begun with is final. */
+	LIVE_CHECK(thaw_set_failure(a.h, THAW_FAILURE_WAIT) == -1 && thaw_get_errno() == EBUSY);
+	LIVE_CHECK(thaw_set_numbering(a.h, 0) == -1 && thaw_get_errno() == EBUSY);
+	LIVE_OK(thaw_set_copiers(a.h, 1));
 	LIVE_CHECK(thaw_inject_hits("holder.add") && !thaw_inject_arm(NULL));
 	live_kill(&l);
 	live_end(&l);

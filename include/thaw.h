@@ -273,7 +273,7 @@ struct thaw_space {
  * cannot be registered), EBUSY (a range is registered with another userfaultfd), EPERM (a range may not be registered), ENOTSUP
  * (kind), EEXIST (the source describes a page twice; the userfaultfd, or what it is a duplicate of, is that of a space that has
  * not ended), ESRCH (the process is gone), ECANCELED (after thaw_stop()), EMFILE, ENOMEM. After a failure
- * uffd is the caller's as before. */
+ * uffd is the caller's as before, and what of the ranges was not registered with it is not now. */
 THAW_PUBLIC int64_t thaw_add_space(struct thaw *h, const struct thaw_space *space);
 
 /* What was added with registers_later has been registered now, mapping by mapping as in its ranges: of one space and its

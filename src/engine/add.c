@@ -257,14 +257,27 @@ static int take_process(struct thaw_mm *mm, const struct thaw_space *d)
 
 static int register_all(int uffd, const struct thaw_range *r, size_t n)
 {
-	for (size_t i = 0; i < n; i++) {
-		int err = thaw_uffd_register(uffd, r[i].address, r[i].length);
+	bool *ours = calloc(n, sizeof(*ours)); /* the caller may have registered some */
 
-		if (err)
+	if (!ours)
+		return thaw_err_set(-ENOMEM, "no memory for %zu ranges", n);
+	for (size_t i = 0; i < n; i++) {
+		int err;
+
+		ours[i] = thaw_uffd_is_registered(uffd, r[i].address) == THAW_NO_VMA;
+		err = thaw_uffd_register(uffd, r[i].address, r[i].length);
+		/* The caller gets its userfaultfd back as it was. Where that fails, whoever closes it does the same. */
+		for (size_t k = 0; err && k < i; k++)
+			if (ours[k])
+				(void)thaw_uffd_unregister(uffd, r[k].address, r[k].length);
+		if (err) {
+			free(ours);
 			return thaw_err_set(err, "range %#llx+%#llx cannot be registered (is it all mapped, private and"
 					    " anonymous?): %s", (unsigned long long)r[i].address,
 					    (unsigned long long)r[i].length, strerror(-err));
+		}
 	}
+	free(ours);
 	return 0;
 }
 
@@ -290,6 +303,9 @@ static int fill_in(struct thaw_mm *mm, const struct thaw_space *d, const struct 
 		err = build_map(mm, d, ranges);
 	if (!err)
 		thaw_areas_new(mm, ranges, d->n_ranges);
+	/* Of another space's nothing may be taken back: what is registered there is that one's. */
+	if (!err && d->register_ranges)
+		err = thaw_mm_check_uffd(mm);
 	if (!err && d->register_ranges)
 		err = register_all(d->uffd, ranges, d->n_ranges);
 	if (!err && d->registers_later)
@@ -320,14 +336,16 @@ int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d)
 	if (!ranges)
 		return thaw_err_code();
 	mm = thaw_mm_new(m);
+	if (mm) {
+		mm->uffd = d->uffd;
+		mm->uffd_ino = inode_of(d->uffd, m->epoll);
+	}
 	err = mm ? fill_in(mm, d, ranges) : thaw_err_set(-ENOMEM, "no memory for a space");
 	free(ranges);
 	if (err) {
 		thaw_mm_put(mm);
 		return err;
 	}
-	mm->uffd = d->uffd;
-	mm->uffd_ino = inode_of(d->uffd, m->epoll);
 	mm->numbers = numbers;
 	mm->tally.total = thaw_pagemap_absent(mm->pm);
 	thaw_mm_get(mm); /* once published it may end at any moment */

@@ -109,6 +109,21 @@ static bool is_same_uffd(const struct thaw_mm *a, const struct thaw_mm *b)
 	return a->uffd >= 0 && (a->uffd == b->uffd || (a->uffd_ino && a->uffd_ino == b->uffd_ino));
 }
 
+static int check_uffd_locked(const struct thaw_mm *mm)
+{
+	for (const struct thaw_mm *other = mm->m->spaces; other; other = other->next)
+		if (is_same_uffd(other, mm))
+			return thaw_err_set(-EEXIST, "userfaultfd %d is that of space %lld already", mm->uffd, (long long)other->id);
+	return 0;
+}
+
+int thaw_mm_check_uffd(const struct thaw_mm *mm)
+{
+	THAW_SCOPED_LOCK(&mm->m->lock);
+
+	return check_uffd_locked(mm);
+}
+
 void thaw_mm_settle_numbering_locked(struct thaw_mm *mm)
 {
 	const struct thaw_settings *set = &mm->m->set;
@@ -123,12 +138,12 @@ void thaw_mm_settle_numbering_locked(struct thaw_mm *mm)
 static int link_space(struct thaw_mm *mm)
 {
 	struct thaw *m = mm->m;
+	int err;
 	THAW_SCOPED_LOCK(&m->lock);
 
-	/* A child's has just been made by the kernel; and this is within X of its parent. */
-	for (const struct thaw_mm *o = mm->child ? NULL : m->spaces; o; o = o->next)
-		if (is_same_uffd(o, mm))
-			return thaw_err_set(-EEXIST, "userfaultfd %d is that of space %lld already", mm->uffd, (long long)o->id);
+	err = mm->child ? 0 : check_uffd_locked(mm); /* a child's has just been made by the kernel; and this is within X of its parent */
+	if (err)
+		return err;
 	mm->id = ++m->last_id;
 	mm->gate.key = (uint32_t)mm->id;
 	if (m->settled && !mm->child) /* a child is as its parent */

@@ -211,6 +211,9 @@ static inline bool thaw_mm_is_registering(const struct thaw_mm *mm)
 /* From the caller's description: checks, builds the map, publishes. The id, or -errno with a sentence. */
 int64_t thaw_mm_add(struct thaw *m, const struct thaw_space *d);
 
+/* -EEXIST: another space that has not ended has its userfaultfd. */
+int thaw_mm_check_uffd(const struct thaw_mm *mm);
+
 /* The holder, if there is one, is told whose it is; once. m->lock held. */
 void thaw_mm_tell_holder_locked(struct thaw_mm *mm);
 

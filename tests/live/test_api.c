@@ -7,10 +7,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -183,6 +185,58 @@ static void test_add(void)
 	thaw_source_close(s);
 	thaw_close(h);
 	close(null);
+}
+
+static int touch_both(void *arg, int sock)
+{
+	return live_is_zero(LIVE_BASE, 16) && live_is_zero(LIVE_BASE + (1UL << 30), 16) ? 0 : 1;
+}
+
+static int register_it(int uffd, const struct thaw_range *r)
+{
+	struct uffdio_register reg = { .range = { r->address, r->length }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	return ioctl(uffd, UFFDIO_REGISTER, &reg);
+}
+
+/* A page that is placed in what is not registered is refused: ENOENT. */
+static bool is_registered(int uffd, uint64_t address)
+{
+	struct uffdio_continue c = { .range = { address, LIVE_PAGE } };
+
+	return ioctl(uffd, UFFDIO_CONTINUE, &c) == 0 || errno != ENOENT;
+}
+
+/* Bug: of ranges that cannot all be registered those before stayed so, and their process waited where nobody served it. But what its
+ * caller has registered itself is left, and so is what another space has. */
+static void test_registered_in_part(void)
+{
+	struct thaw *h = live_monitor(THAW_IO_AUTO, 1, THAW_BACKGROUND_RUN);
+	struct thaw_source *s = thaw_source_callback(read_zero, NULL);
+	struct thaw_range r[3] = { good, good, good };
+	struct thaw_space d = { .size = sizeof(d), .source = s, .ranges = r, .n_ranges = 3, .register_ranges = 1 };
+	struct live l;
+
+	r[1].address += 1UL << 30;
+	r[2].address += 1UL << 35;
+	live_start_unregistered(&l, r, 2, touch_both, NULL);
+	d.uffd = l.uffd;
+	d.pidfd = l.pidfd;
+	LIVE_CHECK(!register_it(l.uffd, &r[1]));
+	REFUSED(thaw_add_space(h, &d), EINVAL, "registered");
+	LIVE_CHECK(!is_registered(l.uffd, r[0].address) && is_registered(l.uffd, r[1].address));
+	d.n_ranges = 2;
+	LIVE_OK(thaw_add_space(h, &d));
+	REFUSED(thaw_add_space(h, &d), EEXIST, "space 1 already");
+	d.n_ranges = 3;
+	REFUSED(thaw_add_space(h, &d), EEXIST, "space 1 already");
+	LIVE_CHECK(is_registered(l.uffd, r[0].address) && is_registered(l.uffd, r[1].address));
+	LIVE_OK(thaw_start(h));
+	live_go(&l);
+	LIVE_CHECK(live_end(&l) == 0);
+	LIVE_OK(thaw_wait(h, 0, patience(5000)));
+	thaw_source_close(s);
+	thaw_close(h);
 }
 
 /* Bug: a userfaultfd that was added twice was read by two spaces and closed by both, and thaw_wait() for all never ended. */
@@ -406,6 +460,7 @@ int main(void)
 	LIVE_CHECK(thaw_probe() == 0);
 	test_settings();
 	test_add();
+	test_registered_in_part();
 	test_twice();
 	test_reports();
 	test_sizes();

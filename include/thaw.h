@@ -89,7 +89,8 @@ THAW_PUBLIC int thaw_set_spin(struct thaw *h, unsigned microseconds);
 /* How content that is not in memory is read; default AUTO. URING fails in thaw_start() where it may not be used. */
 THAW_PUBLIC int thaw_set_io(struct thaw *h, enum thaw_io io);
 /* What becomes of readers of content that cannot be had; default WAIT: they are tried again, 1 to 16 seconds apart.
- * SIGBUS: ENOTSUP where the kernel has no UFFDIO_POISON (Linux 6.6). Nobody is ever given a zero instead. */
+ * SIGBUS: ENOTSUP where the kernel has no UFFDIO_POISON (Linux 6.6), which is asked of a userfaultfd: also what thaw_uffd_open()
+ * gives where none can be had. Nobody is ever given a zero instead. */
 THAW_PUBLIC int thaw_set_failure(struct thaw *h, enum thaw_failure policy);
 /* System call filters (seccomp) on the monitor's threads and the holder: nonzero on (default), 0 off. A call that is not
  * allowed ends the process by SIGSYS, after a line on standard error that names thread and call. The calling thread has none. */

@@ -60,6 +60,13 @@ static int refuse(const char *call, int code, const char *why)
 #define FIRST_STATS THAW_SIZED_UPTO(struct thaw_stats, pages_found)
 #define FIRST_SUBSCRIBER_OPS THAW_SIZED_UPTO(struct thaw_subscriber_ops, end)
 
+/* A call that succeeds leaves the last failure as it was, also where it has tried something in vain. */
+static int64_t succeed(const struct thaw_err *before, int64_t result)
+{
+	thaw_err_restore(before);
+	return result;
+}
+
 #define NO_HANDLE "the handle is NULL"
 #define STARTED "the monitor has been started: settings come before thaw_start()"
 
@@ -138,21 +145,27 @@ THAW_PUBLIC int thaw_set_io(struct thaw *h, enum thaw_io io)
 }
 
 /* Asked of the kernel by making a userfaultfd: the bit is in what UFFDIO_API returns. */
-static bool can_poison(void)
+static int try_poison(void)
 {
 	uint64_t features = 0;
-	int fd = thaw_uffd_open_features(0, &features);
+	struct thaw_err before;
+	int fd;
 
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0 && (features & UFFD_FEATURE_POISON);
+	thaw_err_save(&before);
+	fd = thaw_uffd_open_features(0, &features);
+	if (fd < 0)
+		return fd;
+	close(fd);
+	if (!(features & UFFD_FEATURE_POISON))
+		return thaw_err_set(-ENOTSUP, "this kernel cannot poison a page of another process (UFFDIO_POISON is in Linux 6.6 and"
+				    " later): only THAW_FAILURE_WAIT is possible");
+	return succeed(&before, 0);
 }
 
 THAW_PUBLIC int thaw_set_failure(struct thaw *h, enum thaw_failure policy)
 {
-	if (policy == THAW_FAILURE_SIGBUS && !can_poison())
-		return refuse(__func__, -ENOTSUP, "this kernel cannot poison a page of another process (UFFDIO_POISON is in"
-			      " Linux 6.6 and later): only THAW_FAILURE_WAIT is possible");
+	if (policy == THAW_FAILURE_SIGBUS && try_poison())
+		return fail(__func__);
 	SETTING_UNTIL(h, h->settled, policy == THAW_FAILURE_WAIT || policy == THAW_FAILURE_SIGBUS, "unknown failure policy",
 		      h->set.failure = policy);
 }
@@ -209,6 +222,7 @@ THAW_PUBLIC int thaw_set_event(struct thaw *h, thaw_event_fn *fn, void *opaque)
 THAW_PUBLIC int64_t thaw_add_space(struct thaw *h, const struct thaw_space *space)
 {
 	enum thaw_phase phase;
+	struct thaw_err before;
 	struct thaw_space own;
 	int64_t id;
 
@@ -224,8 +238,9 @@ THAW_PUBLIC int64_t thaw_add_space(struct thaw *h, const struct thaw_space *spac
 	}
 	if (phase >= THAW_PHASE_STOPPING)
 		return refuse(__func__, -ECANCELED, "the monitor has been stopped");
+	thaw_err_save(&before);
 	id = thaw_mm_add(h, &own);
-	return id < 0 ? fail(__func__) : id;
+	return id < 0 ? fail(__func__) : succeed(&before, id);
 }
 
 THAW_PUBLIC int thaw_space_registered(struct thaw *h, int64_t space)
@@ -248,10 +263,12 @@ THAW_PUBLIC int thaw_space_registered(struct thaw *h, int64_t space)
 THAW_PUBLIC int thaw_start(struct thaw *h)
 {
 	enum thaw_phase phase;
+	struct thaw_err before;
 	int err;
 
 	if (!h)
 		return refuse(__func__, -EINVAL, NO_HANDLE);
+	thaw_err_save(&before);
 	{
 		THAW_SCOPED_LOCK(&h->lock);
 		phase = h->phase;
@@ -265,7 +282,7 @@ THAW_PUBLIC int thaw_start(struct thaw *h)
 		THAW_SCOPED_LOCK(&h->lock);
 		h->phase = err ? THAW_PHASE_SETUP : THAW_PHASE_RUNNING;
 	}
-	return err ? fail(__func__) : 0;
+	return err ? fail(__func__) : (int)succeed(&before, 0);
 }
 
 THAW_PUBLIC int thaw_wait(struct thaw *h, int64_t space, int timeout_ms)
@@ -379,12 +396,18 @@ THAW_PUBLIC int thaw_subscriber_retry(const struct thaw_subscriber *s, uint64_t 
 
 THAW_PUBLIC int thaw_uffd_open(void)
 {
-	int fd = thaw_uffd_open_features(THAW_UFFD_EVENTS | (thaw_uffd_has_numbers() ? UFFD_FEATURE_EVENT_SEQ : 0), NULL);
+	struct thaw_err before;
+	int fd;
 
-	return fd < 0 ? fail(__func__) : fd;
+	thaw_err_save(&before);
+	fd = thaw_uffd_open_features(THAW_UFFD_EVENTS | (thaw_uffd_has_numbers() ? UFFD_FEATURE_EVENT_SEQ : 0), NULL);
+	return fd < 0 ? fail(__func__) : (int)succeed(&before, fd);
 }
 
 THAW_PUBLIC int thaw_probe(void)
 {
-	return thaw_probe_library() ? fail(__func__) : 0;
+	struct thaw_err before;
+
+	thaw_err_save(&before);
+	return thaw_probe_library() ? fail(__func__) : (int)succeed(&before, 0);
 }

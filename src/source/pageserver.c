@@ -231,13 +231,17 @@ THAW_PUBLIC struct thaw_pageserver *thaw_pageserver_open(const struct thaw_pages
 {
 	struct thaw_pageserver_options own;
 	struct thaw_pageserver *ps = NULL;
+	struct thaw_err before;
 
+	thaw_err_save(&before);
 	if (!o)
 		thaw_err_set(-EINVAL, "the options are NULL");
 	else if (!thaw_sized_take(&own, sizeof(own), FIRST_OPTIONS, o, "thaw_pageserver_options"))
 		ps = open_how(&own, true);
 	if (!ps)
 		thaw_err_wrap("%s", __func__);
+	else
+		thaw_err_restore(&before); /* an address of several may have failed */
 	return ps;
 }
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static _Thread_local char text[1024];
+static _Thread_local char text[sizeof(((struct thaw_err *)0)->text)];
 static _Thread_local int last_code;
 
 int thaw_err_set(int code, const char *fmt, ...)
@@ -35,6 +35,18 @@ int thaw_err_wrap(const char *fmt, ...)
 		return last_code;
 	memcpy(text, fresh, sizeof(text));
 	return last_code;
+}
+
+void thaw_err_save(struct thaw_err *e)
+{
+	memcpy(e->text, text, sizeof(text));
+	e->code = last_code;
+}
+
+void thaw_err_restore(const struct thaw_err *e)
+{
+	memcpy(text, e->text, sizeof(text));
+	last_code = e->code;
 }
 
 void thaw_err_clear(void)

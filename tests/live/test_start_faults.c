@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "util/inject.h"
@@ -166,10 +167,53 @@ static void added_beside_a_start(void)
 	close(fd);
 }
 
+/* Bug: adding and starting try things with a userfaultfd of their own. Where none may be opened, they succeeded and had replaced the last
+ * failure. And THAW_FAILURE_SIGBUS was refused because the kernel could not, when nobody was able to ask it. */
+static void without_userfaultfd(void)
+{
+	struct thaw_range r = { LIVE_BASE, PAGES * LIVE_PAGE, THAW_KIND_ANON, 3, 0 };
+	struct thaw_memfile_range at;
+	int fd = live_file(false, SEED, &r, 1, &at);
+	struct thaw_source *s = thaw_source_memfile(fd, &at, 1);
+	struct thaw *h = thaw_create();
+	struct live l;
+
+	live_start(&l, &r, 1, work, NULL);
+	LIVE_CHECK(!thaw_inject_arm("uffd.node:EPERM:1+,uffd.call:EPERM:1+"));
+	LIVE_CHECK(thaw_set_failure(h, THAW_FAILURE_SIGBUS) == -1 && thaw_get_errno() == EPERM);
+	LIVE_CHECK(thaw_wait(h, 77, 0) == -1 && thaw_get_errno() == ENOENT);
+	live_add(h, &l, s, &r, 1);
+	LIVE_CHECK(thaw_get_errno() == ENOENT && strstr(thaw_get_error(), "no space 77"));
+	LIVE_OK(thaw_start(h));
+	LIVE_CHECK(thaw_get_errno() == ENOENT && strstr(thaw_get_error(), "no space 77"));
+	live_go(&l);
+	LIVE_CHECK(live_end(&l) == 0);
+	LIVE_OK(thaw_wait(h, 0, 60000));
+	LIVE_CHECK(thaw_inject_hits("uffd.call"));
+	thaw_source_close(s);
+	thaw_close(h);
+	close(fd);
+}
+
+/* What is tried once in a process is tried in one of its own. */
+static void apart(void (*fn)(void))
+{
+	int status;
+	pid_t pid = fork();
+
+	LIVE_CHECK(pid >= 0);
+	if (!pid) {
+		fn();
+		exit(0);
+	}
+	LIVE_CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
 int main(void)
 {
 	unsigned done = 0;
 
+	apart(without_userfaultfd);
 	added_beside_a_start();
 
 	if (fcntl(STDIN_FILENO, F_GETFD) < 0)

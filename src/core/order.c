@@ -84,6 +84,11 @@ bool thaw_order_take(struct thaw_order *o, void *message)
 	return true;
 }
 
+uint32_t thaw_order_give_up_gap(struct thaw_order *o)
+{
+	return o->n ? thaw_order_give_up(o, o->held[0].number - 1) : 0;
+}
+
 uint32_t thaw_order_give_up(struct thaw_order *o, uint32_t last)
 {
 	uint32_t upto = last, n;

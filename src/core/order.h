@@ -44,5 +44,7 @@ static inline bool thaw_order_has_gap(const struct thaw_order *o)
 /* What has not come up to `last` never will (and is not waited for). Returns how many numbers are given up before the next
  * message that is held (before `last` when there is none). To be called again until it returns 0, messages being taken in between. */
 uint32_t thaw_order_give_up(struct thaw_order *o, uint32_t last);
+/* The same of what has not come before the first message that is held, when nothing can come any more. 0: none is held. */
+uint32_t thaw_order_give_up_gap(struct thaw_order *o);
 
 #endif

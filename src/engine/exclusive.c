@@ -268,8 +268,9 @@ static void hold(struct thaw_mm *mm, const struct uffd_msg *msg)
 		mm->lost_after--;
 }
 
-/* Those whose turn it is. False: there are more than one X takes. */
-static bool apply_in_order(struct thaw_worker *w, struct thaw_mm *mm, uint64_t now, struct thaw_mm **born, unsigned *n_born)
+/* Those whose turn it is. False: there are more than one X takes. dead: nobody is left who could tell what is missing between them; but a
+ * FORK among them has made a child that lives, and waits. */
+static bool apply_in_order(struct thaw_worker *w, struct thaw_mm *mm, uint64_t now, bool dead, struct thaw_mm **born, unsigned *n_born)
 {
 	struct uffd_msg msg;
 	uint32_t lost;
@@ -282,6 +283,8 @@ static bool apply_in_order(struct thaw_worker *w, struct thaw_mm *mm, uint64_t n
 			lost = thaw_order_give_up(&mm->order, mm->lost_upto);
 			mm->losing = lost;
 		}
+		if (!lost && dead && thaw_mm_is_live(mm) && *n_born < THAW_BATCH)
+			lost = thaw_order_give_up_gap(&mm->order);
 		if (lost) {
 			thaw_events_guessed(mm->ev);
 			thaw_log_warning(&mm->m->set.log, "space %lld: %u changes were announced and never told (a thread was killed in one, or"
@@ -294,7 +297,7 @@ static bool apply_in_order(struct thaw_worker *w, struct thaw_mm *mm, uint64_t n
 }
 
 /* False: more is waiting, for another X. */
-static bool apply_all(struct thaw_worker *w, struct thaw_mm *mm, int n, struct thaw_mm **born, unsigned *n_born)
+static bool apply_all(struct thaw_worker *w, struct thaw_mm *mm, int n, bool dead, struct thaw_mm **born, unsigned *n_born)
 {
 	uint64_t now = n > 0 ? thaw_sys_now_ns() : 0;
 
@@ -312,7 +315,7 @@ static bool apply_all(struct thaw_worker *w, struct thaw_mm *mm, int n, struct t
 			thaw_serve_faults(w, mm);
 		}
 	}
-	return !mm->numbered || apply_in_order(w, mm, now, born, n_born);
+	return !mm->numbered || apply_in_order(w, mm, now, dead, born, n_born);
 }
 
 bool thaw_serve_is_complete(struct thaw_mm *mm)
@@ -324,7 +327,7 @@ bool thaw_serve_is_complete(struct thaw_mm *mm)
 int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_mm **born, unsigned *n_born,
 			 enum thaw_mm_state *ended)
 {
-	bool all;
+	bool dead = atomic_load(&mm->dead), all; /* before reading: what comes behind that was withdrawn */
 	int n;
 
 	*ended = THAW_MM_LIVE;
@@ -338,11 +341,11 @@ int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_
 	if (n < 0) /* a FORK has gone to the end of the queue: what was counted there came behind it or will */
 		mm->losing = false;
 	thaw_subscribers_begin(w, mm, w->msgs, n);
-	all = apply_all(w, mm, n, born, n_born);
+	all = apply_all(w, mm, n, dead, born, n_born);
 	look_for_descriptor(mm, w->msgs, n); /* behind it: what was read before the FORK has not overtaken it */
 	if (!all)
 		n = THAW_BATCH; /* the caller comes again at once */
-	if (thaw_mm_is_live(mm) && atomic_load(&mm->dead))
+	if (thaw_mm_is_live(mm) && dead && !thaw_order_has_gap(&mm->order))
 		*ended = THAW_MM_GONE;
 	else if (thaw_mm_is_live(mm) && n == 0 && thaw_serve_is_complete(mm) && thaw_areas_unregister(mm))
 		/* A FORK may be on its way still: the child has every page then, as each was placed before the fork

@@ -52,6 +52,32 @@ Test(order, held_back_until_it_is_next)
 	thaw_order_free(&o);
 }
 
+/* The process is gone: what was held back behind numbers that never come is taken all the same, in order; a fork is among it. */
+Test(order, the_end_of_it)
+{
+	struct thaw_order o;
+
+	thaw_order_init(&o);
+	o.done = UINT32_MAX - 2;
+	cr_expect_eq(thaw_order_give_up_gap(&o), 0);
+	cr_assert_eq(put(&o, 7), 0);
+	cr_assert_eq(put(&o, 0), 0);
+	cr_assert_eq(put(&o, 3), 0);
+	cr_assert_eq(put(&o, 4), 0);
+	cr_expect_eq(take(&o, NONE), NONE);
+	cr_expect_eq(thaw_order_give_up_gap(&o), 2);
+	cr_expect_eq(take(&o, NONE), 0);
+	cr_expect_eq(take(&o, NONE), NONE);
+	cr_expect_eq(thaw_order_give_up_gap(&o), 2);
+	cr_expect_eq(take(&o, NONE), 3);
+	cr_expect_eq(take(&o, NONE), 4);
+	cr_expect_eq(thaw_order_give_up_gap(&o), 2);
+	cr_expect_eq(take(&o, NONE), 7);
+	cr_expect_not(thaw_order_has_gap(&o));
+	cr_expect_eq(thaw_order_give_up_gap(&o), 0);
+	thaw_order_free(&o);
+}
+
 /* Blocks of numbers shuffled, across the wrap; held back at most as far as they are apart. */
 Test(order, any_order_and_the_wrap)
 {

@@ -52,6 +52,7 @@ struct thaw_lazy_start {
 	int lockfd, watchfd;         /* the work directory, locked as long as it listens; an inotify that tells of the socket's file */
 	dev_t dev;                   /* of the socket's file, to know it again */
 	ino_t ino;
+	int status;                  /* what --status-fd names, or a copy of it; -1: none */
 	int ready;                   /* to the parent (-d); -1: none */
 	int caller;                  /* the caller's standard error (-d), until it serves; -1: none */
 };

@@ -63,10 +63,15 @@ int thaw_lazy_enter(struct thaw_lazy_start *s, const struct thaw_lazy_command *c
 {
 	const char *images = c->images_dir ? c->images_dir : ".", *work = c->work_dir ? c->work_dir : images;
 
-	*s = (struct thaw_lazy_start){ .imagesfd = -1, .listenfd = -1, .lockfd = -1, .watchfd = -1, .ready = -1, .caller = -1 };
+	*s = (struct thaw_lazy_start){
+		.imagesfd = -1, .listenfd = -1, .lockfd = -1, .watchfd = -1, .status = -1, .ready = -1, .caller = -1,
+	};
 	for (unsigned i = 0; i < c->n_closes; i++)
 		close(c->closes[i]);
-	if (c->status_fd >= 0 && fcntl(c->status_fd, F_SETFD, FD_CLOEXEC))
+	/* The standard ones are /dev/null with -d when the byte is written. */
+	if (c->status_fd >= 0)
+		s->status = c->status_fd <= STDERR_FILENO ? set_aside(c->status_fd) : c->status_fd;
+	if (c->status_fd >= 0 && fcntl(s->status, F_SETFD, FD_CLOEXEC))
 		return thaw_err_set(-errno, "--status-fd %d: %s", c->status_fd, strerror(errno));
 	s->imagesfd = open(images, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->imagesfd < 0)
@@ -380,12 +385,18 @@ static int run_scripts(const struct thaw_lazy_start *s, const struct thaw_lazy_c
 
 int thaw_lazy_ready(const struct thaw_lazy_start *s, const struct thaw_lazy_command *c)
 {
-	int ret = run_scripts(s, c);
+	int ret = run_scripts(s, c), null;
 
 	if (ret || c->status_fd < 0)
 		return ret;
-	if (write(c->status_fd, "", 1) != 1)
+	if (write(s->status, "", 1) != 1)
 		ret = thaw_err_set(-errno, "--status-fd %d: cannot be written: %s", c->status_fd, strerror(errno));
-	close(c->status_fd);
+	close(s->status);
+	/* Who waits for the end gets it, and the number does not become another file's. */
+	null = c->status_fd <= STDERR_FILENO ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
+	if (null >= 0) {
+		dup2(null, c->status_fd);
+		close(null);
+	}
 	return ret;
 }

@@ -20,6 +20,26 @@ is_alive $pid || fail "it is gone"
 python3 say.py img/lazy-pages.socket
 wait $pid || fail "the end: $?"
 
+# ---- a standard descriptor will do, also with -d, which makes it /dev/null; and it is not another file's afterwards
+for fd in 0 1 2; do
+	for how in '' -d; do
+		rm -f pid.std
+		# shellcheck disable=SC2086 # no argument at all where there is none
+		eval "\"\$THAW\" lazy-pages -D img $how --pidfile \"\$TMP/pid.std\" -o log --status-fd $fd $fd>status &"
+		pid=$!
+		remember $pid
+		od -An -tx1 status >byte
+		[ "$(tr -d ' \n' <byte)" = 00 ] || fail "--status-fd $fd $how: '$(cat byte)'; $(cat img/log)"
+		if [ -n "$how" ]; then wait $pid || fail "--status-fd $fd $how: $?"; fi
+		pid=$(cat pid.std)
+		remember "$pid"
+		[ "$(readlink "/proc/$pid/fd/$fd")" = /dev/null ] || fail "--status-fd $fd $how: $(readlink "/proc/$pid/fd/$fd")"
+		python3 say.py img/lazy-pages.socket
+		eventually 60 is_gone "$pid" || fail "--status-fd $fd $how: it does not end"
+		wait
+	done
+done
+
 # ---- none when it cannot start
 "$THAW" lazy-pages -D absent --status-fd 7 7>status 2>said.err &
 pid=$!

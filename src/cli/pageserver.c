@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -61,22 +62,62 @@ static int signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* The caller goes when its server listens; the server goes on without its terminal. Returns 1 in the caller. */
-static int detach(struct thaw_outfile *pidfile)
+/* A standard one becomes /dev/null: its number must not become another file's. */
+static void close_status(const struct command *cmd)
+{
+	int fd = (int)cmd->status_fd, null;
+
+	if (fd > STDERR_FILENO)
+		close(fd);
+	if (fd < 0 || fd > STDERR_FILENO)
+		return;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0)
+		return;
+	dup2(null, fd);
+	close(null);
+}
+
+/* A zero byte, when the pidfile is there; then whoever reads it sees the end. */
+static int tell_ready(const struct command *cmd)
+{
+	if (cmd->status_fd < 0)
+		return 0;
+	if (write((int)cmd->status_fd, "", 1) != 1)
+		return thaw_err_set(-errno, "--status-fd %ld cannot be written to: %s", cmd->status_fd, strerror(errno));
+	close_status(cmd);
+	return 0;
+}
+
+static int commit_pid(struct thaw_outfile *pidfile, pid_t pid)
 {
 	char line[32];
+
+	return thaw_outfile_commit(pidfile, line, (size_t)snprintf(line, sizeof(line), "%d\n", (int)pid));
+}
+
+/* The caller goes when its server listens: nothing is left then that could fail before it serves. It tells so itself, since a standard
+ * descriptor may be what is written to. The server goes on without its terminal. Returns 1 in the caller. */
+static int detach(const struct command *cmd, struct thaw_outfile *pidfile)
+{
 	pid_t pid = fork();
 	int null;
 
 	if (pid < 0)
 		return thaw_err_set(-errno, "fork: %s", strerror(errno));
 	if (pid) {
-		int err = thaw_outfile_commit(pidfile, line, (size_t)snprintf(line, sizeof(line), "%d\n", (int)pid));
+		int err = commit_pid(pidfile, pid);
 
-		if (err)
-			kill(pid, SIGTERM);
-		return err ? err : 1;
+		if (!err)
+			err = tell_ready(cmd);
+		if (!err)
+			return 1;
+		kill(pid, SIGKILL); /* by SIGTERM it would remove what was there before as its pidfile */
+		waitpid(pid, NULL, 0);
+		thaw_outfile_remove(pidfile);
+		return err;
 	}
+	close_status(cmd);
 	pidfile->committed = true; /* by the caller; ours to remove */
 	setsid();
 	thaw_say_redirect(-1);
@@ -85,16 +126,6 @@ static int detach(struct thaw_outfile *pidfile)
 		dup2(null, fd);
 	if (null > STDERR_FILENO)
 		close(null);
-	return 0;
-}
-
-static int tell_ready(const struct command *cmd)
-{
-	if (cmd->status_fd < 0)
-		return 0;
-	if (write((int)cmd->status_fd, "", 1) != 1)
-		return thaw_err_set(-errno, "--status-fd %ld cannot be written to: %s", cmd->status_fd, strerror(errno));
-	close((int)cmd->status_fd);
 	return 0;
 }
 
@@ -109,7 +140,6 @@ static void sum_up(struct thaw_server *s)
 
 static int run(struct thaw_server *s, const struct command *cmd, struct thaw_outfile *pidfile)
 {
-	char pid[32];
 	int fd, err;
 
 	thaw_sys_raise_descriptors(); /* each process has a file or more open, each client a socket */
@@ -120,6 +150,8 @@ static int run(struct thaw_server *s, const struct command *cmd, struct thaw_out
 		err = load(s, cmd);
 	if (!err)
 		err = thaw_server_listen(s, cmd->address, (unsigned)cmd->port);
+	if (!err)
+		err = thaw_server_prepare(s);
 	if (err)
 		return err;
 	fd = signals();
@@ -127,17 +159,17 @@ static int run(struct thaw_server *s, const struct command *cmd, struct thaw_out
 		return thaw_err_set(-errno, "signalfd: %s", strerror(errno));
 	thaw_say(0, "page server: %s is served at %s port %u%s", cmd->dir, cmd->address, s->port, s->tls ? " over TLS" : "");
 	if (cmd->daemon)
-		err = detach(pidfile);
+		err = detach(cmd, pidfile);
 	else
-		err = thaw_outfile_commit(pidfile, pid, (size_t)snprintf(pid, sizeof(pid), "%d\n", (int)getpid()));
-	if (!err)
+		err = commit_pid(pidfile, getpid());
+	if (!err && !cmd->daemon)
 		err = tell_ready(cmd);
 	if (!err)
 		err = thaw_server_run(s, fd);
-	if (!err) {
+	if (!err)
 		sum_up(s);
+	if (err <= 0)
 		thaw_outfile_remove(pidfile);
-	}
 	close(fd);
 	return err < 0 ? err : 0; /* 1: the caller of a detached one */
 }

@@ -182,16 +182,18 @@ static void take_client(struct thaw_server *s)
 	close(fd);
 }
 
-int thaw_server_run(struct thaw_server *s, int signal_fd)
+int thaw_server_prepare(struct thaw_server *s)
 {
 	int err = thaw_sandbox_attach(-1);
 
-	if (err)
-		return err;
-	s->attached = true;
-	err = thaw_sandbox_compile(&s->filter, THAW_ROLE_SERVER);
-	if (err)
-		return err;
+	s->attached = !err;
+	return err ? err : thaw_sandbox_compile(&s->filter, THAW_ROLE_SERVER);
+}
+
+int thaw_server_run(struct thaw_server *s, int signal_fd)
+{
+	int err;
+
 	for (;;) {
 		int what = thaw_net_wait(s->listener, THAW_NET_READABLE, signal_fd, -1);
 

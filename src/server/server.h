@@ -47,6 +47,8 @@ struct thaw_server {
 int thaw_server_init(struct thaw_server *s);
 /* Listens: s->listener, s->port. */
 int thaw_server_listen(struct thaw_server *s, const char *address, unsigned port);
+/* All that may fail before it serves: its sessions' system call filter. Also before a fork, when the child is to serve. */
+int thaw_server_prepare(struct thaw_server *s);
 /* Until `stop_fd` is readable; a descriptor of the caller's ends it as well (signals). */
 int thaw_server_run(struct thaw_server *s, int signal_fd);
 void thaw_server_free(struct thaw_server *s);

@@ -129,4 +129,42 @@ eventually 60 [ -S img/lazy-pages.socket ] || fail "it does not listen: $(cat fi
 rm img/lazy-pages.socket
 wait $first && fail "it ends with success"
 grep -q "lazy-pages.socket: was removed" first.err || fail "it said: $(cat first.err)"
+
+# ---- the page server: in the background its word is that it serves, and a pidfile is that of one that does
+cp -a img served
+rm -f served/log* served/*.socket
+python3 - <<'END'
+import struct
+def rec(b): return struct.pack("<I", len(b)) + b
+open("served/pagemap-7.img", "wb").write(struct.pack("<II", 0x54564319, 0x56084025) + rec(b"\x08\x01") + rec(b"\x08\x80\x80\x04\x10\x01\x20\x04"))
+open("served/pages-1.img", "wb").write(b"x" * 4096)
+END
+chmod 600 served/*
+for fd in 0 1 7; do
+	rm -f served.pid
+	eval "\"\$THAW\" page-server -D served --port 0 -d --pidfile served.pid --status-fd $fd $fd>status &"
+	pid=$!
+	od -An -tx1 status >byte
+	[ "$(tr -d ' \n' <byte)" = 00 ] || fail "page-server -d --status-fd $fd: '$(cat byte)'"
+	wait $pid || fail "page-server -d --status-fd $fd: $?"
+	pid=$(cat served.pid)
+	remember "$pid"
+	is_alive "$pid" || fail "page-server -d: it is gone"
+	kill -TERM "$pid"
+	eventually 60 is_gone "$pid" || fail "page-server -d: it does not end"
+	[ ! -e served.pid ] || fail "page-server -d: it left its pidfile"
+done
+cannot() { fail "page-server $1: one that cannot serve succeeds"; }
+left() { [ ! -e served.pid ] || fail "page-server $1: it left a pidfile: $(cat said.err)"; }
+for how in '' -d; do
+	# shellcheck disable=SC2086 # no argument at all where there is none
+	timeout 60 "$THAW" page-server -D served --port 0 $how --pidfile served.pid --status-fd 7 7>/dev/full 2>said.err && cannot "$how"
+	grep -q "thaw: --status-fd 7 cannot be written to" said.err || fail "page-server $how: said $(cat said.err)"
+	left "$how"
+	grep -q '^#define THAW_DEBUG 1' "$THAW_BUILDDIR/config.h" || continue
+	# shellcheck disable=SC2086
+	THAW_INJECT=sandbox.load:ENOMEM:1 timeout 60 "$THAW" page-server -D served --port 0 $how --pidfile served.pid 2>said.err && cannot "$how"
+	grep -q "thaw: sandbox: the filter of the session thread cannot be made" said.err || fail "page-server $how: said $(cat said.err)"
+	left "$how"
+done
 say "starts and ends as it should"

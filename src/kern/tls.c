@@ -12,6 +12,8 @@
 
 #include "util/err.h"
 
+#define TURNS 16 /* of answers that say to try again, before somebody else has a turn */
+
 struct thaw_tls {
 	gnutls_certificate_credentials_t cred;
 };
@@ -181,16 +183,24 @@ static int failed(struct thaw_tls_session *s, int err)
 	}
 }
 
+/* Worth another try at once? Not without end: an other side that sends nothing but warnings would keep us from everything else. What is
+ * left lies in the socket, which is readable. */
+static bool may_go_on(ssize_t n, unsigned *turns)
+{
+	return n == GNUTLS_E_INTERRUPTED || (n < 0 && n != GNUTLS_E_AGAIN && !gnutls_error_is_fatal((int)n) && ++*turns < TURNS);
+}
+
 int thaw_tls_handshake(struct thaw_tls_session *s, bool *write)
 {
+	unsigned turns = 0;
 	int err;
 
 	do
 		err = gnutls_handshake(s->session);
-	while (err == GNUTLS_E_INTERRUPTED || (err < 0 && err != GNUTLS_E_AGAIN && !gnutls_error_is_fatal(err)));
+	while (may_go_on(err, &turns));
 	if (!err)
 		return 0;
-	if (err == GNUTLS_E_AGAIN) {
+	if (err == GNUTLS_E_AGAIN || turns == TURNS) {
 		*write = gnutls_record_get_direction(s->session);
 		return -EAGAIN;
 	}
@@ -219,12 +229,13 @@ static ssize_t outcome(ssize_t n)
 
 ssize_t thaw_tls_receive(struct thaw_tls_session *s, void *buf, size_t len)
 {
+	unsigned turns = 0;
 	ssize_t n;
 
 	do
 		n = gnutls_record_recv(s->session, buf, len);
-	while (n < 0 && n != GNUTLS_E_AGAIN && !gnutls_error_is_fatal((int)n) && n != GNUTLS_E_REHANDSHAKE);
-	return outcome(n);
+	while (n != GNUTLS_E_REHANDSHAKE && may_go_on(n, &turns));
+	return turns == TURNS ? -EAGAIN : outcome(n);
 }
 
 ssize_t thaw_tls_send(struct thaw_tls_session *s, const void *buf, size_t len)

@@ -185,9 +185,13 @@ static int converse(struct client *c)
 	for (;;) {
 		unsigned char *at;
 		size_t room = thaw_session_room(&s, &at);
-		ssize_t n = get(c, at, room, s.have);
+		ssize_t n;
 		int got;
 
+		/* One that has sent its requests ahead is never waited for. */
+		if (await(c, 0, 0) == -ECANCELED)
+			return 1;
+		n = get(c, at, room, s.have);
 		if (!n || n == -ECONNRESET || n == -ECANCELED)
 			return s.have && n != -ECANCELED ? thaw_err_set(-EPROTO, "it ended within a request") : 1;
 		if (n == -ETIMEDOUT && s.have)

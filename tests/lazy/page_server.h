@@ -16,6 +16,9 @@ struct page_server {
 /* `more`: further options, ended by NULL. Returns when it listens. */
 void page_server_start(struct page_server *s, const char *dir, const char *const *more);
 int page_server_stop(struct page_server *s); /* SIGTERM; its exit status */
+/* The same while a client keeps it busy: a process that does so for FLOOD_S seconds and is gone then. It has to end sooner. */
+#define FLOOD_S 20
+void page_server_stop_busy(struct page_server *s);
 /* How often a word stands in what it has said. */
 unsigned page_server_said(const struct page_server *s, const char *word);
 /* "RssAnon" and the like of /proc/PID/status, in KiB. */

@@ -8,7 +8,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <gnutls/gnutls.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -169,6 +172,56 @@ static void test_page_server(void)
 	scratch_end(&images.dir);
 }
 
+/* Warnings without end. With TLS 1.2, where there are such. */
+static void warn_without_end(int fd)
+{
+	gnutls_certificate_credentials_t cred;
+	gnutls_session_t t;
+	int err;
+
+	LIVE_CHECK(!gnutls_certificate_allocate_credentials(&cred));
+	LIVE_CHECK(!gnutls_certificate_set_x509_key_file(cred, certs_file("client.pem"), certs_file("client.key"), GNUTLS_X509_FMT_PEM));
+	LIVE_CHECK(!gnutls_init(&t, GNUTLS_CLIENT | GNUTLS_NO_SIGNAL));
+	LIVE_CHECK(!gnutls_priority_set_direct(t, "NORMAL:-VERS-TLS1.3", NULL));
+	LIVE_CHECK(!gnutls_credentials_set(t, GNUTLS_CRD_CERTIFICATE, cred));
+	gnutls_transport_set_int(t, fd);
+	err = gnutls_handshake(t);
+	if (err)
+		LIVE_DIE("handshake: %s", gnutls_strerror(err));
+	while (!gnutls_alert_send(t, GNUTLS_AL_WARNING, GNUTLS_A_USER_CANCELED))
+		;
+}
+
+/* Bug: a session that was sent nothing but warnings looked at nothing else, not even whether the server ends. */
+static void test_warnings(void)
+{
+	const char *options[] = { "--tls", "--tls-cacert", certs_file("ca.pem"), "--tls-cert", certs_file("server.pem"), "--tls-key",
+				  certs_file("server.key"), NULL };
+	pid_t test = getpid(), client;
+	struct page_server s;
+	struct rig images;
+	int status;
+
+	rig_begin(&images, PAGES, true);
+	put_checkpoint(&images);
+	page_server_start(&s, images.dir.path, options);
+	client = fork();
+	LIVE_CHECK(client >= 0);
+	if (!client) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != test)
+			_exit(99);
+		alarm(FLOOD_S);
+		warn_without_end(raw_connect(s.port));
+		_exit(0);
+	}
+	usleep(1000000);
+	LIVE_CHECK(!waitpid(client, &status, WNOHANG)); /* it goes on */
+	page_server_stop_busy(&s);
+	waitpid(client, &status, 0);
+	scratch_end(&images.dir);
+}
+
 int main(void)
 {
 	alarm(250);
@@ -189,6 +242,7 @@ int main(void)
 	test_server(NULL, "ca.pem", NULL, false, "TLS");
 	test_files();
 	test_page_server();
+	test_warnings();
 	certs_remove();
 	return 0;
 }

@@ -190,12 +190,32 @@ static void take_in(int sock)
 	} while (n > 0 || (n < 0 && errno == EINTR));
 }
 
+static bool is_same(int a, int b)
+{
+	char path[40], one[64], other[64];
+	long n;
+
+	thaw_holder_path(path, "/proc/self/fd/", a, "");
+	n = syscall(SYS_readlink, path, one, sizeof(one));
+	thaw_holder_path(path, "/proc/self/fd/", b, "");
+	return n > 0 && n == syscall(SYS_readlink, path, other, sizeof(other)) && !memcmp(one, other, n);
+}
+
+/* What others have open as well, a shell that was given a socket by sshd for instance: its end would be theirs. */
+static bool is_shared(const struct thaw_holder_args *a, int fd)
+{
+	for (int i = 0; i <= STDERR_FILENO; i++)
+		if (is_same(fd, i))
+			return true;
+	return is_same(fd, a->log_fd);
+}
+
 /* Whatever is no socket refuses all of it. */
 static int take_in_by(void *opaque, int fd)
 {
 	int conn;
 
-	if (thaw_keep_has(fd))
+	if (thaw_keep_has(fd) || (!thaw_keep_is_arrivals(fd) && is_shared(opaque, fd)))
 		return 0;
 	take_in(fd);
 	/* If it listens, nobody connects any more, and who has is accepted. */
@@ -219,7 +239,7 @@ static void hold(const struct thaw_holder_args *a)
 	syscall(SYS_close, a->wake_fd);
 	syscall(SYS_close, a->maps_fd);
 	if (thaw_keep_has_arrivals())
-		thaw_holder_each_number("/proc/self/fd", take_in_by, NULL);
+		thaw_holder_each_number("/proc/self/fd", take_in_by, (void *)a);
 	thaw_holder_report(a);
 	for (i = tries = 0; i < 3 && tries < 100; tries++)
 		if (thaw_holder_each_number("/proc/self/fd", drop_other, NULL))

@@ -63,10 +63,20 @@ bool thaw_keep_has_arrivals(void)
 	return false;
 }
 
-bool thaw_keep_has(int fd)
+static bool has(int entry)
 {
 	for (unsigned i = 0; list && i < KEPT; i++)
-		if (__atomic_load_n(&list[i], __ATOMIC_ACQUIRE) == fd + 1)
+		if (__atomic_load_n(&list[i], __ATOMIC_ACQUIRE) == entry)
 			return true;
 	return false;
+}
+
+bool thaw_keep_has(int fd)
+{
+	return has(fd + 1);
+}
+
+bool thaw_keep_is_arrivals(int fd)
+{
+	return has((fd + 1) | ARRIVALS);
 }

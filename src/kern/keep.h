@@ -24,5 +24,6 @@ void thaw_keep_remove(int fd); /* either, before it is closed */
 bool thaw_keep_has(int fd);    /* a connection to a page server */
 
 bool thaw_keep_has_arrivals(void); /* async-signal-safe */
+bool thaw_keep_is_arrivals(int fd); /* async-signal-safe */
 
 #endif

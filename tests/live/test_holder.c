@@ -2,6 +2,7 @@
 /* test_holder.c - a monitor killed at random instants: its processes wait, are named, and never read a zero */
 #include "config.h"
 #include "engine/holder.h"
+#include "kern/keep.h"
 #include "kern/sys.h"
 #include "kern/uffd.h"
 #include "thaw.h"
@@ -19,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -507,6 +509,49 @@ static void exec_ends(void)
 	gone_within(shared->holder, 1000);
 }
 
+/* Bug: to take in what had arrived the holder read every socket empty and shut it, those that others have as well included: standard
+ * input of a shell beside it. */
+static void shared_socket(void)
+{
+	int pipe_fds[2], typed[2], arrivals[2];
+	struct thaw_holder *h;
+	char text[256];
+	pid_t mon;
+
+	if (pipe2(pipe_fds, O_CLOEXEC) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, typed) ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, arrivals) || thaw_keep_init())
+		exit(1);
+	mon = fork();
+	if (mon == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(typed[1]);
+		close(arrivals[1]);
+		if (dup2(typed[0], STDIN_FILENO) || dup2(typed[0], 90) != 90) /* as a log file has it that is standard output */
+			_exit(1);
+		thaw_keep_add_arrivals(arrivals[0]);
+		if (thaw_holder_start(&h, pipe_fds[1], true))
+			_exit(1);
+		shared->holder = thaw_holder_pid(h);
+		raise(SIGKILL);
+	}
+	close(pipe_fds[1]);
+	if (write(typed[1], "typed", 5) != 5 || write(arrivals[1], "task", 4) != 4)
+		fail("nothing can be sent");
+	waitpid(mon, NULL, 0);
+	if (!read_log(pipe_fds[0], text, sizeof(text)) || !gone_within(shared->holder, 5000))
+		fail("the holder does not end");
+	if (recv(typed[0], text, sizeof(text), MSG_DONTWAIT) != 5 || send(typed[1], "more", 4, MSG_NOSIGNAL) != 4)
+		fail("the holder has read, or shut, a socket that others have");
+	if (recv(arrivals[0], text, sizeof(text), MSG_DONTWAIT) > 0 || send(arrivals[1], "more", 4, MSG_NOSIGNAL) == 4)
+		fail("the holder has not taken in what had arrived");
+	thaw_keep_remove(arrivals[0]);
+	for (unsigned i = 0; i < 2; i++) {
+		close(typed[i]);
+		close(arrivals[i]);
+	}
+	close(pipe_fds[0]);
+}
+
 int main(void)
 {
 	unsigned i;
@@ -523,6 +568,7 @@ int main(void)
 	clean_end();
 	killed_holder();
 	exec_ends();
+	shared_socket();
 	for (i = 0; i < (unsigned)thorough(ROUNDS, 2 * SERVERS) && !failures; i++)
 		round_of(i + 1, i % SERVERS);
 	reap_all();

@@ -19,6 +19,7 @@
 #include "util/err.h"
 
 #define BACKLOG 16
+#define REST_NS 1000000000ULL
 
 /* ---- the socket -------------------------------------------------------------------------------------------- */
 static bool somebody_answers(const struct sockaddr_un *a)
@@ -258,8 +259,12 @@ static void take(struct thaw_status_server *s, struct thaw_lazy *z, struct thaw_
 	int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct thaw_status_client *c;
 
-	if (fd < 0)
+	if (fd < 0) {
+		/* The client stays in the queue, and poll(2) would tell of it again at once. */
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+			s->rest_ns = thaw_sys_now_ns() + REST_NS;
 		return;
+	}
 	if (!may_ask(fd)) {
 		close(fd);
 		return;
@@ -275,7 +280,7 @@ static void take(struct thaw_status_server *s, struct thaw_lazy *z, struct thaw_
 
 void thaw_status_poll(const struct thaw_status_server *s, struct pollfd *p)
 {
-	p[0] = (struct pollfd){ .fd = s->fd, .events = POLLIN };
+	p[0] = (struct pollfd){ .fd = thaw_sys_now_ns() < s->rest_ns ? -1 : s->fd, .events = POLLIN };
 	for (unsigned i = 0; i < THAW_STATUS_CLIENTS; i++)
 		p[1 + i] = (struct pollfd){ .fd = s->client[i].fd, .events = POLLOUT };
 }

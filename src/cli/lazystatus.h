@@ -10,6 +10,7 @@
 
 #include <poll.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "lazy/session.h"
@@ -19,6 +20,7 @@
 
 struct thaw_status_server {
 	int fd;             /* listening; -1: none */
+	uint64_t rest_ns;   /* until then nobody is taken: there was no descriptor */
 	const char *path;
 	dev_t dev;          /* of the socket's file, to know it again */
 	ino_t ino;

@@ -130,6 +130,36 @@ rm img/lazy-pages.socket
 wait $first && fail "it ends with success"
 grep -q "lazy-pages.socket: was removed" first.err || fail "it said: $(cat first.err)"
 
+# ---- one who asks for the status when no descriptor is free is not looked at without end, and is answered when there is one
+(
+	for fd in {3..40}; do # so that all numbers below the limit of later are taken
+		eval "exec $fd</dev/null"
+	done
+	exec "$THAW" lazy-pages -D img -d --pidfile "$TMP/pid5" -o log
+) || fail "it does not start: $(cat img/log)"
+pid=$(cat pid5)
+remember "$pid"
+python3 - "$pid" img/thaw-status.socket <<'END' || fail "the status without a descriptor"
+import os, resource, socket, sys, time
+pid, path = int(sys.argv[1]), sys.argv[2]
+def ticks():
+    return sum(int(x) for x in open("/proc/%d/stat" % pid).read().rsplit(") ", 1)[1].split()[11:13])
+before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (24, resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]))
+s = socket.socket(socket.AF_UNIX)
+s.connect(path)
+used = ticks()
+time.sleep(2)
+used = ticks() - used
+resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+if used > os.sysconf("SC_CLK_TCK") / 2:
+    sys.exit("it took %d ticks of CPU in two seconds" % used)
+s.settimeout(20)
+if b"phase" not in s.recv(65536):
+    sys.exit("no answer when a descriptor is free again")
+END
+python3 say.py img/lazy-pages.socket
+eventually 60 is_gone "$pid" || fail "it does not end"
+
 # ---- the page server: in the background its word is that it serves, and a pidfile is that of one that does
 cp -a img served
 rm -f served/log* served/*.socket

@@ -4,7 +4,6 @@
 #include "checkpoint/restore.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -27,7 +26,7 @@ static struct thaw_restore *restore_new(const struct thaw_restore_options *o)
 	if (!r)
 		return NULL;
 	r->o = *o;
-	r->dirfd = r->exe_fd = r->pidfd = r->init_pidfd = r->control = r->uffd = r->second_uffd = -1;
+	r->dirfd = r->exe_fd = r->pidfd = r->init_pidfd = r->control = r->uffd = -1;
 	r->sid = getsid(0);
 	r->pgid = getpgrp();
 	r->script = malloc(sizeof(*r->script));
@@ -73,7 +72,6 @@ static void restore_free(struct thaw_restore *r)
 	close_one(&r->dirfd);
 	close_one(&r->control);
 	close_one(&r->uffd);
-	close_one(&r->second_uffd);
 	close_one(&r->init_pidfd);
 	close_one(&r->pidfd);
 	free(r);
@@ -192,7 +190,6 @@ int thaw_restore_add_space(struct thaw_restored *out, struct thaw *monitor)
 	if (!ranges)
 		return thaw_err_set(-ENOMEM, "no memory for %zu ranges", r->p->n_mappings);
 	space.ranges = ranges;
-	r->second_uffd = fcntl(r->uffd, F_DUPFD_CLOEXEC, 3);
 	id = thaw_add_space(monitor, &space);
 	free(ranges);
 	if (id < 0)

@@ -59,7 +59,6 @@ struct thaw_restore {
 
 	pid_t pid, init;        /* as we see them; init 0: none of ours */
 	int pidfd, init_pidfd, control, uffd;
-	int second_uffd;        /* a duplicate of what the monitor has, until the process is about to run; -1: none */
 	bool seized;
 	pid_t *tids;            /* by thread, as we see them; 0: not made yet */
 	struct thaw_remote remote;
@@ -105,7 +104,7 @@ void thaw_restore_timer_steps(struct thaw_script *s, const ThawState__Process *p
 void thaw_restore_timer_arm_steps(struct thaw_script *s, const ThawState__Process *p);
 
 /* restore_ahead.c: what the kernel will want of all threads' pages. The monitor serves already. */
-int thaw_restore_bring_ahead(struct thaw_restore *r);
+int thaw_restore_bring_ahead(const struct thaw_restore *r);
 int thaw_restore_xsave(pid_t tid, const ThawState__Thread *t);
 int thaw_restore_registers(struct thaw_restore *r); /* of all threads, and the work area away: they are the program's now */
 

@@ -12,10 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include "kern/sys.h"
-#include "kern/uffd.h"
 #include "util/err.h"
 
 #define LOOK_MS 50 /* whether the restore is still wanted */
@@ -24,7 +22,7 @@ struct words {
 	uint64_t robust_list, clear_child_tid, futex[2]; /* addresses; 0: none */
 };
 
-/* When nobody wants the restore any more, the thread that sleeps on a page is left to itself: it ends when it is woken. */
+/* When nobody wants the restore any more, the thread that sleeps on a page stays behind until that page comes, or we end. */
 struct ahead {
 	pthread_mutex_t lock;
 	pthread_cond_t change;
@@ -171,49 +169,28 @@ static int await(const struct thaw_restore *r, struct ahead *a, bool *left)
 	return err;
 }
 
-/* The process is not to run, and whoever sleeps on a page of it is woken: it would keep the memory of a dead process alive. */
-static void let_read(struct thaw_restore *r)
+int thaw_restore_bring_ahead(const struct thaw_restore *r)
 {
-	thaw_restore_kill(r);
-	for (size_t i = 0; r->second_uffd >= 0 && i < r->p->n_mappings; i++) {
-		const ThawState__Mapping *m = r->p->mappings[i];
-
-		if (thaw_restore_is_lazy(r, m))
-			thaw_uffd_unregister(r->second_uffd, m->start, m->end - m->start);
-	}
-}
-
-static int bring_all(struct thaw_restore *r)
-{
-	struct ahead *a = prepare(r);
+	struct ahead *a;
 	pthread_t reader;
 	bool left = false;
 	int err = 0;
 
+	if (r->o.eager)
+		return 0;
+	a = prepare(r);
 	if (!a)
 		return thaw_err_set(-ENOMEM, "no memory");
 	if (pthread_create(&reader, NULL, read_words, a)) {
 		read_words(a);
 	} else {
 		err = await(r, a, &left);
-		if (left) {
+		if (left)
 			pthread_detach(reader);
-			let_read(r);
-		} else {
+		else
 			pthread_join(reader, NULL);
-		}
 	}
 	if (!left)
 		discard(a);
-	return err;
-}
-
-int thaw_restore_bring_ahead(struct thaw_restore *r)
-{
-	int err = r->o.eager ? 0 : bring_all(r);
-
-	if (r->second_uffd >= 0)
-		close(r->second_uffd);
-	r->second_uffd = -1;
 	return err;
 }

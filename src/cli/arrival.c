@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,8 +28,13 @@ uint64_t thaw_now_ns(void)
 	return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
+/* Of a process that is not to be any more there is nothing to say; it may seem to live on, while somebody reads its memory. */
+static atomic_bool aborted;
+
 static void log_line(void *opaque, enum thaw_log_level level, const char *line)
 {
+	if (atomic_load(&aborted))
+		return;
 	thaw_say_log(opaque, level, line);
 }
 
@@ -114,6 +120,7 @@ void thaw_arrival_abort(struct thaw_arrival *a)
 {
 	thaw_restore_abort(&a->process);
 	thaw_restore_free(&a->process);
+	atomic_store(&aborted, true);
 	thaw_close(a->monitor);
 	a->monitor = NULL;
 	thaw_outfile_remove(&a->pidfile);

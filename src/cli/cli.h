@@ -43,6 +43,7 @@ void thaw_say(unsigned level, const char *fmt, ...) __attribute__((format(printf
 int thaw_say_flush(int status);
 /* Errors go to this descriptor (-1: nowhere), at first standard error; it stays the caller's. Not under a filter. */
 void thaw_say_redirect(int fd);
+void thaw_say_log_to(int fd); /* likewise the log, once, before there are other threads */
 /* What stands on the terminal's current line and has to be erased before an error is written ("" or an escape). */
 void thaw_say_erase(const char *sequence);
 /* thaw_log_fn for thaw_set_log(). */

@@ -17,6 +17,7 @@
 #include "cli/lazy.h"
 #include "cli/lazystatus.h"
 #include "engine/report.h"
+#include "kern/keep.h"
 #include "kern/sys.h"
 #include "kern/tls.h"
 #include "kern/uffd.h"
@@ -461,14 +462,17 @@ static int run(struct lazy *l)
 		return thaw_say_failure();
 	ret = serve(l);
 	if (!ret)
-		ret = check_orphans(l); /* before images may be punched */
-	if (!ret)
 		ret = thaw_lazy_result(l->session);
 	if (ret)
 		thaw_say_failure();
 	thaw_lazy_summary(l->session); /* now: the page server may take its time */
 	if (!ret) {
 		ret = finish_server(l);
+		if (ret)
+			thaw_say_failure();
+	}
+	if (!ret) { /* behind that: the tasks are all here, and are not to run at their source as well */
+		ret = check_orphans(l);
 		if (ret)
 			thaw_say_failure();
 	}
@@ -509,6 +513,10 @@ int thaw_cmd_lazy_pages(const struct thaw_command *command, int argc, char **arg
 	pthread_mutex_unlock(&l.lock);
 	thaw_lazy_close(l.session);
 	thaw_pageserver_close(l.server);
+	if (l.cmd.page_server && l.cmd.ps_socket >= 0 && !l.server) { /* else the holder would keep it from being reset */
+		thaw_keep_remove(l.cmd.ps_socket);
+		close(l.cmd.ps_socket);
+	}
 	thaw_lazy_images_free(&l.images);
 	thaw_outfile_close(&l.stats);
 	return status;

@@ -55,7 +55,7 @@ static int open_log(const char *path)
 	if (high < 0)
 		return thaw_err_set(-errno, "log file %s: %s", path, strerror(errno));
 	close(fd);
-	thaw_cli.log_fd = high;
+	thaw_say_log_to(high);
 	return 0;
 }
 
@@ -397,6 +397,8 @@ int thaw_lazy_ready(const struct thaw_lazy_start *s, const struct thaw_lazy_comm
 	if (null >= 0) {
 		dup2(null, c->status_fd);
 		close(null);
+		if (c->status_fd == STDERR_FILENO && s->caller < 0)
+			thaw_say_redirect(STDERR_FILENO); /* it has another descriptor of what that was */
 	}
 	return ret;
 }

@@ -76,6 +76,8 @@ static void close_status(const struct command *cmd)
 		return;
 	dup2(null, fd);
 	close(null);
+	if (fd == STDERR_FILENO)
+		thaw_say_redirect(fd); /* it has another descriptor of what that was */
 }
 
 /* A zero byte, when the pidfile is there; then whoever reads it sees the end. */

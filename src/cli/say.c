@@ -10,6 +10,10 @@
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -19,7 +23,7 @@
 
 struct thaw_cli thaw_cli = { .log_fd = -1 };
 
-#define NOTICE 64       /* room for the sentence about lines that were lost */
+#define NOTICE 96       /* room for the sentence about lines that were lost */
 #define PATIENCE_MS 2000 /* for the words that a command ends with */
 #define STEP_MS 20
 #define HIGH_FD 100
@@ -27,14 +31,51 @@ struct thaw_cli thaw_cli = { .log_fd = -1 };
 /* Where lines go. Threads that serve faults write them, some while a space is excluded: nobody may wait for a reader that has stopped. */
 struct sink {
 	int fd;        /* -1: nowhere */
-	int own;       /* a terminal, opened again: what is non-blocking there is so for us alone. Else -1 */
+	int own;       /* a terminal or a pipe, opened again: what is non-blocking there is so for us alone. Else -1 */
+	bool socket;   /* of which a write can be told not to wait */
 	unsigned lost; /* lines since the last that could be written */
 	bool cut;      /* the end of the last is missing */
 };
 static struct thaw_lock lock = THAW_LOCK_INIT(lock, THAW_RANK_LOG);
 static struct sink standard = { .fd = STDERR_FILENO, .own = -1 }; /* lock */
-static struct sink file = { .fd = -1, .own = -1 };                /* lock; fd is thaw_cli.log_fd */
+static struct sink file = { .fd = -1, .own = -1 };                /* lock; fd is thaw_cli.log_fd, and there to the end */
 static _Atomic(const char *) erase = "";
+
+/* What is another user's may not be opened: then it is written to when there is room, and nobody else is supposed to fill that. The
+ * master of a terminal would be another terminal. */
+static int open_again(int fd)
+{
+	char path[32];
+	struct stat st;
+	unsigned number;
+	int again, high;
+
+	if (fd < 0 || fstat(fd, &st) || (!S_ISFIFO(st.st_mode) && (!isatty(fd) || !ioctl(fd, TIOCGPTN, &number))))
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	high = again < 0 ? -1 : fcntl(again, F_DUPFD_CLOEXEC, HIGH_FD);
+	if (high < 0)
+		return again;
+	close(again);
+	return high;
+}
+
+static struct sink sink_of(int fd)
+{
+	struct stat st;
+
+	return (struct sink){ .fd = fd, .own = open_again(fd), .socket = fd >= 0 && !fstat(fd, &st) && S_ISSOCK(st.st_mode) };
+}
+
+void thaw_say_log_to(int fd)
+{
+	struct sink to = sink_of(fd);
+	THAW_SCOPED_LOCK(&lock);
+
+	thaw_cli.log_fd = fd;
+	file = to;
+}
 
 int thaw_say_open_log(void)
 {
@@ -51,11 +92,17 @@ int thaw_say_open_log(void)
 		thaw_cli.log_fd = fd;
 	else
 		close(fd);
+	thaw_say_log_to(thaw_cli.log_fd);
 	return 0;
 }
 
-/* A line, and before it how many are missing. False: it would have to wait. That a pipe can be written to means that there is room for
- * a whole line (PIPE_BUF); of a terminal it means a character or more, so that there the write says it. lock held. */
+static ssize_t write_now(const struct sink *s, int fd, const char *line, size_t n)
+{
+	return s->socket ? send(fd, line, n, MSG_DONTWAIT | MSG_NOSIGNAL) : write(fd, line, n);
+}
+
+/* A line (NULL: none), and before it how many are missing. False: it would have to wait. That a pipe can be written to means that there
+ * is room for a whole line (PIPE_BUF); of a terminal it means a character or more, so that there the write says it. lock held. */
 static bool put(struct sink *s, const char *before, const char *text)
 {
 	char line[NOTICE + 2048];
@@ -65,18 +112,24 @@ static bool put(struct sink *s, const char *before, const char *text)
 	if (poll(&p, 1, 0) == 0)
 		return false;
 	if (s->lost)
-		n = snprintf(line, NOTICE, "%sthaw: %u lines were lost: nobody read them\n", s->cut ? "\n" : "", s->lost);
+		n = snprintf(line, NOTICE, "%s%sthaw: %u lines were lost: they could not be written\n", s->cut ? "\n" : "", before, s->lost);
 	/* One that is longer than the buffer is cut: the sentence's beginning names the object. */
-	n += snprintf(line + n, sizeof(line) - n - 1, "%sthaw: %s", before, text);
-	if ((size_t)n > sizeof(line) - 2)
-		n = sizeof(line) - 2;
-	line[n++] = '\n';
-	done = write(p.fd, line, n);
+	if (text) {
+		n += snprintf(line + n, sizeof(line) - n - 1, "%sthaw: %s", before, text);
+		if ((size_t)n > sizeof(line) - 2)
+			n = sizeof(line) - 2;
+		line[n++] = '\n';
+	}
+	done = n ? write_now(s, p.fd, line, n) : 0;
 	if (done < 0 && errno == EAGAIN)
 		return false;
-	/* Nobody could act on another failure to say that something failed. */
-	s->cut = done >= 0 && done < n;
-	s->lost = s->cut;
+	if (done == n) {
+		s->lost = 0;
+		s->cut = false;
+	} else { /* a disk is full: nobody could act on another failure to say that something failed */
+		s->lost += text != NULL;
+		s->cut |= done > 0;
+	}
 	return true;
 }
 
@@ -88,7 +141,7 @@ static void put_patiently(struct sink *s, const char *before, const char *text, 
 			if (s->fd < 0 || put(s, before, text))
 				return;
 			if (patience_ms < STEP_MS) {
-				s->lost++;
+				s->lost += text != NULL;
 				return;
 			}
 		}
@@ -105,7 +158,6 @@ static void put_all(const char *fmt, va_list ap, bool to_error, unsigned patienc
 		return;
 	{
 		THAW_SCOPED_LOCK(&lock);
-		file.fd = thaw_cli.log_fd;
 		to_file = file.fd != standard.fd;
 	}
 	if (to_error)
@@ -152,11 +204,27 @@ int thaw_say_failure(void)
 	return THAW_EXIT_FAILURE;
 }
 
+/* Of a sink whose reader may come back to it: how many lines it has not got. */
+static void tell_lost(struct sink *s)
+{
+	bool any;
+
+	{
+		THAW_SCOPED_LOCK(&lock);
+		any = s->lost && s->fd >= 0;
+	}
+	if (any)
+		put_patiently(s, s == &standard ? atomic_load(&erase) : "", NULL, PATIENCE_MS);
+}
+
 /* A write that failed while the buffer was being filled has left its mark, but not its reason. */
 int thaw_say_flush(int status)
 {
 	const char *why = ferror(stdout) ? "not all of it could be written" : NULL;
 
+	tell_lost(&standard);
+	if (thaw_cli.log_fd >= 0)
+		tell_lost(&file);
 	if (fflush(stdout))
 		why = strerror(errno);
 	if (!why)
@@ -167,31 +235,15 @@ int thaw_say_flush(int status)
 	return THAW_EXIT_FAILURE;
 }
 
-/* A terminal that is another user's may not be opened: then it is as good as a pipe. */
-static int open_again(int fd)
-{
-	char path[32];
-	int again, high;
-
-	if (fd < 0 || !isatty(fd))
-		return -1;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	again = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	high = again < 0 ? -1 : fcntl(again, F_DUPFD_CLOEXEC, HIGH_FD);
-	if (high < 0)
-		return again;
-	close(again);
-	return high;
-}
-
 void thaw_say_redirect(int fd)
 {
-	int own = open_again(fd), drop;
+	struct sink to = sink_of(fd);
+	int drop;
 
 	{
 		THAW_SCOPED_LOCK(&lock);
 		drop = standard.own;
-		standard = (struct sink){ .fd = fd, .own = own };
+		standard = to;
 	}
 	if (drop >= 0)
 		close(drop);

@@ -257,14 +257,15 @@ static int take_process(struct thaw_mm *mm, const struct thaw_space *d)
 
 static int register_all(int uffd, const struct thaw_range *r, size_t n)
 {
-	bool *ours = calloc(n, sizeof(*ours)); /* the caller may have registered some */
+	bool *ours = calloc(n, sizeof(*ours)); /* the caller may have registered some, or parts */
 
 	if (!ours)
 		return thaw_err_set(-ENOMEM, "no memory for %zu ranges", n);
 	for (size_t i = 0; i < n; i++) {
 		int err;
 
-		ours[i] = thaw_uffd_is_registered(uffd, r[i].address) == THAW_NO_VMA;
+		ours[i] = thaw_uffd_is_registered(uffd, r[i].address) == THAW_NO_VMA &&
+			  thaw_uffd_is_registered(uffd, r[i].address + r[i].length - THAW_PAGE_SIZE) == THAW_NO_VMA;
 		err = thaw_uffd_register(uffd, r[i].address, r[i].length);
 		/* The caller gets its userfaultfd back as it was. Where that fails, whoever closes it does the same. */
 		for (size_t k = 0; err && k < i; k++)

@@ -160,14 +160,15 @@ void thaw_bad_wait(struct thaw_mm *mm, uint64_t addr)
 void thaw_bad_report(struct thaw_worker *w, struct thaw_mm *mm, bool owner, const struct thaw_extent *e, int error,
 		     bool reader)
 {
-	uint64_t end = e->addr + (e->pages << THAW_PAGE_SHIFT);
+	uint64_t end = e->addr + (e->pages << THAW_PAGE_SHIFT), now = thaw_sys_now_ns();
 	bool fresh, lost = mm->m->set.failure == THAW_FAILURE_SIGBUS && is_final(error);
 
 	thaw_count(&mm->counters, w->number, THAW_COUNT_IO_ERRORS, 1);
 	{
 		THAW_SCOPED_LOCK(&mm->bad_lock);
 		fresh = add_locked(mm, e->addr, end);
-		mm->bad_retry_ns = thaw_sys_now_ns() + (LAST_RETRY_NS << mm->n_overflows); /* each brings hundreds of lines */
+		if (now >= mm->bad_retry_ns) /* else a reader that is woken now and then would put it off without end */
+			mm->bad_retry_ns = now + (LAST_RETRY_NS << mm->n_overflows); /* each brings hundreds of lines */
 	}
 	if (fresh)
 		tell(mm, e, error, lost);

@@ -81,7 +81,7 @@ static void fork_child(struct thaw_worker *w, struct thaw_mm *mm, const struct u
 		born[(*n_born)++] = child;
 		return;
 	}
-	atomic_fetch_add(&mm->m->orphans, 1);
+	thaw_monitor_orphan(mm->m, (int)msg->arg.fork.ufd);
 	/* Its userfaultfd stays open: the child waits at its first absent page instead of reading a zero. */
 	thaw_log_error(&mm->m->set.log, "space %lld: no memory for the space of a forked child: the child waits for ever at"
 		       " its next absent page", (long long)mm->id);
@@ -218,19 +218,21 @@ static void look_for_stuck_fork(struct thaw_mm *mm, int n)
 	mm->fork_overtaken |= mm->changed;
 }
 
-/* Behind a batch: is a descriptor free? If not, a FORK may have been put back. Not behind faults alone, of which there are many, before
- * it has happened once. */
-static void look_for_descriptor(struct thaw_mm *mm, const struct uffd_msg *msgs, int n)
+/* Behind a batch: is a descriptor free? If not, a FORK may have been put back; if something had changed before, for the second time. Not
+ * behind faults alone, of which there are many, before it has happened once. */
+static void look_for_descriptor(struct thaw_mm *mm, const struct uffd_msg *msgs, int n, bool changed)
 {
 	int fd;
 
 	if (n <= 0 || n == THAW_BATCH || mm->numbered || mm->fork_stuck || (!has_event(msgs, n) && !atomic_load(&mm->m->emfile_told)))
 		return;
 	fd = fcntl(mm->uffd, F_DUPFD_CLOEXEC, 0);
-	if (fd >= 0)
+	if (fd >= 0) {
 		close(fd);
-	else
-		mm->fork_stuck = true;
+		return;
+	}
+	mm->fork_stuck = true;
+	mm->fork_overtaken |= changed;
 }
 
 /* X begins, with what there is to read. Messages, or < 0. */
@@ -296,14 +298,38 @@ static bool apply_in_order(struct thaw_worker *w, struct thaw_mm *mm, uint64_t n
 	return *n_born < THAW_BATCH;
 }
 
+/* Nothing of this space is followed any more: whoever was forked then has a userfaultfd, but no space. */
+static void lose_child(struct thaw_mm *mm, const struct uffd_msg *msg)
+{
+	if (msg->event != UFFD_EVENT_FORK)
+		return;
+	thaw_monitor_orphan(mm->m, (int)msg->arg.fork.ufd);
+	thaw_log_error(&mm->m->set.log, "space %lld: what its forked child has is not known: the child waits for ever at its next absent page;"
+		       " end it", (long long)mm->id);
+}
+
+static void lose_children(struct thaw_mm *mm, const struct uffd_msg *msgs, int n)
+{
+	struct uffd_msg held;
+
+	for (int i = 0; i < n; i++)
+		lose_child(mm, &msgs[i]);
+	do
+		while (mm->numbered && thaw_order_take(&mm->order, &held))
+			lose_child(mm, &held);
+	while (mm->numbered && thaw_order_give_up_gap(&mm->order));
+}
+
 /* False: more is waiting, for another X. */
 static bool apply_all(struct thaw_worker *w, struct thaw_mm *mm, int n, bool dead, struct thaw_mm **born, unsigned *n_born)
 {
 	uint64_t now = n > 0 ? thaw_sys_now_ns() : 0;
+	bool all = true;
+	int i;
 
 	/* All of them, in order, before a fault is looked at: a fault can be queued in front of an event that had
 	 * come to its end before. Faults are only noted here. */
-	for (int i = 0; i < n && thaw_mm_is_live(mm); i++) {
+	for (i = 0; i < n && thaw_mm_is_live(mm); i++) {
 		const struct uffd_msg *msg = &w->msgs[THAW_SABOTAGE(EVENTS_REVERSED) ? n - 1 - i : i];
 
 		if (mm->numbered && msg->event != UFFD_EVENT_PAGEFAULT)
@@ -315,7 +341,11 @@ static bool apply_all(struct thaw_worker *w, struct thaw_mm *mm, int n, bool dea
 			thaw_serve_faults(w, mm);
 		}
 	}
-	return !mm->numbered || apply_in_order(w, mm, now, dead, born, n_born);
+	if (mm->numbered)
+		all = apply_in_order(w, mm, now, dead, born, n_born);
+	if (!thaw_mm_is_live(mm))
+		lose_children(mm, w->msgs + i, n - i);
+	return all;
 }
 
 bool thaw_serve_is_complete(struct thaw_mm *mm)
@@ -327,7 +357,7 @@ bool thaw_serve_is_complete(struct thaw_mm *mm)
 int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_mm **born, unsigned *n_born,
 			 enum thaw_mm_state *ended)
 {
-	bool dead = atomic_load(&mm->dead), all; /* before reading: what comes behind that was withdrawn */
+	bool dead = atomic_load(&mm->dead), changed, all; /* dead: before reading, what comes behind that was withdrawn */
 	int n;
 
 	*ended = THAW_MM_LIVE;
@@ -341,8 +371,9 @@ int thaw_serve_exclusive(struct thaw_worker *w, struct thaw_mm *mm, struct thaw_
 	if (n < 0) /* a FORK has gone to the end of the queue: what was counted there came behind it or will */
 		mm->losing = false;
 	thaw_subscribers_begin(w, mm, w->msgs, n);
+	changed = mm->changed;
 	all = apply_all(w, mm, n, dead, born, n_born);
-	look_for_descriptor(mm, w->msgs, n); /* behind it: what was read before the FORK has not overtaken it */
+	look_for_descriptor(mm, w->msgs, n, changed); /* behind it: what was read before the FORK has not overtaken it */
 	if (!all)
 		n = THAW_BATCH; /* the caller comes again at once */
 	if (thaw_mm_is_live(mm) && dead && !thaw_order_has_gap(&mm->order))

@@ -264,28 +264,61 @@ static uint64_t absent(const struct thaw_mm *mm)
 	return thaw_pagemap_absent(mm->pm) + thaw_events_waiting(mm->ev);
 }
 
-#define DYING_NS 100000000ULL /* those that were just killed are given a moment to be gone: all of them the same one */
+void thaw_monitor_orphan(struct thaw *m, int uffd)
+{
+	THAW_SCOPED_LOCK(&m->lock);
+
+	if (m->n_orphan < sizeof(m->orphan) / sizeof(m->orphan[0]))
+		m->orphan[m->n_orphan++] = uffd;
+	else
+		m->more_orphans++;
+}
+
+uint64_t thaw_monitor_orphans(struct thaw *m)
+{
+	THAW_SCOPED_LOCK(&m->lock);
+
+	for (unsigned i = 0; i < m->n_orphan;) {
+		if (thaw_uffd_probe(m->orphan[i]) != THAW_DEAD) {
+			i++;
+			continue;
+		}
+		close(m->orphan[i]); /* it has ended, or runs another program */
+		m->orphan[i] = m->orphan[--m->n_orphan];
+	}
+	return m->n_orphan + m->more_orphans;
+}
+
+#define DYING_NS 100000000ULL /* those that were just killed are given a moment to be gone: the same one, as long as any goes */
 
 /* Is the process still there to read what is absent? */
-static bool still_waits(struct thaw_mm *mm, uint64_t until)
+static bool still_waits(struct thaw_mm *mm, uint64_t *until)
 {
+	bool slept = false;
+
 	/* A frozen one has what its map does not know of. */
 	if (!absent(mm) && atomic_load(&mm->state) != THAW_MM_FROZEN)
 		return false;
 	while (thaw_uffd_probe(mm->uffd) != THAW_DEAD) {
-		if (thaw_sys_now_ns() >= until)
+		if (thaw_sys_now_ns() >= *until)
 			return true;
 		usleep(1000);
+		slept = true;
 	}
+	if (slept)
+		*until = thaw_sys_now_ns() + DYING_NS;
 	return false;
 }
 
 /* A userfaultfd with content absent is not closed: its process would read zeros. */
-static bool close_space(struct thaw *m, struct thaw_mm *mm, uint64_t until)
+static bool close_space(struct thaw *m, struct thaw_mm *mm, uint64_t *until)
 {
 	bool keep = still_waits(mm, until);
 
-	if (keep) {
+	if (keep && !absent(mm)) {
+		thaw_log_error(&m->set.log, "space %lld: the monitor is closed, and what its process (pid %d) has is not known: it waits at"
+			       " its next absent page for ever; end it", (long long)mm->id, (int)mm->pid);
+	} else if (keep) {
 		thaw_log_error(&m->set.log, "space %lld: the monitor is closed while %llu pages of its process (pid %d) are absent:"
 			       " it waits at the next of them for ever; end it", (long long)mm->id,
 			       (unsigned long long)absent(mm), (int)mm->pid);
@@ -328,9 +361,9 @@ void thaw_monitor_free(struct thaw *m)
 	until = thaw_sys_now_ns() + DYING_NS;
 	while ((mm = m->spaces)) {
 		m->spaces = mm->next;
-		kept |= close_space(m, mm, until);
+		kept |= close_space(m, mm, &until);
 	}
-	kept |= atomic_load(&m->orphans) > 0; /* whether they still live nobody knows but the holder, which looks */
+	kept |= thaw_monitor_orphans(m) > 0;
 	thaw_subscribers_free(m);
 	while ((mm = m->retired)) {
 		m->retired = mm->next;

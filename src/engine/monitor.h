@@ -135,7 +135,9 @@ struct thaw {
 	unsigned n_live;             /* lock */
 	int64_t last_id;             /* lock */
 	uint64_t n_done, n_all;      /* lock */
-	_Atomic uint64_t orphans;    /* forked children without a space: their userfaultfds are open, and nobody else knows them */
+	int orphan[64];              /* lock: userfaultfds of forked children without a space: open, and nobody else knows them */
+	unsigned n_orphan;           /* lock */
+	uint64_t more_orphans;       /* lock: for which there was no room */
 	struct thaw_counters *past;  /* lock: of children that are gone from the list */
 	struct thaw_tally past_tally;/* lock: the same of their pages */
 	struct { uint64_t ns, bytes; } rate[THAW_RATE_SAMPLES]; /* lock */
@@ -169,6 +171,11 @@ bool thaw_monitor_own(struct thaw *m, struct thaw_mm *mm);
 void thaw_reader_run(struct thaw_worker *w);
 void thaw_copier_run(struct thaw_worker *w);
 void thaw_control_run(struct thaw_worker *w);
+
+/* A forked child without a space: it waits for ever at its next absent page, as its userfaultfd stays open. Any thread. */
+void thaw_monitor_orphan(struct thaw *m, int uffd);
+/* How many of them there are whose memory still exists. */
+uint64_t thaw_monitor_orphans(struct thaw *m);
 
 /* Frees spaces that were unlinked before every reader's last look at what epoll had handed it. Control thread. */
 void thaw_monitor_reclaim(struct thaw *m);

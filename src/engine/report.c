@@ -197,9 +197,9 @@ static void fill_counts(struct thaw_stats *out, const struct thaw_counters *c)
 	out->io_errors = thaw_count_get(c, THAW_COUNT_IO_ERRORS);
 }
 
-uint64_t thaw_report_orphans(const struct thaw *m)
+uint64_t thaw_report_orphans(struct thaw *m)
 {
-	return atomic_load(&m->orphans);
+	return thaw_monitor_orphans(m);
 }
 
 int thaw_report_stats(struct thaw *m, int64_t space, struct thaw_stats *st)

@@ -11,7 +11,7 @@ int thaw_report_progress(struct thaw *m, int64_t space, struct thaw_progress *p)
 int thaw_report_stats(struct thaw *m, int64_t space, struct thaw_stats *s);
 
 /* Forked children for which there was no memory: they wait at their next absent page, for ever. */
-uint64_t thaw_report_orphans(const struct thaw *m);
+uint64_t thaw_report_orphans(struct thaw *m);
 
 /* Until the space (0: all) has ended. 0, -ETIMEDOUT, -ECANCELED, -ENOENT. timeout_ms < 0: for ever. */
 int thaw_report_wait(struct thaw *m, int64_t space, int timeout_ms);

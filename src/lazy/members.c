@@ -258,9 +258,11 @@ static void note_pid(struct pids *p, pid_t pid)
 
 static size_t append_pids(const struct pids *p, char *buf, size_t len, size_t at)
 {
-	for (unsigned i = 0; i < p->n && at + 48 < len; i++)
+	unsigned i;
+
+	for (i = 0; i < p->n && at + 48 < len; i++)
 		at += snprintf(buf + at, len - at, "%s%d", i ? ", " : "", (int)p->pid[i]);
-	if (p->more)
+	if (p->more || i < p->n)
 		at += snprintf(buf + at, len - at, " and others");
 	return at;
 }

@@ -51,10 +51,11 @@ static void release_spares(struct thaw_lazy *z)
 	let_go(&z->reserve);
 }
 
-/* What comes with a message and finds no free number is lost: so there is one, unless a reader's FORK takes both just now. */
+/* What comes with a message and finds no free number is lost: so there are some, unless readers (a FORK, the question whether one is free)
+ * and the page server's thread take all of them just now. */
 static int receive(struct thaw_lazy *z, void *buf, size_t want, struct thaw_received *r)
 {
-	for (unsigned i = 0; i < THAW_LAZY_SPARES; i++)
+	for (unsigned i = 0; i < THAW_LAZY_SPARES && want < 2; i++) /* a byte with a userfaultfd, or what makes no sense */
 		let_go(&z->spare[i]); /* and what is opened to look at a task finds the others */
 	return thaw_receive(z->conn, buf, want, r);
 }

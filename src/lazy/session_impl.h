@@ -13,7 +13,7 @@
 #include "lazy/lines.h"
 #include "lazy/session.h"
 
-#define THAW_LAZY_SPARES 2
+#define THAW_LAZY_SPARES 4
 
 struct thaw_lazy_slot {
 	struct thaw_lazy_member m;

@@ -388,7 +388,10 @@ static void without_descriptors(void)
 	rest_gather(&r);
 	rest_release(&r);
 	kill(r.daemon, SIGCONT);
-	rest_ended(&r, 1, "no descriptor is left to receive its userfaultfd with: raise RLIMIT_NOFILE");
+	/* how far it gets depends on how many are left when a task is there as a whole */
+	rest_ended(&r, 1, "pid 7");
+	LIVE_CHECK(strstr(r.said, "no descriptor is left to receive its userfaultfd with: raise RLIMIT_NOFILE") ||
+		   strstr(r.said, "Too many open files"));
 	for (int i = 0; i < MANY; i++) {
 		int status = 0;
 

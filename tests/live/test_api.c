@@ -399,7 +399,8 @@ static void test_stop_twice(void)
 	while (in_callback != 1)
 		usleep(1000);
 	LIVE_CHECK(!pthread_create(&other, NULL, stop_it, h));
-	usleep(100000);
+	while (thaw_space_registered(h, 0) == 0 || thaw_get_errno() != ECANCELED)
+		usleep(1000); /* until it is there */
 	REFUSED(thaw_add_space(h, &d), ECANCELED, "stopped");
 	REFUSED(thaw_space_registered(h, 0), ECANCELED, "stopped");
 	LIVE_OK(thaw_stop(h));

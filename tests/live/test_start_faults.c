@@ -150,10 +150,10 @@ static void added_beside_a_start(void)
 	a.d = (struct thaw_space){ .size = sizeof(a.d), .pidfd = l.pidfd, .source = s, .ranges = &r, .n_ranges = 1 };
 	LIVE_CHECK(!thaw_inject_arm("holder.add:delay=10ms:1+,thread.create:EAGAIN:1+"));
 	LIVE_CHECK(!pthread_create(&adder, NULL, add_spaces, &a));
-	while (!a.done) {
+	do {
 		LIVE_CHECK(thaw_start(a.h) == -1 && thaw_get_errno() == EAGAIN);
 		LIVE_OK(thaw_get_stats(a.h, 0, &st));
-	}
+	} while (!a.done);
 	pthread_join(adder, NULL);
 	/* What threads may have begun with is final. */
 	LIVE_CHECK(thaw_set_failure(a.h, THAW_FAILURE_WAIT) == -1 && thaw_get_errno() == EBUSY);

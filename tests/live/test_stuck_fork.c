@@ -21,7 +21,7 @@
 #define DROPPED 4 /* pages that the parent discards behind its fork */
 
 static const struct thaw_range range = { LIVE_BASE, PAGES * LIVE_PAGE, THAW_KIND_ANON, PROT_READ | PROT_WRITE, 0 };
-static _Atomic bool frozen;
+static _Atomic bool frozen, waits;
 
 static void on_line(void *opaque, enum thaw_log_level level, const char *line)
 {
@@ -30,6 +30,8 @@ static void on_line(void *opaque, enum thaw_log_level level, const char *line)
 	fprintf(stderr, "%s\n", line);
 	if (strstr(line, "changes of its parent have overtaken the fork"))
 		frozen = true;
+	if (strstr(line, "no descriptor is left"))
+		waits = true;
 }
 
 static void pause_ms(unsigned ms)
@@ -40,9 +42,9 @@ static void pause_ms(unsigned ms)
 static void *discard(void *arg)
 {
 	int sock = *(int *)arg;
+	char go;
 
-	pause_ms(100); /* the fork waits by then */
-	if (madvise((void *)LIVE_BASE, DROPPED * LIVE_PAGE, MADV_DONTNEED) || write(sock, "d", 1) != 1)
+	if (read(sock, &go, 1) != 1 || madvise((void *)LIVE_BASE, DROPPED * LIVE_PAGE, MADV_DONTNEED) || write(sock, "d", 1) != 1)
 		_exit(90);
 	return NULL;
 }
@@ -83,6 +85,8 @@ static void exhaust(struct rlimit *before)
 	none = *before;
 	none.rlim_cur = (rlim_t)lowest;
 	LIVE_CHECK(!setrlimit(RLIMIT_NOFILE, &none));
+	while (dup(0) >= 0) /* what a thread of the monitor had open just then */
+		;
 }
 
 static double cpu_s(void)
@@ -117,7 +121,9 @@ int main(void)
 	exhaust(&before);
 	used = cpu_s();
 	live_go(&l);
-	LIVE_CHECK(read(l.sock, &told, 1) == 1);
+	while (!waits) /* the fork does */
+		pause_ms(1);
+	LIVE_CHECK(write(l.sock, "g", 1) == 1 && read(l.sock, &told, 1) == 1);
 	pause_ms(1000);
 	used = cpu_s() - used;
 	LIVE_CHECK(!setrlimit(RLIMIT_NOFILE, &before));
@@ -125,7 +131,7 @@ int main(void)
 	if (status)
 		LIVE_DIE("the worker ended with %d", status);
 	LIVE_CHECK(frozen || live_numbers());
-	if (used > 0.6)
+	if (used > 0.6 && patience(1) == 1)
 		LIVE_DIE("waiting for a descriptor took %.2f s of CPU time in 1.1 s", used);
 	printf("the child %s; waiting took %.3f s of CPU time\n", frozen ? "waits" : "has what was there", used);
 	thaw_close(h);

@@ -15,7 +15,7 @@ uffd.call          tests/live/test_probe.c
 uffd.api           tests/live/test_probe.c
 uffd.register      tests/stress/inject.sh
 uffd.registered    0 uffd.registered:EAGAIN:1 tests/live/test_registration
-uffd.watch         0 uffd.watch:delay=20ms:1+ tests/lazy/signals
+uffd.watch         0 uffd.watch:delay=20ms:1+ tests/lazy/on_failure
 uffd.unregister    tests/live/test_uffd.c
 uffd.copy          tests/stress/inject.sh
 uffd.copy.page     tests/live/test_overtaken.c

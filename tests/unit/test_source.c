@@ -76,8 +76,9 @@ Test(source, refused_late)
 		usleep(10000);
 	cr_assert(attempts);
 	attempts = 0;
-	sleep(1);
-	cr_assert_leq(attempts, 10, "%u attempts in a second", attempts);
+	for (unsigned i = 0; i < 100 && attempts < 100; i++) /* a second, however long that takes */
+		usleep(10000);
+	cr_assert_lt(attempts, 100, "%u attempts", attempts);
 	thaw_pageserver_close(ps);
 }
 

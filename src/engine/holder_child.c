@@ -238,8 +238,11 @@ static void hold(const struct thaw_holder_args *a)
 	syscall(SYS_close, a->monitor_fd);
 	syscall(SYS_close, a->wake_fd);
 	syscall(SYS_close, a->maps_fd);
-	if (thaw_keep_has_arrivals())
-		thaw_holder_each_number("/proc/self/fd", take_in_by, (void *)a);
+	for (tries = 0; thaw_keep_has_arrivals() && tries < 100; tries++) {
+		if (thaw_holder_each_number("/proc/self/fd", take_in_by, (void *)a) >= 0)
+			break;
+		sleep_ms(10); /* what has arrived and is not taken in is lost with its socket */
+	}
 	thaw_holder_report(a);
 	for (i = tries = 0; i < 3 && tries < 100; tries++)
 		if (thaw_holder_each_number("/proc/self/fd", drop_other, NULL))

@@ -40,7 +40,7 @@ content.unlock     tests/live/test_start_faults.c
 content.mincore    tests/stress/inject.sh
 content.populate   tests/stress/inject.sh
 content.size       tests/stress/inject.sh
-content.end        0 content.end:EIO:3 tests/live/test_basic
+content.end        0 content.end:EIO:3 tests/live/test_many
 fetch.close        tests/live/test_late_answers.c
 content.ahead      tests/stress/inject.sh
 content.read       tests/stress/inject.sh

@@ -128,7 +128,7 @@ void thaw_lazy_close(struct thaw_lazy *z)
 		hang_up(z);
 	release_spares(z);
 	if (z->any_stray) { /* nobody but the holder keeps what was never a space, and closing the monitor ends it */
-		static struct thaw *kept;
+		static struct thaw *volatile kept; /* so that it is not taken for lost memory */
 
 		kept = z->h;
 		(void)thaw_stop(kept);

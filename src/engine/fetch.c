@@ -10,6 +10,7 @@
 #include "engine/plan.h"
 #include "engine/staging.h"
 #include "kern/sys.h"
+#include "util/assert.h"
 #include "util/err.h"
 #include "util/inject.h"
 #include "util/sabotage.h"

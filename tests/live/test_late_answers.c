@@ -17,7 +17,7 @@
 #define MOST 256
 
 static const struct thaw_range range = { LIVE_BASE, PAGES * LIVE_PAGE, THAW_KIND_ANON, PROT_READ | PROT_WRITE, 0 };
-static struct thaw_request *held[MOST];
+static struct thaw_request *_Atomic held[MOST]; /* NULL: about to be there */
 static _Atomic unsigned n_held;
 static useconds_t when_us;
 
@@ -34,8 +34,11 @@ static int later(void *opaque, uint64_t address, size_t length, void *buf, struc
 static void *answer(void *arg)
 {
 	usleep(when_us);
-	for (unsigned i = 0; i < n_held; i++)
+	for (unsigned i = 0; i < n_held; i++) {
+		while (!held[i])
+			usleep(100);
 		thaw_complete(held[i], 0);
+	}
 	return NULL;
 }
 
@@ -51,7 +54,8 @@ static void round_of(unsigned i)
 	struct live l;
 	pthread_t t;
 
-	n_held = 0;
+	for (n_held = MOST; n_held; n_held--)
+		held[n_held - 1] = NULL;
 	live_start(&l, &range, 1, work, NULL);
 	live_add(h, &l, s, &range, 1);
 	thaw_source_close(s);
